@@ -1,0 +1,145 @@
+"""What can be configured in the core, with the defaults, and the named presets."""
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from clipdiy.errors import ConfigError
+
+DtypeName = Literal["float32", "bfloat16", "float16"]
+ObjectnessName = Literal["found", "found-bkg", "none"]
+LabelMapSize = Literal["full", "square"]
+
+PUBLISHED_TEMPLATE = "a photo of a {}"
+
+
+@dataclass(frozen=True)
+class CropGrid:
+    """The multi-scale grid of crops on the square image (CLIP-DIY section 3.1).
+
+    Attributes:
+        square_px: Side of the square that the image is resized to before it is cut; the aspect ratio is not kept.
+        patch_px: Crop side P of each scale, coarsest first, in pixels of the square.
+        stride_ratio: Stride of the crops as a share of P. 0.5 (half-overlapping crops: 1 + 9 + 49 of them) is what
+            the published numbers were made with; 1.0 (1 + 4 + 16) is the text of the paper to the letter.
+    """
+
+    square_px: int = 256
+    patch_px: tuple[int, ...] = (256, 128, 64)
+    stride_ratio: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.square_px < 8:
+            raise ConfigError(f"square_px must be at least 8, got {self.square_px}")
+        if not self.patch_px:
+            raise ConfigError("patch_px is empty: name at least one scale, for example (256, 128, 64)")
+        for patch_px in self.patch_px:
+            if not 1 <= patch_px <= self.square_px:
+                raise ConfigError(f"every patch size must lie in 1..square_px={self.square_px}, got {patch_px}")
+        if not 0 < self.stride_ratio <= 1:
+            raise ConfigError(f"stride_ratio must lie in (0, 1], got {self.stride_ratio}")
+
+
+@dataclass(frozen=True)
+class ObjectnessConfig:
+    """Which objectness guides the class maps, and on what size of image it is computed.
+
+    Attributes:
+        method: `found` (trained head), `found-bkg` (the same features without it) or `none` (constant 1/2, so that
+            Eq. 3 changes nothing between the classes).
+        long_px: FOUND sees the image at its own size, scaled down to this longer side if it is larger.
+        square_px: If set, FOUND sees the image squashed to a square of this side instead.
+    """
+
+    method: ObjectnessName = "found"
+    long_px: int = 640
+    square_px: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.method not in ("found", "found-bkg", "none"):
+            raise ConfigError(f"objectness method must be found, found-bkg or none, got {self.method!r}")
+        for name, value in (("long_px", self.long_px), ("square_px", self.square_px)):
+            if value is not None and value < 8:
+                raise ConfigError(f"objectness {name} must be at least 8 (one patch), got {value}")
+
+
+@dataclass(frozen=True)
+class CleanUp:
+    """Removal of specks and holes from the finished label map.
+
+    Attributes:
+        min_area: Connected parts of a class smaller than this share of the picture are dropped; holes smaller than
+            this are closed. In [0, 1); 0 switches the clean-up off.
+    """
+
+    min_area: float = 0.001
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_area < 1:
+            raise ConfigError(f"min_area is a share of the picture in [0, 1), got {self.min_area}")
+
+
+@dataclass(frozen=True)
+class CoreConfig:
+    """Everything the core needs to know besides the image and the vocabulary.
+
+    Attributes:
+        clip: OpenCLIP model: an architecture with its weights' tag (`ViT-B-32:laion2b_s34b_b79k`), a folder with
+            `open_clip_config.json` and weights (`local-dir:/path`), or `starter` for the bundled one.
+        found: FOUND weights: `dino-vits8` (DINO ViT-S/8, 300 epochs, with the published head), a folder with
+            `vit.json`, `vit.safetensors` and `decoder_weights.pt` (`local-dir:/path`), or `starter`.
+        grid: Scales, stride and square size of the crops.
+        objectness: Which objectness, at what size.
+        label_map: `full`: class maps and objectness are brought to the photo's size before the argmax.
+            `square`: the published way, argmax on the square, then nearest to the photo's size.
+        clean_up: Specks and holes.
+        prompt_template: Text a label is put into, `{}` standing for the label.
+        device: A torch device, or `auto` (CUDA if there is one).
+        dtype: What the image towers compute in, or `auto` (float16 on CUDA, float32 on the CPU).
+        crop_batch: How many crops go through the image tower at once, or `None` for the device's default.
+    """
+
+    clip: str = "ViT-B-32:laion2b_s34b_b79k"
+    found: str = "dino-vits8"
+    grid: CropGrid = field(default_factory=CropGrid)
+    objectness: ObjectnessConfig = field(default_factory=ObjectnessConfig)
+    label_map: LabelMapSize = "full"
+    clean_up: CleanUp = field(default_factory=CleanUp)
+    prompt_template: str = PUBLISHED_TEMPLATE
+    device: str = "auto"
+    dtype: DtypeName | Literal["auto"] = "auto"
+    crop_batch: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.label_map not in ("full", "square"):
+            raise ConfigError(f"label_map must be 'full' or 'square', got {self.label_map!r}")
+        if self.dtype not in ("auto", "float32", "bfloat16", "float16"):
+            raise ConfigError(f"dtype must be auto, float32, bfloat16 or float16, got {self.dtype!r}")
+        if "{}" not in self.prompt_template:
+            raise ConfigError(f"prompt_template must hold {{}} where the label goes, got {self.prompt_template!r}")
+        if self.crop_batch is not None and self.crop_batch < 1:
+            raise ConfigError(f"crop_batch must be at least 1, got {self.crop_batch}")
+
+
+PRESETS: dict[str, CoreConfig] = {
+    "paper": CoreConfig(),
+    "paper-b16": CoreConfig(clip="ViT-B-16:laion2b_s34b_b88k"),
+    "starter": CoreConfig(clip="starter", found="starter", objectness=ObjectnessConfig(square_px=256)),
+}
+
+
+def preset(name: str, **changes: object) -> CoreConfig:
+    """Return the named preset, with some fields replaced.
+
+    Args:
+        name: `paper`, `paper-b16` or `starter`.
+        **changes: Fields of `CoreConfig` to replace.
+
+    Raises:
+        ConfigError: If there is no such preset or field.
+    """
+    if name not in PRESETS:
+        raise ConfigError(f"there is no preset {name!r}; there are: {', '.join(PRESETS)}")
+    try:
+        return replace(PRESETS[name], **changes)  # type: ignore[arg-type]
+    except TypeError as err:
+        raise ConfigError(str(err)) from err
