@@ -1,0 +1,139 @@
+"""OpenCLIP's two towers: crops to unit embeddings, prompts to unit embeddings."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from clipdiy.errors import ShapeError
+from clipdiy.vocabulary import Vocabulary
+
+TEXT_BATCH = 64
+TEXT_CACHE_SIZE = 20_000  # prompts; about 40 MB at 512 numbers each
+
+
+class ClipNetwork(Protocol):
+    """What is used of an `open_clip` model."""
+
+    visual: torch.nn.Module
+    logit_scale: Tensor
+
+    def encode_image(self, image: Tensor, normalize: bool = ...) -> Tensor:
+        """Embed normalised images."""
+
+    def encode_text(self, text: Tensor, normalize: bool = ...) -> Tensor:
+        """Embed token rows."""
+
+
+class ClipEncoder:
+    """Both towers of one CLIP model, frozen.
+
+    Holds no state between calls but a cache of text embeddings, which never changes an answer. Safe to use from
+    several threads.
+    """
+
+    def __init__(
+        self,
+        network: ClipNetwork,
+        tokenizer: Callable[[list[str]], Tensor],
+        *,
+        input_px: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        device: torch.device,
+        dtype: torch.dtype,
+        crop_batch: int,
+    ) -> None:
+        """Take a loaded model.
+
+        Args:
+            network: An `open_clip` model in evaluation mode on `device`, its image tower in `dtype`, its text tower
+                in float32 (each prompt is embedded once, so nothing is gained by less).
+            tokenizer: Texts to (B, context) token rows.
+            input_px: Side of the image tower's input.
+            mean: Mean of each channel on the 0..1 scale, as in training.
+            std: Standard deviation of each channel.
+            device: Where the model is.
+            dtype: What the image tower computes in.
+            crop_batch: How many crops go through the image tower at once.
+        """
+        self.network = network
+        self.input_px = input_px
+        self.device = device
+        self.dtype = dtype
+        self._tokenizer = tokenizer
+        self._mean = torch.tensor(mean, device=device)[:, None, None] * 255
+        self._std = torch.tensor(std, device=device)[:, None, None] * 255
+        self._crop_batch = crop_batch
+        self._known_texts: OrderedDict[str, Tensor] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @property
+    def logit_scale(self) -> float:
+        """CLIP's learned inverse temperature: cosines are multiplied by it before a softmax (about 100)."""
+        return float(self.network.logit_scale.detach().float().exp())
+
+    @torch.inference_mode()
+    def embed_crops(self, crops: Tensor) -> Tensor:
+        """Embed crops one by one, in batches.
+
+        Args:
+            crops: (N, 3, input_px, input_px) uint8.
+
+        Returns:
+            (N, D) float32 unit vectors.
+
+        Raises:
+            ShapeError: If the crops have another size or dtype.
+        """
+        side = self.input_px
+        if crops.ndim != 4 or crops.shape[1:] != (3, side, side) or crops.dtype != torch.uint8:
+            raise ShapeError(f"crops are (N, 3, {side}, {side}) uint8, got {tuple(crops.shape)} {crops.dtype}")
+        embedded = []
+        for batch in crops.split(self._crop_batch):
+            normal = (batch.to(self.device, non_blocking=True).float() - self._mean) / self._std
+            embedded.append(self.network.encode_image(normal.to(self.dtype)).float())
+        return F.normalize(torch.cat(embedded), dim=-1)
+
+    def embed_vocabulary(self, vocabulary: Vocabulary) -> Tensor:
+        """Embed every label: the mean of its prompts' unit vectors, made a unit vector again.
+
+        Args:
+            vocabulary: Labels with their whole prompts.
+
+        Returns:
+            (C, D) float32 unit vectors on the model's device, background first.
+        """
+        prompts = list(dict.fromkeys(prompt for prompts in vocabulary.prompts for prompt in prompts))
+        embeddings = dict(zip(prompts, self.embed_texts(prompts), strict=True))
+        means = [torch.stack([embeddings[prompt] for prompt in prompts]).mean(dim=0) for prompts in vocabulary.prompts]
+        return F.normalize(torch.stack(means), dim=-1)
+
+    @torch.inference_mode()
+    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+        """Embed whole texts; each is run through the text tower once in the life of this object.
+
+        Args:
+            texts: Prompts as CLIP is to read them, at least one. What is longer than the model's context is cut off.
+
+        Returns:
+            (len(texts), D) float32 unit vectors on the model's device.
+        """
+        with self._lock:  # one thread embeds, the others then find it done
+            new = [text for text in dict.fromkeys(texts) if text not in self._known_texts]
+            for start in range(0, len(new), TEXT_BATCH):
+                batch = new[start : start + TEXT_BATCH]
+                tokens = self._tokenizer(batch).to(self.device)
+                embedded = F.normalize(self.network.encode_text(tokens).float(), dim=-1)
+                self._known_texts.update(zip(batch, embedded, strict=True))
+            found = []
+            for text in texts:
+                self._known_texts.move_to_end(text)
+                found.append(self._known_texts[text])
+            while len(self._known_texts) > max(TEXT_CACHE_SIZE, len(found)):
+                self._known_texts.popitem(last=False)
+        return torch.stack(found)

@@ -1,0 +1,140 @@
+"""Which crops of the square image CLIP sees, and how they become its input.
+
+`crop_boxes` is pure geometry: sizes in, boxes out. `cut_crops` touches pixels.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from clipdiy.config import CropGrid
+from clipdiy.errors import ConfigError, ShapeError
+
+
+@dataclass(frozen=True)
+class CropBoxes:
+    """The crops of one scale.
+
+    Attributes:
+        patch_px: Side of every crop, in pixels of the square.
+        stride_px: Distance between neighbouring crops.
+        grid_hw: Rows and columns of crops.
+        boxes_xyxy: (N, 4) int64, left, top, right, bottom with right and bottom exclusive; row by row.
+    """
+
+    patch_px: int
+    stride_px: int
+    grid_hw: tuple[int, int]
+    boxes_xyxy: Tensor
+
+
+def crop_boxes(square_px: int, patch_px: int, stride_px: int) -> CropBoxes:
+    """Lay a grid of crops over a square image (CLIP-DIY section 3.1, "multi-scale image partitioning").
+
+    With stride equal to the patch size this is the paper's partition; with half of it, neighbouring crops overlap by
+    half, which is what the published numbers were made with. Only whole crops are made: a rest at the right and
+    bottom that no whole stride reaches is not looked at on that scale, so sizes that divide evenly are refused
+    nothing and others are refused with an error.
+
+    Args:
+        square_px: Side of the image in pixels.
+        patch_px: Side of the crops in pixels, at most `square_px`.
+        stride_px: Step between crops in pixels, at least 1.
+
+    Raises:
+        ConfigError: If the crops do not cover the square to its last pixel.
+    """
+    if not 1 <= stride_px <= patch_px <= square_px:
+        raise ConfigError(
+            f"crops need 1 <= stride <= patch <= square, got stride {stride_px}, patch {patch_px}, square {square_px}"
+        )
+    steps, rest = divmod(square_px - patch_px, stride_px)
+    if rest:
+        raise ConfigError(
+            f"crops of {patch_px} px with stride {stride_px} leave {rest} px of a {square_px} px square uncovered; "
+            f"choose sizes where (square - patch) is a multiple of the stride"
+        )
+    starts = torch.arange(steps + 1) * stride_px
+    top, left = torch.meshgrid(starts, starts, indexing="ij")
+    corners = torch.stack([left.flatten(), top.flatten()], dim=1)
+    return CropBoxes(patch_px, stride_px, (steps + 1, steps + 1), torch.cat([corners, corners + patch_px], dim=1))
+
+
+def scale_boxes(grid: CropGrid) -> tuple[CropBoxes, ...]:
+    """Return the crops of every scale of a grid, in the order of `grid.patch_px`.
+
+    Raises:
+        ConfigError: If the crops of a scale do not cover the square.
+    """
+    return tuple(
+        crop_boxes(grid.square_px, patch_px, max(1, round(patch_px * grid.stride_ratio))) for patch_px in grid.patch_px
+    )
+
+
+def resize_uint8(images: Tensor, size_hw: tuple[int, int], mode: str) -> Tensor:
+    """Resize with antialiasing, as Pillow does, rounding to whole intensities.
+
+    On the CPU torch resizes uint8 tensors with Pillow's own fixed-point arithmetic. CUDA has no uint8 kernel: there it
+    is computed in float32 and rounded, which differs by at most 1 of 255.
+
+    Args:
+        images: (B, 3, H, W) uint8.
+        size_hw: New height and width in pixels.
+        mode: `bilinear` or `bicubic`.
+
+    Returns:
+        (B, 3, h, w) uint8.
+    """
+    if images.shape[-2:] == size_hw:
+        return images
+    if images.device.type == "cpu":
+        return F.interpolate(images, size_hw, mode=mode, align_corners=False, antialias=True)
+    smooth = F.interpolate(images.float(), size_hw, mode=mode, align_corners=False, antialias=True)
+    return smooth.round_().clamp_(0, 255).to(torch.uint8)
+
+
+def to_square(image: Tensor, square_px: int) -> Tensor:
+    """Squash one image to the square that is cut into crops; the aspect ratio is not kept.
+
+    Antialiased bilinear: plain bilinear from a large photo would alias (the published program met 500 px images, for
+    which the two hardly differ).
+
+    Args:
+        image: (3, H, W) uint8.
+        square_px: Side of the square.
+
+    Returns:
+        (3, square_px, square_px) uint8.
+    """
+    return resize_uint8(image.unsqueeze(0), (square_px, square_px), "bilinear").squeeze(0)
+
+
+def cut_crops(squares: Tensor, boxes: CropBoxes, input_px: int) -> Tensor:
+    """Cut one scale's crops out of square images and resize each to the size CLIP takes.
+
+    Crops are resized as whole images of their own (no pixel from outside a crop enters it): antialiased bicubic on
+    uint8, as CLIP's own Pillow preprocessing does.
+
+    Args:
+        squares: (B, 3, S, S) uint8.
+        boxes: Crops of one scale, made for the same S.
+        input_px: Side of CLIP's input in pixels.
+
+    Returns:
+        (B, N, 3, input_px, input_px) uint8; N in the order of `boxes.boxes_xyxy`.
+
+    Raises:
+        ShapeError: If `squares` is not a batch of uint8 squares that the boxes fit.
+    """
+    side = int(boxes.boxes_xyxy[-1, 2])
+    if squares.ndim != 4 or squares.dtype != torch.uint8 or squares.shape[1:] != (3, side, side):
+        raise ShapeError(
+            f"crops are cut from (B, 3, {side}, {side}) uint8, got {tuple(squares.shape)} {squares.dtype}"
+        )
+    patch, stride = boxes.patch_px, boxes.stride_px
+    windows = squares.unfold(2, patch, stride).unfold(3, patch, stride)  # (B, 3, rows, cols, P, P), a view
+    crops = windows.permute(0, 2, 3, 1, 4, 5).flatten(1, 2)  # (B, N, 3, P, P)
+    resized = resize_uint8(crops.flatten(0, 1), (input_px, input_px), "bicubic")
+    return resized.unflatten(0, crops.shape[:2])

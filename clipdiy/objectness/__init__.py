@@ -1,0 +1,1 @@
+"""Objectness: how likely each pixel lies on any object at all, whatever its class."""

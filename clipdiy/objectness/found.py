@@ -1,0 +1,196 @@
+"""FOUND and FOUND-bkg: objectness out of a self-supervised ViT (Simeoni et al., CVPR 2023).
+
+Before the model: `prepare`. The model: `FoundModel` (keys of the last attention layer, and CLS attention where FOUND-bkg
+asks for it). After it: `FoundModel.logits` or `background_objectness`.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from clipdiy.config import ObjectnessConfig
+from clipdiy.crops import resize_uint8
+from clipdiy.errors import ShapeError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+BACKGROUND_SIMILARITY = 0.3  # FOUND's threshold for "looks like the background seed"
+
+
+@dataclass(frozen=True)
+class ObjectnessMap:
+    """Objectness on the ViT's patch grid, with what is needed to lay it over the photo.
+
+    Attributes:
+        grid: (h, w) float32 or float16. Logits if `is_logit` (the sigmoid comes after the upsampling, as FOUND does
+            it), else probabilities in [0, 1].
+        is_logit: Whether `grid` holds logits.
+        extent_hw: How many rows and columns of the grid the photo covers; not whole numbers where the image was
+            padded to a multiple of the patch size. The rest of the grid lies outside the photo.
+    """
+
+    grid: Tensor
+    is_logit: bool
+    extent_hw: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class FoundKeys:
+    """What FOUND reads off the backbone.
+
+    Attributes:
+        keys: (B, D, h, w) float32, keys of the last attention layer, heads side by side, without the CLS token.
+        cls_attention: (B, heads, h, w) float32, attention from the CLS token, summing to less than 1 per head (the
+            CLS token's attention to itself is left out).
+    """
+
+    keys: Tensor
+    cls_attention: Tensor
+
+
+def image_size_for(size_hw: tuple[int, int], config: ObjectnessConfig) -> tuple[int, int]:
+    """Return the size, in pixels, at which FOUND sees a photo of the given size."""
+    if config.square_px is not None:
+        return config.square_px, config.square_px
+    height, width = size_hw
+    longer = max(height, width)
+    if longer <= config.long_px:
+        return height, width
+    scale = config.long_px / longer
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def prepare(image: Tensor, size_hw: tuple[int, int], patch_px: int) -> Tensor:
+    """Resize, normalise with ImageNet's statistics and pad to whole patches.
+
+    Padding goes to the bottom and right, with zeros, after the normalisation, as FOUND does.
+
+    Args:
+        image: (3, H, W) uint8.
+        size_hw: Size at which the backbone is to see it.
+        patch_px: Patch size of the ViT.
+
+    Returns:
+        (3, h, w) float32, h and w multiples of `patch_px`.
+    """
+    small = resize_uint8(image.unsqueeze(0), size_hw, "bilinear").squeeze(0)
+    mean = torch.tensor(IMAGENET_MEAN, device=image.device)[:, None, None]
+    std = torch.tensor(IMAGENET_STD, device=image.device)[:, None, None]
+    normal = (small.float() / 255 - mean) / std
+    height, width = size_hw
+    return F.pad(normal, (0, -width % patch_px, 0, -height % patch_px))
+
+
+def position_embedding(learned: Tensor, rows: int, cols: int) -> Tensor:
+    """Fit a ViT's learned position embedding to another grid of patches, exactly as DINO does.
+
+    DINO asks for a scale factor a little too large (0.1 patch) so that rounding never loses a row, and the factor
+    itself moves the sampling points. timm samples at the exact ratio with antialiasing, which is not what FOUND's head
+    was trained on (correlation of the logits 0.9999 instead of 1).
+
+    Args:
+        learned: (1, 1 + side * side, D), the CLS token's first.
+        rows: Patches from top to bottom.
+        cols: Patches from left to right.
+
+    Returns:
+        (1, 1 + rows * cols, D).
+    """
+    side = round((learned.shape[1] - 1) ** 0.5)
+    if (rows, cols) == (side, side):
+        return learned
+    cls, grid = learned[:, :1], learned[:, 1:]
+    square = grid.reshape(1, side, side, -1).permute(0, 3, 1, 2).float()
+    factor = ((rows + 0.1) / side, (cols + 0.1) / side)
+    fitted = F.interpolate(square, scale_factor=factor, mode="bicubic", align_corners=False)
+    return torch.cat([cls, fitted.permute(0, 2, 3, 1).flatten(1, 2).to(learned.dtype)], dim=1)
+
+
+class FoundModel(nn.Module):
+    """The frozen ViT and FOUND's 1x1 convolution."""
+
+    def __init__(self, backbone: VisionTransformer, head: nn.Conv2d) -> None:
+        """Take a plain ViT (CLS token, learned positions) and the head that belongs to it."""
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+
+    @property
+    def patch_px(self) -> int:
+        """Side of the ViT's patches in pixels."""
+        return int(self.backbone.patch_embed.patch_size[0])
+
+    def forward(self, images: Tensor) -> FoundKeys:
+        """Return the last layer's keys and CLS attention.
+
+        The last block is cut after its query-key-value projection: FOUND uses nothing that comes later, and all
+        blocks before it use the fused attention kernel, which holds no (tokens x tokens) matrix.
+
+        Args:
+            images: (B, 3, H, W), normalised, H and W multiples of the patch size; the backbone's dtype.
+        """
+        vit = self.backbone
+        rows, cols = images.shape[2] // self.patch_px, images.shape[3] // self.patch_px
+        patches = vit.patch_embed.proj(images).flatten(2).transpose(1, 2)
+        tokens = torch.cat([vit.cls_token.expand(patches.shape[0], -1, -1), patches], dim=1)
+        tokens = tokens + position_embedding(vit.pos_embed, rows, cols).to(tokens.dtype)
+        blocks = list(vit.blocks)
+        for block in blocks[:-1]:
+            tokens = block(tokens)
+        last = blocks[-1]
+        attention = last.attn
+        batch, count, width = tokens.shape
+        heads = attention.num_heads
+        qkv = attention.qkv(last.norm1(tokens)).reshape(batch, count, 3, heads, width // heads)
+        query, key, _ = (part.transpose(1, 2).float() for part in qkv.unbind(2))  # (B, heads, count, width / heads)
+        weights = (query[:, :, :1] * attention.scale @ key.transpose(-2, -1)).softmax(dim=-1)
+        keys = key[:, :, 1:].transpose(2, 3).reshape(batch, width, rows, cols)
+        return FoundKeys(keys, weights[:, :, 0, 1:].reshape(batch, heads, rows, cols))
+
+    def logits(self, keys: Tensor) -> Tensor:
+        """Apply the trained head (FOUND's soft map is the sigmoid of this, upsampled).
+
+        Args:
+            keys: (B, D, h, w) float32.
+
+        Returns:
+            (B, h, w) float32, logits.
+        """
+        weight, bias = self.head.weight.float(), self.head.bias
+        return F.conv2d(keys, weight, None if bias is None else bias.float()).squeeze(1)
+
+
+def background_objectness(read: FoundKeys, similarity: float = BACKGROUND_SIMILARITY) -> Tensor:
+    """FOUND-bkg: everything that does not look like the least attended patch.
+
+    FOUND section 3.1: heads whose attention is spread over much of the image say little, so each head h is weighted
+    by beta_h = log(sum_k q_k / q_h), with q_h the share of patches that it attends to more than the mean. The
+    background seed is the patch with the least weighted attention; background are the patches whose weighted keys
+    have a cosine above the threshold with the seed's.
+
+    Args:
+        read: Keys and CLS attention of a batch.
+        similarity: Cosine above which a patch counts as background.
+
+    Returns:
+        (B, h, w) float32, 0 on the background and 1 elsewhere (hard: the method has no soft map).
+
+    Raises:
+        ShapeError: If the keys do not divide into as many heads as the attention has.
+    """
+    batch, heads, rows, cols = read.cls_attention.shape
+    if read.keys.shape[1] % heads:
+        raise ShapeError(f"{read.keys.shape[1]} key channels do not divide into {heads} heads")
+    attention = read.cls_attention.flatten(2)  # (B, heads, patches)
+    tiny = 1e-10
+    share = (attention > attention.mean(dim=(1, 2), keepdim=True)).float().mean(dim=2)  # (B, heads)
+    beta = torch.log((share + tiny).sum(dim=1, keepdim=True) / (share + tiny))
+    keys = read.keys.reshape(batch, heads, -1, rows * cols) * beta[:, :, None, None]
+    unit = F.normalize(keys.flatten(1, 2), dim=1)  # (B, D, patches)
+    seed = (attention * beta[:, :, None]).sum(dim=1).argmin(dim=1)  # (B,)
+    seed_key = unit.gather(2, seed[:, None, None].expand(-1, unit.shape[1], 1))  # (B, D, 1)
+    background = (unit * seed_key).sum(dim=1) > similarity
+    return 1 - background.float().reshape(batch, rows, cols)

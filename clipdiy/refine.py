@@ -1,0 +1,63 @@
+"""Removal of specks and holes from a finished label map."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+
+def clean_up(label_map: NDArray[np.uint16], min_area_px: float) -> NDArray[np.uint16]:
+    """Drop connected parts and close holes that are smaller than an area.
+
+    A small part of a class takes the class that encloses it, if a single one does; otherwise it becomes background. A
+    small part of the background takes the class that encloses it; where several classes meet it stays. Parts are
+    8-connected, as the brush draws them. Classes first, then the background, so that a dropped speck can still be part
+    of a hole.
+
+    Args:
+        label_map: (H, W) uint16, 0 = background. Not changed.
+        min_area_px: Area in pixels; what is strictly smaller goes. 1 or less changes nothing.
+
+    Returns:
+        (H, W) uint16; the same array if nothing was to be done.
+    """
+    if min_area_px <= 1:
+        return label_map
+    present = np.flatnonzero(np.bincount(label_map.ravel()))
+    cleaned = label_map.copy()
+    for value in [*(int(v) for v in present if v != 0), 0]:
+        # Classes are judged on the map as it came, so that their order does not matter; the background on what is left.
+        source = cleaned if value == 0 else label_map
+        for window, part in _small_parts(source == value, min_area_px):
+            ring = cv2.dilate(part, np.ones((3, 3), np.uint8)).astype(bool) & ~part.astype(bool)
+            around = np.unique(source[window][ring])
+            if len(around) == 1:
+                cleaned[window][part.astype(bool)] = around[0]
+            elif value != 0:
+                cleaned[window][part.astype(bool)] = 0
+    return cleaned
+
+
+def _small_parts(
+    mask: NDArray[np.bool_], min_area_px: float
+) -> list[tuple[tuple[slice, slice], NDArray[np.uint8]]]:
+    """Return the window (one pixel wider than the part, where there is room) and the mask of every small part."""
+    rows = np.flatnonzero(mask.any(axis=1))
+    if not len(rows):
+        return []
+    cols = np.flatnonzero(mask.any(axis=0))
+    top, left = int(rows[0]), int(cols[0])
+    box = np.ascontiguousarray(mask[top : rows[-1] + 1, left : cols[-1] + 1]).view(np.uint8)
+    count, parts, stats, _ = cv2.connectedComponentsWithStats(box, connectivity=8)
+    height, width = mask.shape
+    found = []
+    for part in range(1, count):
+        x, y, part_w, part_h, area = (int(number) for number in stats[part])
+        if area >= min_area_px:
+            continue
+        y0, x0, y1, x1 = y + top, x + left, y + top + part_h, x + left + part_w
+        pad_top, pad_left = min(1, y0), min(1, x0)
+        pad_bottom, pad_right = min(1, height - y1), min(1, width - x1)
+        inside = (parts[y : y + part_h, x : x + part_w] == part).astype(np.uint8)
+        window = slice(y0 - pad_top, y1 + pad_bottom), slice(x0 - pad_left, x1 + pad_right)
+        found.append((window, np.pad(inside, ((pad_top, pad_bottom), (pad_left, pad_right)))))
+    return found
