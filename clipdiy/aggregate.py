@@ -18,11 +18,10 @@ from torch import Tensor
 from clipdiy.errors import ShapeError
 
 
-def bilinear_matrix(size_out: int, size_in: int, extent: float | None = None) -> Tensor:
-    """Return the matrix that upsamples `size_in` samples to `size_out` (bilinear, align_corners=False).
+def bilinear_samples(size_out: int, size_in: int, extent: float | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """Say where each output pixel of a bilinear upsampling reads along one axis (align_corners=False).
 
-    Each row has at most two entries and sums to 1; beyond the outermost sample centres the border value is repeated.
-    Equal to `torch.nn.functional.interpolate` along one axis.
+    Beyond the outermost sample centres the border value is repeated, as `torch.nn.functional.interpolate` does.
 
     Args:
         size_out: Number of output pixels.
@@ -31,18 +30,22 @@ def bilinear_matrix(size_out: int, size_in: int, extent: float | None = None) ->
             grid reaches beyond a photo whose size is no multiple of 8.
 
     Returns:
-        (size_out, size_in) float32.
+        (size_out,) each: int64 lower and upper sample, float32 share of the upper one in [0, 1].
     """
     step = (size_in if extent is None else extent) / size_out
     position = ((torch.arange(size_out, dtype=torch.float64) + 0.5) * step - 0.5).clamp(0, size_in - 1)
     lower = position.floor().long()
-    upper = (lower + 1).clamp(max=size_in - 1)
-    share = position - lower
-    matrix = torch.zeros(size_out, size_in, dtype=torch.float64)
+    return lower, (lower + 1).clamp(max=size_in - 1), (position - lower).float()
+
+
+def bilinear_matrix(size_out: int, size_in: int) -> Tensor:
+    """Return `bilinear_samples` as a matrix, (size_out, size_in) float32; each row sums to 1. For small grids only."""
+    lower, upper, share = bilinear_samples(size_out, size_in)
+    matrix = torch.zeros(size_out, size_in)
     rows = torch.arange(size_out)
     matrix[rows, lower] += 1 - share
     matrix[rows, upper] += share
-    return matrix.float()
+    return matrix
 
 
 def grid_similarity(crop_embeddings: Sequence[Tensor], text_embeddings: Tensor) -> tuple[Tensor, ...]:

@@ -130,11 +130,9 @@ def cut_crops(squares: Tensor, boxes: CropBoxes, input_px: int) -> Tensor:
     """
     side = int(boxes.boxes_xyxy[-1, 2])
     if squares.ndim != 4 or squares.dtype != torch.uint8 or squares.shape[1:] != (3, side, side):
-        raise ShapeError(
-            f"crops are cut from (B, 3, {side}, {side}) uint8, got {tuple(squares.shape)} {squares.dtype}"
-        )
+        raise ShapeError(f"crops are cut from (B, 3, {side}, {side}) uint8, got {tuple(squares.shape)} {squares.dtype}")
     patch, stride = boxes.patch_px, boxes.stride_px
     windows = squares.unfold(2, patch, stride).unfold(3, patch, stride)  # (B, 3, rows, cols, P, P), a view
     crops = windows.permute(0, 2, 3, 1, 4, 5).flatten(1, 2)  # (B, N, 3, P, P)
     resized = resize_uint8(crops.flatten(0, 1), (input_px, input_px), "bicubic")
-    return resized.unflatten(0, crops.shape[:2])
+    return resized.reshape(*crops.shape[:3], input_px, input_px)

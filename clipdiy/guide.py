@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from clipdiy.aggregate import SimilarityField, bilinear_matrix, mean_similarity, similarity_field
+from clipdiy.aggregate import SimilarityField, bilinear_samples, mean_similarity, similarity_field
 from clipdiy.errors import ShapeError
 from clipdiy.objectness.found import ObjectnessMap
 
@@ -42,19 +42,20 @@ class ObjectnessField:
 
     def __init__(self, objectness: ObjectnessMap, size_hw: tuple[int, int]) -> None:
         """Prepare reading `objectness` at `size_hw`."""
-        grid = objectness.grid.float()
-        rows, cols = objectness.extent_hw
-        self._left = bilinear_matrix(size_hw[0], grid.shape[0], rows).to(grid.device) @ grid
-        self._right = bilinear_matrix(size_hw[1], grid.shape[1], cols).to(grid.device).T
+        self._grid = objectness.grid.float()
         self._is_logit = objectness.is_logit
-        # Beyond a few hundred grid columns (a full-size map of instance masks) the dense product would cost more
-        # than reading two columns; such a grid already has the photo's size and is taken as it is.
-        self._same_width = grid.shape[1] == size_hw[1] and cols == size_hw[1]
+        device = self._grid.device
+        self._rows, self._cols = (
+            tuple(part.to(device) for part in bilinear_samples(size_out, size_in, extent))
+            for size_out, size_in, extent in zip(size_hw, self._grid.shape, objectness.extent_hw, strict=True)
+        )
 
     def rows(self, start: int, stop: int) -> Tensor:
         """Return (stop - start, W) float32 in [0, 1]."""
-        left = self._left[start:stop]
-        values = left if self._same_width else left @ self._right
+        lower, upper, share = (part[start:stop] for part in self._rows)
+        values = torch.lerp(self._grid[lower], self._grid[upper], share[:, None])
+        lower, upper, share = self._cols
+        values = torch.lerp(values[:, lower], values[:, upper], share)
         return values.sigmoid() if self._is_logit else values.clamp(0, 1)
 
 

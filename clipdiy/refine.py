@@ -37,9 +37,7 @@ def clean_up(label_map: NDArray[np.uint16], min_area_px: float) -> NDArray[np.ui
     return cleaned
 
 
-def _small_parts(
-    mask: NDArray[np.bool_], min_area_px: float
-) -> list[tuple[tuple[slice, slice], NDArray[np.uint8]]]:
+def _small_parts(mask: NDArray[np.bool_], min_area_px: float) -> list[tuple[tuple[slice, slice], NDArray[np.uint8]]]:
     """Return the window (one pixel wider than the part, where there is room) and the mask of every small part."""
     rows = np.flatnonzero(mask.any(axis=1))
     if not len(rows):

@@ -1,7 +1,7 @@
 """FOUND and FOUND-bkg: objectness out of a self-supervised ViT (Simeoni et al., CVPR 2023).
 
-Before the model: `prepare`. The model: `FoundModel` (keys of the last attention layer, and CLS attention where FOUND-bkg
-asks for it). After it: `FoundModel.logits` or `background_objectness`.
+Before the model: `prepare`. The model: `FoundModel` (keys of the last attention layer, and CLS attention where
+FOUND-bkg asks for it). After it: `FoundModel.logits` or `background_objectness`.
 """
 
 from dataclasses import dataclass

@@ -1,0 +1,233 @@
+"""The whole method in order: photos to features (once), features and a vocabulary to a segmentation (any time)."""
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clipdiy.aggregate import grid_similarity, mean_similarity
+from clipdiy.clip import ClipEncoder
+from clipdiy.config import CoreConfig
+from clipdiy.crops import cut_crops, scale_boxes, to_square
+from clipdiy.errors import ConfigError, FeaturesError
+from clipdiy.features import ImageFeatures
+from clipdiy.guide import ObjectnessField, class_scores, full_label_map, guided_square, square_label_map
+from clipdiy.objectness.found import FoundModel, ObjectnessMap, background_objectness, image_size_for, prepare
+from clipdiy.photo import Photo
+from clipdiy.refine import clean_up
+from clipdiy.segmentation import Segmentation
+from clipdiy.vocabulary import Vocabulary
+
+ENCODING_VERSION = 1  # raise it when the same weights and configuration begin to give other features
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What went into a segmentation, for a person to look at (figures 3 and 5 of the paper).
+
+    Attributes:
+        patch_px: Crop size of each scale.
+        scale_similarity: Per scale (C, S, S) float32 cosines (Eq. 1).
+        similarity: (C, S, S) float32, mean over the scales (Eq. 2).
+        objectness: (S, S) float32 in [0, 1], or `None`.
+        guided: (C, S, S) float32 (Eq. 3).
+    """
+
+    patch_px: tuple[int, ...]
+    scale_similarity: tuple[Tensor, ...]
+    similarity: Tensor
+    objectness: Tensor | None
+    guided: Tensor
+
+
+class Segmenter:
+    """CLIP-DIY with loaded weights.
+
+    No state between calls: the same photo and vocabulary give the same answer, from any thread. `encode` does all
+    work that depends on the photo alone; `segment` answers any vocabulary from its result without touching a network
+    but the text tower, and that once per prompt.
+    """
+
+    def __init__(
+        self,
+        config: CoreConfig,
+        clip: ClipEncoder,
+        found: FoundModel | None,
+        *,
+        name: str,
+        weights_id: str,
+        find_doubts: Callable[[Vocabulary], tuple[str, ...]] | None = None,
+    ) -> None:
+        """Take loaded models.
+
+        Args:
+            config: Scales, sizes and switches.
+            clip: Both CLIP towers.
+            found: FOUND, on the same device as CLIP; may be `None` only if the configuration uses no objectness.
+            name: What a person calls these weights (`starter`, `ViT-B-32:laion2b_s34b_b79k`).
+            weights_id: Changes whenever the weights do, for example a digest of the files.
+            find_doubts: Says what in a vocabulary these weights cannot know; see `doubts`.
+
+        Raises:
+            ConfigError: If objectness is configured and `found` is missing, or the scales do not fit the square.
+        """
+        if config.objectness.method != "none" and found is None:
+            raise ConfigError(f"objectness {config.objectness.method!r} needs FOUND's weights, and none were given")
+        self.config = config
+        self.clip = clip
+        self.name = name
+        self._found = found
+        self._weights_id = weights_id
+        self._find_doubts = find_doubts
+        self._boxes = scale_boxes(config.grid)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks run."""
+        return self.clip.device
+
+    def doubts(self, vocabulary: Vocabulary) -> tuple[str, ...]:
+        """Return warnings for a person about words that these weights never saw; empty for open-world weights."""
+        return self._find_doubts(vocabulary) if self._find_doubts else ()
+
+    @property
+    def keep_long_px(self) -> int:
+        """A photo may be given reduced to this longer side (see `keep_short_px`); nothing here sees more pixels."""
+        objectness = self.config.objectness
+        return max(self.config.grid.square_px, objectness.square_px or objectness.long_px)
+
+    @property
+    def keep_short_px(self) -> int:
+        """The shorter side of a reduced photo should not fall below this."""
+        return max(self.config.grid.square_px, self.config.objectness.square_px or 0)
+
+    @property
+    def encoder_identity(self) -> str:
+        """Changes whenever `encode` would give other features for the same photo."""
+        parts = [
+            ENCODING_VERSION,
+            self._weights_id,
+            asdict(self.config.grid),
+            asdict(self.config.objectness),
+            str(self.clip.dtype),
+        ]
+        return _digest(parts)
+
+    @property
+    def identity(self) -> str:
+        """Changes whenever the same photo and vocabulary would give another segmentation."""
+        return _digest([self.encoder_identity, self.config.label_map, asdict(self.config.clean_up)])
+
+    @torch.inference_mode()
+    def encode(self, photos: Sequence[Photo]) -> list[ImageFeatures]:
+        """Encode photos: everything that is expensive, and nothing that depends on a vocabulary.
+
+        Args:
+            photos: Any number, of any sizes.
+
+        Returns:
+            One `ImageFeatures` each, in order, on the CPU.
+        """
+        if not photos:
+            return []
+        images = [
+            torch.from_numpy(np.ascontiguousarray(photo.pixels.transpose(2, 0, 1))).to(self.device) for photo in photos
+        ]
+        squares = torch.stack([to_square(image, self.config.grid.square_px) for image in images])
+        per_scale = []
+        for boxes in self._boxes:
+            crops = cut_crops(squares, boxes, self.clip.input_px)
+            embedded = self.clip.embed_crops(crops.flatten(0, 1))
+            per_scale.append(embedded.reshape(len(photos), *boxes.grid_hw, -1).half().cpu())
+        objectness = self._objectness(images)
+        return [
+            ImageFeatures(tuple(scale[i] for scale in per_scale), objectness[i], photo.size_hw, self.encoder_identity)
+            for i, photo in enumerate(photos)
+        ]
+
+    @torch.inference_mode()
+    def segment(self, features: ImageFeatures, vocabulary: Vocabulary) -> Segmentation:
+        """Ask encoded photo for a vocabulary: Eq. 1 to 4, scores, clean-up.
+
+        Args:
+            features: Made by `encode` of a segmenter with the same weights and sizes.
+            vocabulary: Background first.
+
+        Raises:
+            FeaturesError: If the features were made by another core.
+        """
+        grids = self._grids(features, vocabulary)
+        objectness = self._on_device(features.objectness)
+        square_px = self.config.grid.square_px
+        if self.config.label_map == "full":
+            labels = full_label_map(grids, objectness, features.size_hw)
+        else:
+            labels = square_label_map(grids, objectness, features.size_hw, square_px)
+        guided = guided_square(grids, objectness, square_px // 2)
+        score, image_score = class_scores(guided, self.clip.logit_scale)
+        pixels = features.size_hw[0] * features.size_hw[1]
+        label_map = clean_up(labels.cpu().numpy().view(np.uint16), self.config.clean_up.min_area * pixels)
+        area = np.bincount(label_map.ravel(), minlength=len(vocabulary)) / pixels
+        present = area > 0
+        return Segmentation(label_map, area, np.where(present, score.cpu().numpy(), np.float32(0)), image_score)
+
+    @torch.inference_mode()
+    def explain(self, features: ImageFeatures, vocabulary: Vocabulary) -> Explanation:
+        """Return the maps that `segment` is made of, on the square.
+
+        Raises:
+            FeaturesError: If the features were made by another core.
+        """
+        grids = self._grids(features, vocabulary)
+        objectness = self._on_device(features.objectness)
+        size_hw = (self.config.grid.square_px,) * 2
+        return Explanation(
+            self.config.grid.patch_px,
+            tuple(mean_similarity([grid], size_hw).cpu() for grid in grids),
+            mean_similarity(grids, size_hw).cpu(),
+            None if objectness is None else ObjectnessField(objectness, size_hw).rows(0, size_hw[0]).cpu(),
+            guided_square(grids, objectness, size_hw[0]).cpu(),
+        )
+
+    def _grids(self, features: ImageFeatures, vocabulary: Vocabulary) -> tuple[Tensor, ...]:
+        if features.made_by != self.encoder_identity:
+            raise FeaturesError(
+                f"these features were made by core {features.made_by}, this one is {self.encoder_identity}: "
+                "encode the image again"
+            )
+        texts = self.clip.embed_vocabulary(vocabulary)
+        return grid_similarity([scale.to(self.device).float() for scale in features.crop_embeddings], texts)
+
+    def _on_device(self, objectness: ObjectnessMap | None) -> ObjectnessMap | None:
+        if objectness is None:
+            return None
+        return ObjectnessMap(objectness.grid.to(self.device), objectness.is_logit, objectness.extent_hw)
+
+    def _objectness(self, images: Sequence[Tensor]) -> list[ObjectnessMap | None]:
+        """Run FOUND on every image, those of one size together."""
+        found, config = self._found, self.config.objectness
+        maps: list[ObjectnessMap | None] = [None] * len(images)
+        if config.method == "none" or found is None:
+            return maps
+        by_size: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
+        for i, image in enumerate(images):
+            by_size[image_size_for((image.shape[1], image.shape[2]), config)].append(i)
+        for (height, width), members in by_size.items():
+            batch = torch.stack([prepare(images[i], (height, width), found.patch_px) for i in members])
+            read = found(batch.to(self.clip.dtype))
+            trained = config.method == "found"
+            grids = (found.logits(read.keys) if trained else background_objectness(read)).half().cpu()
+            extent = height / found.patch_px, width / found.patch_px
+            for i, grid in zip(members, grids, strict=True):
+                maps[i] = ObjectnessMap(grid, trained, extent)
+        return maps
+
+
+def _digest(parts: object) -> str:
+    """Return 16 hexadecimal digits that change with anything in `parts`."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,296 @@
+"""Which weight files a configuration needs, where they are looked for, and how they get there."""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import requests
+
+from clipdiy.config import CoreConfig
+from clipdiy.errors import ConfigError, WeightsError
+
+STARTER_DIR = Path(__file__).parent / "starter" / "weights"
+STARTER = "starter"
+LOCAL_DIR = "local-dir:"
+DINO_VITS8 = "dino-vits8"
+
+CHUNK_BYTES = 1 << 20
+
+FOUND_BACKBONE_URL = (
+    "https://dl.fbaipublicfiles.com/dino/dino_deitsmall8_300ep_pretrain/dino_deitsmall8_300ep_pretrain.pth"
+)
+FOUND_HEAD_URL = "https://raw.githubusercontent.com/valeoai/FOUND/main/data/weights/decoder_weights.pt"
+FOUND_HEAD_SHA256 = "47ff2a4af3dbc6c80cb832cc81f8ed8ae81809e52576d0de5f9c754cf46ef9b5"
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """One file that has to be there before anything can be segmented.
+
+    Attributes:
+        what: What it is, for a person.
+        name: Where it lies in the weights folder, with forward slashes.
+        url: Where it comes from.
+        sha256: What it must be, if that is known beforehand. A fetched file's own digest is kept beside it either way.
+        instead: Other names under which the same weights are taken.
+        hub: Repository and file name on the Hugging Face hub, if it comes from there: its local cache is looked at too.
+    """
+
+    what: str
+    name: str
+    url: str
+    sha256: str | None = None
+    instead: tuple[str, ...] = ()
+    hub: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class FoundWeight:
+    """A weight file on this machine.
+
+    Attributes:
+        file: What it is meant to be.
+        path: Where it lies.
+        sha256: Digest of what lies there.
+        expected: Digest it must have (pinned, or kept when it was fetched), or `None` if neither is known.
+    """
+
+    file: WeightFile
+    path: Path
+    sha256: str
+    expected: str | None
+
+    @property
+    def intact(self) -> bool:
+        """Whether nothing is known against it."""
+        return self.expected is None or self.expected == self.sha256
+
+
+def default_weights_dir() -> Path:
+    """Return the folder that is used where no other is named. Nothing is created."""
+    return Path.home() / ".cache" / "clipdiy" / "weights"
+
+
+def required_files(config: CoreConfig) -> tuple[WeightFile, ...]:
+    """List what a configuration needs from outside; empty where everything is bundled or in named folders.
+
+    Raises:
+        ConfigError: If OpenCLIP knows no such model or tag, or FOUND's weights are named in an unknown way.
+    """
+    files: list[WeightFile] = []
+    if config.clip != STARTER and not config.clip.startswith(LOCAL_DIR):
+        files.append(_clip_file(config.clip))
+    if config.objectness.method != "none" and config.found != STARTER and not config.found.startswith(LOCAL_DIR):
+        if config.found != DINO_VITS8:
+            raise ConfigError(f"found must be {DINO_VITS8}, {STARTER} or {LOCAL_DIR}FOLDER, got {config.found!r}")
+        files += [
+            WeightFile(
+                "DINO ViT-S/8 trained for 300 epochs, FOUND's backbone",
+                "found/dino_deitsmall8_300ep_pretrain.pth",
+                FOUND_BACKBONE_URL,
+            ),
+            WeightFile("FOUND's trained head", "found/decoder_weights.pt", FOUND_HEAD_URL, FOUND_HEAD_SHA256),
+        ]
+    return tuple(files)
+
+
+def split_clip_name(name: str) -> tuple[str, str]:
+    """Split `ARCHITECTURE:TAG`.
+
+    Raises:
+        ConfigError: If there is no colon in it.
+    """
+    architecture, colon, tag = name.partition(":")
+    if not colon or not architecture or not tag:
+        raise ConfigError(
+            f"clip must be ARCHITECTURE:TAG (for example ViT-B-32:laion2b_s34b_b79k), {LOCAL_DIR}FOLDER or {STARTER}, "
+            f"got {name!r}"
+        )
+    return architecture, tag
+
+
+def clip_tag_config(name: str) -> dict[str, object]:
+    """Return OpenCLIP's entry for `ARCHITECTURE:TAG`: where the weights come from and how pixels are normalised.
+
+    Raises:
+        ConfigError: If OpenCLIP knows no such pair.
+    """
+    import open_clip  # slow to import, and only needed here
+
+    architecture, tag = split_clip_name(name)
+    entry = open_clip.get_pretrained_cfg(architecture, tag)
+    if not entry:
+        known = ", ".join(open_clip.list_pretrained_tags_by_model(architecture)) or "none: no such architecture"
+        raise ConfigError(f"OpenCLIP knows no weights {tag!r} of {architecture!r}; tags of it: {known}")
+    return dict(entry)
+
+
+def _clip_file(name: str) -> WeightFile:
+    entry = clip_tag_config(name)
+    architecture, tag = split_clip_name(name)
+    hub = str(entry.get("hf_hub") or "")
+    if hub:
+        owner, repository, *rest = hub.split("/")
+        file_name = rest[0] if rest and rest[0] else "open_clip_model.safetensors"
+        instead = ("open_clip_pytorch_model.bin",) if file_name == "open_clip_model.safetensors" else ()
+        return WeightFile(
+            f"OpenCLIP {architecture}, {tag}",
+            f"{repository}/{file_name}",
+            f"https://huggingface.co/{owner}/{repository}/resolve/main/{file_name}",
+            instead=tuple(f"{repository}/{other}" for other in instead),
+            hub=(f"{owner}/{repository}", file_name),
+        )
+    url = str(entry.get("url") or "")
+    # OpenAI's addresses hold the file's SHA-256 as their last folder.
+    folder = urlsplit(url).path.split("/")[-2] if url.count("/") > 3 else ""
+    return WeightFile(
+        f"OpenCLIP {architecture}, {tag}",
+        f"{architecture}-{tag}/{url.rsplit('/', 1)[-1]}",
+        url,
+        sha256=folder if len(folder) == 64 else None,
+    )
+
+
+def locate(file: WeightFile, weights_dir: Path) -> FoundWeight | None:
+    """Look for a file in the weights folder, then in the Hugging Face cache. Reads it once for its digest."""
+    candidates = [weights_dir / name for name in (file.name, *file.instead)]
+    for path in [*candidates, *_hub_cache(file)]:
+        if path.is_file():
+            note = _digest_note(path)
+            kept = note.read_text().split()[0] if note.is_file() else None
+            # The pin belongs to `file.name`; the same weights in another format have another digest.
+            pinned = file.sha256 if path.name == file.name.rsplit("/", 1)[-1] else None
+            return FoundWeight(file, path, sha256_of(path), pinned or kept)
+    return None
+
+
+def require(config: CoreConfig, weights_dir: Path) -> dict[str, FoundWeight]:
+    """Find every file of a configuration, by `WeightFile.name`.
+
+    Raises:
+        WeightsError: If one is missing or is not what it must be. Names file, source and folder.
+    """
+    found: dict[str, FoundWeight] = {}
+    missing: list[WeightFile] = []
+    for file in required_files(config):
+        weight = locate(file, weights_dir)
+        if weight is None:
+            missing.append(file)
+        elif not weight.intact:
+            raise WeightsError(
+                f"{weight.path} is not the file it should be: SHA-256 {weight.sha256}, expected {weight.expected}. "
+                f"Delete it and fetch it again from {file.url}"
+            )
+        else:
+            found[file.name] = weight
+    if missing:
+        lines = [f"  {weights_dir / file.name}\n    {file.what}, from {file.url}" for file in missing]
+        raise WeightsError(
+            f"weights are missing in {weights_dir}:\n" + "\n".join(lines) + "\nRun `clipdiy weights fetch`, or on a "
+            "machine without a network put the files there by hand (another folder: CLIPDIY_WEIGHTS_DIR). "
+            "The bundled closed-world weights need none: preset `starter`."
+        )
+    return found
+
+
+def fetch(
+    file: WeightFile,
+    weights_dir: Path,
+    *,
+    progress: Callable[[int, int | None], None] | None = None,
+    session: requests.Session | None = None,
+    timeout_s: float = 30,
+) -> Path:
+    """Download one file into the weights folder, going on where an earlier try stopped.
+
+    The file appears under its name only when it is whole and its digest is right: against the pin, else against the
+    digest the server states for it, if it does. Its own digest is kept beside it for later checks.
+
+    Args:
+        file: What to fetch.
+        weights_dir: Folder; made if it is not there.
+        progress: Called with bytes so far and in all (`None` if the server does not say).
+        session: For tests and proxies.
+        timeout_s: Longest silence of the server.
+
+    Returns:
+        Where it lies.
+
+    Raises:
+        WeightsError: If it cannot be downloaded, written, or is not what it should be.
+    """
+    target = weights_dir / file.name
+    part = target.with_name(target.name + ".part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        stated = _download(session or requests.Session(), file.url, part, progress or _silent, timeout_s)
+        digest = sha256_of(part)
+        expected = file.sha256 or stated
+        if expected is not None and digest != expected:
+            part.unlink()
+            raise WeightsError(f"{file.url} gave SHA-256 {digest}, expected {expected}; nothing was kept, try again")
+        _digest_note(target).write_text(f"{digest}  {target.name}\n")
+        os.replace(part, target)
+    except (requests.RequestException, OSError) as err:
+        raise WeightsError(
+            f"cannot fetch {file.what} from {file.url} into {target}: {err}. "
+            "On a machine without a network, put the file there by hand."
+        ) from err
+    return target
+
+
+def _download(
+    session: requests.Session, url: str, part: Path, progress: Callable[[int, int | None], None], timeout_s: float
+) -> str | None:
+    """Append what is missing to `part`; return the SHA-256 that the server states, if it states one."""
+    have = part.stat().st_size if part.is_file() else 0
+    headers = {"Range": f"bytes={have}-"} if have else {}
+    with session.get(url, headers=headers, stream=True, timeout=timeout_s) as response:
+        if response.status_code == requests.codes.requested_range_not_satisfiable:
+            part.unlink()  # the server has another file than the one begun
+            return _download(session, url, part, progress, timeout_s)
+        response.raise_for_status()
+        if response.status_code != requests.codes.partial_content:
+            have = 0
+        length = response.headers.get("Content-Length")
+        total = have + int(length) if length else None
+        with part.open("ab" if have else "wb") as out:
+            progress(have, total)
+            for chunk in response.iter_content(CHUNK_BYTES):
+                out.write(chunk)
+                have += len(chunk)
+                progress(have, total)
+        if total is not None and have != total:
+            raise OSError(f"the connection ended after {have} of {total} bytes; run it again to go on")
+        hops = [*response.history, response]
+    # The hub names a large file's SHA-256 as its linked entity tag, on the answer that redirects to the storage.
+    tags = (hop.headers.get("X-Linked-ETag", "").strip('"') for hop in hops)
+    return next((tag for tag in tags if len(tag) == 64), None)
+
+
+def _silent(_done: int, _total: int | None) -> None:
+    """Take progress and tell nobody."""
+
+
+def sha256_of(path: Path) -> str:
+    """Return a file's SHA-256 as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _digest_note(path: Path) -> Path:
+    return path.with_name(path.name + ".sha256")
+
+
+def _hub_cache(file: WeightFile) -> Iterator[Path]:
+    if file.hub is None:
+        return
+    from huggingface_hub import try_to_load_from_cache
+
+    repository, name = file.hub
+    cached = try_to_load_from_cache(repository, name)
+    if isinstance(cached, str):
+        yield Path(cached)
