@@ -78,7 +78,7 @@ chromium:
 	    exit 0; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    echo "installing the Debian package chromium"; \
-	    { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends chromium; } >/dev/null; \
+	    { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y chromium; } >/dev/null; \
 	else \
 	    echo "The end-to-end tests need Chromium, and only root may install it here: 'sudo apt-get install chromium'," >&2; \
 	    echo "or name the program of another installation in CHROMIUM_EXECUTABLE." >&2; \
