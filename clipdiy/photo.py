@@ -1,11 +1,30 @@
-"""A photo as the core takes it: its pixels, and the size it really has."""
+"""A photo as the core takes it: its pixels, and the size it really has. And how it is read out of a file's bytes.
 
+`decode_photo` sees what a browser shows, because that is what masks will be laid over: the first frame, turned as the
+EXIF orientation says, transparency on white. Where browsers and Pillow differ, it follows Chromium: an orientation in a
+WebP file or in XMP is not applied (measured: Chromium 156 turns JPEG and PNG, not WebP, and by EXIF only).
+"""
+
+import io
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import (
+    BmpImagePlugin,
+    ExifTags,
+    GifImagePlugin,
+    Image,
+    ImageFile,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
 
-from clipdiy.errors import ShapeError
+from clipdiy.errors import ImageError, ShapeError
 
 
 @dataclass(frozen=True)
@@ -37,3 +56,179 @@ class Photo:
             )
         height, width, _ = pixels.shape
         return cls(pixels, (height, width))
+
+
+class ImageTooLargeError(ImageError):
+    """The file's header announces more pixels than allowed. Nothing was decoded."""
+
+
+def decode_photo(data: bytes | BinaryIO, *, max_px: int, keep_px: int | None = None) -> Photo:
+    """Decode a picture file.
+
+    JPEG (also MPO), PNG, WebP, GIF, BMP and TIFF with 8 or 16 bits, nothing else, whatever else Pillow can open. Grey,
+    palette and CMYK become RGB, 16 bits are scaled to 8 (not clipped), transparency is laid on white.
+
+    With `keep_px`, a large JPEG is decoded at 1/2, 1/4 or 1/8 in the frequency domain, at no less than twice the size
+    kept, and then, as every picture is, reduced with a bicubic filter that antialiases. Of Pillow's filters that
+    one stays closest to reducing the whole picture (mean difference 0.12 of 255 for 12 megapixels to 640 and on
+    to 256; 0.25 with a bilinear filter, 0.27 with a box) and costs 2 ms more than the cheapest.
+
+    Args:
+        data: The file's bytes, or a seekable binary file.
+        max_px: Most pixels (height x width) the picture may have. Read from the header, before anything is decoded.
+        keep_px: Longest side that is needed, in pixels; `None` keeps all.
+
+    Returns:
+        The photo; `size_hw` is its natural size also where fewer pixels are kept.
+
+    Raises:
+        ImageTooLargeError: If it has more than `max_px` pixels.
+        ImageError: If it is none of these formats, damaged, or cut off.
+    """
+    file = io.BytesIO(data) if isinstance(data, bytes) else data
+    name, image = _open(file)
+    # Everything Pillow raises on hostile bytes (OSError, ValueError, SyntaxError, struct.error, ...) means the same.
+    try:
+        width, height = image.size
+        if width * height > max_px:
+            raise ImageTooLargeError(
+                f"expected at most {max_px:,} pixels, the {name} has {width} x {height} = {width * height:,}: make the "
+                "picture smaller or raise the limit"
+            )
+        orientation = _orientation(name, image)
+        if keep_px is not None and max(width, height) > keep_px:
+            kept = _fit(width, height, keep_px)
+            image.draft(None, (2 * kept[0], 2 * kept[1]))
+        else:
+            kept = (width, height)
+        picture = _to_8_bits(image)
+        if picture.size != kept:
+            picture = picture.resize(kept, Image.Resampling.BICUBIC, reducing_gap=2.0)
+        picture = _on_white(picture)
+        if orientation is not None:
+            picture = picture.transpose(orientation)
+        pixels = np.array(picture)
+    except ImageError:
+        raise
+    except Exception as err:
+        raise ImageError(f"the {name} cannot be decoded, it is damaged or cut off: {err}") from err
+    turned = orientation in _SIDEWAYS
+    return Photo(pixels, (width, height) if turned else (height, width))
+
+
+class _Tiff(TiffImagePlugin.TiffImageFile):
+    """TIFF without Pillow's own warning about many pixels, which comes late here and knows another limit."""
+
+    def load_prepare(self) -> None:
+        if self._im is None:
+            self.im = Image.new(self.mode, self._tile_size).im
+        super().load_prepare()
+
+
+# By hand, not by Image.open: that warns above a limit of its own, warns about files it does not know, and what it
+# can open grows with every plug-in that somebody imports. An MPO is a JPEG followed by others.
+_FORMATS: tuple[tuple[str, tuple[bytes, ...], Callable[[BinaryIO], ImageFile.ImageFile]], ...] = (
+    ("JPEG", (b"\xff\xd8\xff",), JpegImagePlugin.JpegImageFile),
+    ("PNG", (b"\x89PNG\r\n\x1a\n",), PngImagePlugin.PngImageFile),
+    ("WebP", (b"RIFF",), WebPImagePlugin.WebPImageFile),
+    ("GIF", (b"GIF87a", b"GIF89a"), GifImagePlugin.GifImageFile),
+    ("BMP", (b"BM",), BmpImagePlugin.BmpImageFile),
+    ("TIFF", (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), _Tiff),
+)
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SIDEWAYS = tuple(_TURNS[orientation] for orientation in (5, 6, 7, 8))
+
+
+def _open(file: BinaryIO) -> tuple[str, ImageFile.ImageFile]:
+    """Read a file's header; return the name of its format with it."""
+    start = file.read(64)
+    for name, magics, opener in _FORMATS:
+        if start.startswith(magics):
+            file.seek(0)
+            try:
+                return name, opener(file)
+            except Exception as err:
+                raise ImageError(f"the {name} cannot be opened, its header is damaged or cut off: {err}") from err
+    raise ImageError(f"expected a JPEG, PNG, WebP, GIF, BMP or TIFF picture, got {_guess(start)}")
+
+
+def _guess(start: bytes) -> str:
+    """Say what a file is that is none of ours."""
+    text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if not start:
+        return "nothing (0 bytes)"
+    if text.startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
+        return "a web page (HTML): perhaps an error or a login page"
+    if text.startswith((b"<svg", b"<?xml")):
+        return "SVG or other XML"
+    if text.startswith((b"{", b"[")):
+        return "JSON: perhaps an error message"
+    if start[4:8] == b"ftyp":
+        return "an AVIF, HEIC or video file: convert it"
+    if start.startswith(b"%PDF"):
+        return "a PDF"
+    return f"something that begins with {start[:8]!r}"
+
+
+def _orientation(name: str, image: ImageFile.ImageFile) -> Image.Transpose | None:
+    """Return how a picture has to be turned; a TIFF turns itself when it is loaded, in size from the start."""
+    if name not in ("JPEG", "PNG"):
+        return None
+    # Not image.getexif(): that also believes XMP, which browsers do not.
+    exif = Image.Exif()
+    try:
+        exif.load(image.info.get("exif", b""))
+        return _TURNS.get(exif.get(ExifTags.Base.Orientation, 1))
+    except Exception:
+        # Damaged EXIF is no reason to refuse a picture that every browser shows, upright.
+        return None
+
+
+def _fit(width: int, height: int, longest: int) -> tuple[int, int]:
+    """Return width and height with the longer side brought to `longest`, the other in proportion, at least 1."""
+    scale = longest / max(width, height)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _to_8_bits(image: ImageFile.ImageFile) -> Image.Image:
+    """Load a picture and bring it to L, RGB or RGBA."""
+    image.load()
+    if image.mode.startswith("I;16"):
+        return _from_16_bits(image)
+    if image.mode in ("I", "F"):
+        raise ImageError(f"expected 8 or 16 bits a sample without sign, got Pillow's mode {image.mode}: convert it")
+    if image.mode == "La":
+        return image.convert("LA").convert("RGBA")
+    if image.has_transparency_data:
+        return image.convert("RGBA")
+    if image.mode in ("1", "L"):
+        return image.convert("L")
+    return image.convert("RGB")
+
+
+def _from_16_bits(image: ImageFile.ImageFile) -> Image.Image:
+    """Scale grey samples of 16 bits (in TIFF also 12) to 8: white stays white."""
+    tags = image.tag_v2 if isinstance(image, _Tiff) else {}
+    (bits,) = tags.get(TiffImagePlugin.BITSPERSAMPLE, (16,))
+    white = (1 << bits) - 1
+    # x 255 / white, rounded, in integers.
+    grey = (np.asarray(image).astype(np.uint32) * 255 + white // 2) // white
+    white_is_zero = tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
+    return Image.fromarray((255 - grey if white_is_zero else grey).astype(np.uint8))
+
+
+def _on_white(picture: Image.Image) -> Image.Image:
+    if picture.mode != "RGBA":
+        return picture.convert("RGB")
+    ground = Image.new("RGB", picture.size, "white")
+    ground.paste(picture, mask=picture.getchannel("A"))
+    return ground
