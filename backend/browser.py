@@ -34,22 +34,28 @@ _ARGUMENTS = (
 _PAINT_MS = 1500
 # A changed brush paints within a frame or two.
 _REPAINT_MS = 400
+# Two colours closer than this (of 441) cannot be told apart reliably at a region's opacity.
+_DISTINCT = 40.0
 
 _PAINTED = """regions => {
-    const image = [...document.querySelectorAll('img[alt=image]')].some(img => img.naturalWidth > 0);
+    const image = document.querySelector('.lsf-image > img');
     const canvas = document.querySelector('.konvajs-content canvas');
     const chosen = window.Htx?.annotationStore?.selected;
-    return image && canvas && chosen && chosen.regions.length === regions;
+    return image?.naturalWidth > 0 && canvas && chosen?.regions.length === regions;
 }"""
 _PICTURE_BOX = """() => {
-    const box = document.querySelector('img[alt=image]').getBoundingClientRect();
+    const box = document.querySelector('.lsf-image > img').getBoundingClientRect();
     return [box.x, box.y, box.width, box.height];
 }"""
-_LABELS = "() => Htx.annotationStore.selected.regions.map(region => region.labels[0])"
+_REGIONS = """() => Htx.annotationStore.selected.regions.map(
+    region => [region.labels[0], region.getOneColor(), region.opacity]
+)"""
 # Only the region at this place stays visible; -1 hides all of them.
 _SHOW_ONLY = """place => Htx.annotationStore.selected.regions.forEach((region, i) => {
     if (region.hidden !== (i !== place)) region.toggleHidden();
 })"""
+# The tools float above the picture.
+_WITHOUT_TOOLS = ".lsf-toolbar { visibility: hidden }"
 _SHOW_ALL = """() => Htx.annotationStore.selected.regions.forEach(region => {
     if (region.hidden) region.toggleHidden();
 })"""
@@ -65,12 +71,16 @@ class PaintedRegion:
 
     Attributes:
         label: The label it carries.
-        mask: (h, w) bool, which pixels of the displayed picture change when the region is shown; h and w are the size
-            of the picture on the screen, not its natural size.
+        colour: The colour it is painted in, as the label has it (`#rrggbb`).
+        mask: (h, w) bool, where the displayed picture turns towards that colour when the region is shown; h and w are
+            the size of the picture on the screen, not its natural size.
+        measurable: (h, w) bool, where the picture itself is unlike the colour, so that a change can be seen at all.
     """
 
     label: str
+    colour: str
     mask: NDArray[np.bool_]
+    measurable: NDArray[np.bool_]
 
 
 def find_chromium() -> str:
@@ -116,9 +126,7 @@ class Browser:
         try:
             chromium = self._playwright.chromium.launch(executable_path=executable, args=list(_ARGUMENTS))
             width, height = self._size_wh
-            context = chromium.new_context(
-                viewport={"width": width, "height": height}, device_scale_factor=self._scale
-            )
+            context = chromium.new_context(viewport={"width": width, "height": height}, device_scale_factor=self._scale)
             self._page = context.new_page()
             self._log_in()
         except Error as err:
@@ -176,21 +184,25 @@ class Browser:
         self._current_page().screenshot(path=path)
 
     def painted_regions(self) -> list[PaintedRegion]:
-        """Measure what each region of the open task changes on the screen.
+        """Measure where each region of the open task is painted, and in its label's colour.
 
-        The picture is taken with all regions hidden and with one shown; where the two differ, the region is painted.
-        So it does not matter what the picture itself looks like, as long as it is not in the label's own colour.
+        The picture is taken with all regions hidden and with one of them shown. A pixel is painted where showing the
+        region moves it at least half of the way that the region's opacity says towards the label's colour.
         """
         page = self._current_page()
-        labels = page.evaluate(_LABELS)
+        regions = page.evaluate(_REGIONS)
+        no_tools = page.add_style_tag(content=_WITHOUT_TOOLS)
         bare = self._picture(-1)
         painted = []
-        for place, label in enumerate(labels):
-            difference = np.abs(self._picture(place).astype(np.int16) - bare).max(axis=2)
-            # A region is painted at 0.6 opacity: half of its own strongest change separates it from its smooth edge.
-            strongest = float(np.percentile(difference[difference > 0], 90)) if difference.any() else 0.0
-            painted.append(PaintedRegion(label, difference > max(strongest / 2, 8.0)))
+        for place, (label, colour, opacity) in enumerate(regions):
+            way = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)], np.float32) - bare
+            change = self._picture(place) - bare
+            squared = (way**2).sum(axis=2)
+            alpha = (change * way).sum(axis=2) / np.maximum(squared, 1.0)
+            measurable = squared > _DISTINCT**2
+            painted.append(PaintedRegion(label, colour, measurable & (alpha > opacity / 2), measurable))
         page.evaluate(_SHOW_ALL)
+        no_tools.evaluate("style => style.remove()")
         page.wait_for_timeout(_REPAINT_MS)
         return painted
 
@@ -226,12 +238,12 @@ class Browser:
         page.keyboard.press("Enter")
         page.wait_for_url(lambda url: "/user/login" not in url)
 
-    def _picture(self, place: int) -> NDArray[np.uint8]:
-        """Return the displayed picture with one region shown, (h, w, 3) uint8; place -1 shows none."""
+    def _picture(self, place: int) -> NDArray[np.float32]:
+        """Return the displayed picture with one region shown, (h, w, 3) float32 in 0..255; place -1 shows none."""
         page = self._current_page()
         page.evaluate(_SHOW_ONLY, place)
         page.wait_for_timeout(_REPAINT_MS)
         x, y, width, height = page.evaluate(_PICTURE_BOX)
         screen = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
         edges = [round(value * self._scale) for value in (x, y, x + width, y + height)]
-        return np.asarray(screen.crop((edges[0], edges[1], edges[2], edges[3])))
+        return np.asarray(screen.crop((edges[0], edges[1], edges[2], edges[3])), np.float32)
