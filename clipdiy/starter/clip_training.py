@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from open_clip.model import CLIP
 from open_clip.tokenizer import SimpleTokenizer
 from safetensors.torch import save_file
@@ -22,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from clipdiy.starter.scenes import NOUNS, Sprites
-from clipdiy.starter.training_data import crop_batch, shrink_sprites
+from clipdiy.starter.training_data import CropSource
 from clipdiy.starter.vocabulary import ADJECTIVES, BACKGROUND, SYNONYMS, TEMPLATES
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -71,10 +72,7 @@ class Texts:
         context = MODEL_CFG["text_cfg"]["context_length"]
         self._tokenizer = SimpleTokenizer(context_length=context)
         every = [
-            template.format(word)
-            for template in TEMPLATES
-            for noun in CLASSES
-            for word in (noun, *SYNONYMS[noun])
+            template.format(word) for template in TEMPLATES for noun in CLASSES for word in (noun, *SYNONYMS[noun])
         ]
         # Sorted, so that the end token stays the largest: the text tower pools at the largest.
         self.token_ids: Tensor = self._tokenizer([*every, *ADJECTIVES]).unique()
@@ -95,7 +93,7 @@ def sample_text(noun: str, rng: np.random.Generator) -> str:
     return template.format(word)
 
 
-def to_clip_input(crops: np.ndarray) -> Tensor:
+def to_clip_input(crops: NDArray[np.uint8]) -> Tensor:
     """(B, S, S, 3) uint8 RGB -> (B, 3, S, S) float32 normalised as CLIP, channels last in memory."""
     pixels = torch.from_numpy(np.ascontiguousarray(crops)).permute(0, 3, 1, 2).float() / 255
     mean, std = torch.tensor(CLIP_MEAN), torch.tensor(CLIP_STD)
@@ -129,9 +127,7 @@ def text_to_image_loss(cosines: Tensor, targets: Tensor, scale: Tensor) -> Tenso
     return -(weights * F.log_softmax(cosines.t()[present] * scale, dim=1)).sum(1).mean()
 
 
-def train_clip(
-    plan: ClipPlan, sprites: Sprites, checkpoint: Path, out: Path, report: Callable[[str], None]
-) -> None:
+def train_clip(plan: ClipPlan, sprites: Sprites, checkpoint: Path, out: Path, report: Callable[[str], None]) -> None:
     """Train or resume the three steps and write the OpenCLIP folder along the way.
 
     Args:
@@ -166,7 +162,8 @@ class _Run:
         report: Callable[[str], None],
     ) -> None:
         torch.manual_seed(plan.seed)
-        self.plan, self.sprites, self.small = plan, sprites, shrink_sprites(sprites, 128)
+        self.plan = plan
+        self.source = CropSource(sprites, MODEL_CFG["vision_cfg"]["image_size"])
         self.checkpoint, self.out, self.report = checkpoint, out, report
         self.texts = Texts()
         text_cfg = {**MODEL_CFG["text_cfg"], "vocab_size": len(self.texts.token_ids)}
@@ -175,9 +172,7 @@ class _Run:
         for module in self.model.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
                 module.momentum = 0.02
-        self.vectors = torch.nn.Parameter(
-            F.normalize(torch.randn(len(CLASSES), MODEL_CFG["embed_dim"]) + 0.25, dim=1)
-        )
+        self.vectors = torch.nn.Parameter(F.normalize(torch.randn(len(CLASSES), MODEL_CFG["embed_dim"]) + 0.25, dim=1))
         self.scale = torch.nn.Parameter(torch.tensor(16.0).log())
         self.average = torch.optim.swa_utils.AveragedModel(
             self.model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998)
@@ -214,21 +209,19 @@ class _Run:
         parameters = [p for p in self.model.parameters() if id(p) not in visual]
         goal = F.normalize(self.vectors.detach(), dim=1)
 
-        def loss_at(step: int, progress: float) -> tuple[Tensor, float]:
+        def loss_at(step: int, _progress: float) -> tuple[Tensor, float]:
             cosines = self._text_vectors(step) @ goal.t()
             targets = torch.eye(len(CLASSES))
             loss = classification_loss(cosines, targets, 16.0) + (1 - cosines.diagonal()).mean()
             return loss + plan.floor_weight * floor_loss(cosines, plan.floor), _right(cosines, targets)
 
-        self._optimise(
-            "clip 2/3 text", parameters, plan.image_steps, plan.text_steps, plan.text_rate, loss_at
-        )
+        self._optimise("clip 2/3 text", parameters, plan.image_steps, plan.text_steps, plan.text_rate, loss_at)
 
     def joint_step(self) -> None:
         """Step 3: crops against the texts of all classes, both towers."""
         plan = self.plan
 
-        def loss_at(step: int, progress: float) -> tuple[Tensor, float]:
+        def loss_at(step: int, _progress: float) -> tuple[Tensor, float]:
             embedding, targets = self._embed(step, hard=0.7)
             cosines = embedding @ self._text_vectors(step).t()
             scale = self.scale.exp().clamp(10.0, 30.0)
@@ -250,10 +243,7 @@ class _Run:
         save_clip(self.average.module, self.texts.token_ids, self.scale.detach(), self.out)
 
     def _embed(self, step: int, *, hard: float) -> tuple[Tensor, Tensor]:
-        size_px = MODEL_CFG["vision_cfg"]["image_size"]
-        batch = crop_batch(
-            step, self.plan.batch, self.sprites, self.small, hard=hard, size_px=size_px
-        )
+        batch = self.source.batch(step, self.plan.batch, hard=hard)
         with torch.autocast("cpu", torch.bfloat16):
             embedding = self.model.visual(to_clip_input(batch.crops))
         return F.normalize(embedding.float(), dim=1), torch.from_numpy(batch.targets)
@@ -305,8 +295,7 @@ class _Run:
                 shown = now
                 left = (now - began) / (step + 1 - start) * (steps - step - 1) / 60
                 self.report(
-                    f"{name} {step + 1}/{steps}  loss {mean_loss:.3f}  "
-                    f"right {mean_right:.1%}  left {left:.1f} min"
+                    f"{name} {step + 1}/{steps}  loss {mean_loss:.3f}  right {mean_right:.1%}  left {left:.1f} min"
                 )
             if self.done % 500 == 0 and step + 1 != steps:
                 self._keep(optimiser.state_dict())
@@ -347,9 +336,7 @@ def save_clip(model: CLIP, token_ids: Tensor, log_scale: Tensor, out: Path) -> N
     full[token_ids] = compact
     state["token_embedding.weight"] = full
     state["logit_scale"] = log_scale.clamp(np.log(10.0), np.log(30.0))
-    weights = {
-        k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in state.items()
-    }
+    weights = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in state.items()}
     save_file(weights, out / "open_clip_model.safetensors")
     config = {
         "model_cfg": MODEL_CFG,

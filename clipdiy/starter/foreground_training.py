@@ -1,7 +1,7 @@
 """How does the starter's foreground model learn to tell drawn objects from their surroundings?
 
 The model has the shape of FOUND: a ViT, the keys of its last attention layer, one 1x1 convolution,
-sigmoid, bilinear upsampling. Here the whole ViT is trained, from nothing, on composed scenes.
+bilinear upsampling, sigmoid. Here the whole ViT is trained, from nothing, on composed scenes.
 """
 
 from __future__ import annotations
@@ -12,15 +12,17 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import save_file
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from clipdiy.objectness.found import position_embedding
 from clipdiy.starter.scenes import Sprites
 from clipdiy.starter.training_data import foreground_batch
 
@@ -60,7 +62,7 @@ DEFAULT_VIT: dict[str, Any] = {
 
 
 class Foreground(nn.Module):
-    """ViT keys -> 1x1 convolution; the FOUND-shaped model being trained."""
+    """ViT keys -> 1x1 convolution: what `clipdiy.objectness.found` runs, with gradients."""
 
     def __init__(self, vit: dict[str, Any]) -> None:
         """Build with fresh weights.
@@ -71,9 +73,7 @@ class Foreground(nn.Module):
         super().__init__()
         arguments = dict(vit)
         norm = partial(nn.LayerNorm, eps=arguments.pop("layer_norm_eps"))
-        self.vit = VisionTransformer(
-            **arguments, num_classes=0, dynamic_img_size=True, norm_layer=norm
-        )
+        self.vit = VisionTransformer(**arguments, num_classes=0, norm_layer=norm)
         self.head = nn.Conv2d(arguments["embed_dim"], 1, kernel_size=1)
         nn.init.constant_(self.head.bias, -1.0)  # type: ignore[arg-type]
         with torch.no_grad():  # a known geometry is half of the way to a learned one
@@ -81,17 +81,19 @@ class Foreground(nn.Module):
             self.vit.pos_embed[:, 1:] = 0.1 * _sine_positions(side, arguments["embed_dim"])
 
     def forward(self, images: Tensor) -> Tensor:
-        """Foreground probability per patch.
+        """Foreground logits per patch.
 
         Args:
             images: (B, 3, H, W) float32, normalised as ImageNet, H and W multiples of the patch.
 
         Returns:
-            (B, 1, H / patch, W / patch) float32 in [0, 1].
+            (B, 1, H / patch, W / patch) float32, logits.
         """
         patch = self.vit.patch_embed.patch_size[0]
         h, w = images.shape[2] // patch, images.shape[3] // patch
-        x = self.vit._pos_embed(self.vit.patch_embed(images))
+        patches = self.vit.patch_embed.proj(images).flatten(2).transpose(1, 2)
+        x = torch.cat([self.vit.cls_token.expand(len(images), -1, -1), patches], dim=1)
+        x = x + position_embedding(self.vit.pos_embed, h, w)
         for block in self.vit.blocks[:-1]:
             x = block(x)
         last = self.vit.blocks[-1]
@@ -102,27 +104,31 @@ class Foreground(nn.Module):
             last.attn.qkv.bias[width : 2 * width],
         )
         grid = keys[:, 1:].transpose(1, 2).reshape(len(x), width, h, w)
-        return self.head(grid.float()).sigmoid()
+        logits: Tensor = self.head(grid)
+        return logits.float()
 
 
-def to_input(images: np.ndarray) -> Tensor:
+def to_input(images: NDArray[np.uint8]) -> Tensor:
     """(B, H, W, 3) uint8 RGB -> (B, 3, H, W) float32 normalised as ImageNet."""
     pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 255
     mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
     return (pixels - mean[:, None, None]) / std[:, None, None]
 
 
-def foreground_loss(probability: Tensor, truth: Tensor) -> Tensor:
+def foreground_loss(logits: Tensor, truth: Tensor) -> Tensor:
     """Mean cross-entropy plus soft Dice of the whole batch.
 
+    The logits are upsampled first and go through the sigmoid after that, as FOUND does it: so a
+    patch can say where inside it the edge runs.
+
     Args:
-        probability: (B, 1, h, w) float32 in [0, 1], at patch resolution.
+        logits: (B, 1, h, w) float32, at patch resolution.
         truth: (B, H, W) float32 in [0, 1], at full resolution.
     """
-    full = F.interpolate(probability, truth.shape[1:], mode="bilinear", align_corners=False)[:, 0]
-    full = full.clamp(1e-4, 1 - 1e-4)
-    entropy = F.binary_cross_entropy(full, truth)
-    dice = 1 - 2 * (full * truth).sum() / (full.sum() + truth.sum() + 1)
+    full = F.interpolate(logits, truth.shape[1:], mode="bilinear", align_corners=False)[:, 0]
+    entropy = F.binary_cross_entropy_with_logits(full, truth)
+    probability = full.sigmoid()
+    dice = 1 - 2 * (probability * truth).sum() / (probability.sum() + truth.sum() + 1)
     return entropy + dice
 
 
@@ -153,9 +159,8 @@ def train_foreground(
     """
     torch.manual_seed(plan.seed)
     model = Foreground(plan.vit)
-    average = torch.optim.swa_utils.AveragedModel(
-        model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998)
-    )
+    average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998))
+    trained = cast(Foreground, average.module)
     optimiser = torch.optim.AdamW(model.parameters(), weight_decay=0.02, betas=(0.9, 0.98))
     start = 0
     if checkpoint.is_file():
@@ -176,8 +181,8 @@ def train_foreground(
         size_hw, batch = _size(step, progress, plan.batch)
         images, masks = foreground_batch(step, batch, size_hw, sprites)
         with torch.autocast("cpu", torch.bfloat16):
-            probability = model(to_input(images))
-        loss = foreground_loss(probability.float(), torch.from_numpy(masks))
+            logits = model(to_input(images))
+        loss = foreground_loss(logits, torch.from_numpy(masks))
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -190,7 +195,7 @@ def train_foreground(
             eta = (now - began) / (step + 1 - start) * (plan.steps - step - 1)
             report(f"foreground {step + 1}/{plan.steps}  loss {running:.4f}  left {eta / 60:.1f} min")
         if (step + 1) % 500 == 0 or step + 1 == last:
-            save_foreground(average.module, plan.vit, out)
+            save_foreground(trained, plan.vit, out)
             _save_atomically(
                 {
                     "plan": json.dumps(asdict(plan)),
@@ -201,7 +206,6 @@ def train_foreground(
                 },
                 checkpoint,
             )
-    trained: Foreground = average.module
     save_foreground(trained, plan.vit, out)
     return trained.eval()
 
@@ -236,9 +240,7 @@ def _size(step: int, progress: float, batch: int) -> tuple[tuple[int, int], int]
     elif rng.random() < 0.7:
         size_hw = (256, 256)
     else:
-        size_hw = ((192, 192), (224, 224), (256, 192), (192, 256), (240, 320), (320, 240))[
-            int(rng.integers(6))
-        ]
+        size_hw = ((192, 192), (224, 224), (256, 192), (192, 256), (240, 320), (320, 240))[int(rng.integers(6))]
     return size_hw, max(3, round(batch * 65536 / (size_hw[0] * size_hw[1])))
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 NOUNS: tuple[str, ...] = (
@@ -45,7 +46,7 @@ class Sprites:
         by_noun: noun -> drawings, each (H, W, 4) uint8 RGBA, straight alpha, trimmed.
     """
 
-    by_noun: Mapping[str, tuple[np.ndarray, ...]]
+    by_noun: Mapping[str, tuple[NDArray[np.uint8], ...]]
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,8 @@ class Scene:
         nouns: The nouns that are visible in `labels`, in the order of `NOUNS`.
     """
 
-    image: np.ndarray
-    labels: np.ndarray
+    image: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
     nouns: tuple[str, ...]
 
 
@@ -85,7 +86,7 @@ def load_sprites(path: Path | None = None) -> Sprites:
     source = bundled_weights_path() / "sprites.zip" if path is None else path
     if not source.is_file():
         raise FileNotFoundError(f"expected sprites at {source}, found no file: run `make starter`")
-    by_noun: dict[str, list[np.ndarray]] = {}
+    by_noun: dict[str, list[NDArray[np.uint8]]] = {}
     with zipfile.ZipFile(source) as archive:
         for name in sorted(archive.namelist()):
             if name.endswith(".webp"):
@@ -102,9 +103,7 @@ def save_sprites(sprites: Sprites, path: Path, *, quality: int = 80) -> None:
         for noun, drawings in sprites.by_noun.items():
             for number, rgba in enumerate(drawings):
                 buffer = io.BytesIO()
-                Image.fromarray(rgba).save(
-                    buffer, "WEBP", quality=quality, alpha_quality=90, method=6
-                )
+                Image.fromarray(rgba).save(buffer, "WEBP", quality=quality, alpha_quality=90, method=6)
                 entry = zipfile.ZipInfo(f"{noun}/{number}.webp", (2020, 1, 1, 0, 0, 0))
                 archive.writestr(entry, buffer.getvalue())
 
@@ -160,9 +159,9 @@ def compose_scene(
 
 
 def paste(
-    image: np.ndarray,
-    labels: np.ndarray,
-    sprite: np.ndarray,
+    image: NDArray[np.uint8],
+    labels: NDArray[np.uint8],
+    sprite: NDArray[np.uint8],
     label: int,
     rng: np.random.Generator,
     center_xy: tuple[float, float],
@@ -185,7 +184,7 @@ def paste(
     # Halve first: a linear warp alone would alias when it shrinks by more than two.
     while scale < 0.5 and min(drawing.shape[:2]) > 8:
         half = (drawing.shape[1] // 2, drawing.shape[0] // 2)
-        drawing = cv2.resize(drawing, half, interpolation=cv2.INTER_AREA)
+        drawing = cv2.resize(drawing, half, interpolation=cv2.INTER_AREA).astype(np.float32, copy=False)
         scale = side / max(drawing.shape[:2])
     angle = float(np.clip(rng.normal(0.0, 12.0), -30.0, 30.0))
     stretch = float(np.exp(rng.uniform(-0.12, 0.12)))
@@ -193,9 +192,7 @@ def paste(
     gain = (1.0 + rng.uniform(-0.1, 0.1, 3)) * (1.0 + rng.uniform(-0.12, 0.12))
     lift = rng.uniform(-10.0, 10.0)
     cos, sin = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
-    turn = np.array([[cos, -sin], [sin, cos]]) @ np.diag(
-        [flip * scale * stretch, scale / stretch]
-    )
+    turn = np.array([[cos, -sin], [sin, cos]]) @ np.diag([flip * scale * stretch, scale / stretch])
     half_wh = np.array([drawing.shape[1], drawing.shape[0]]) / 2.0
     reach = np.abs(turn) @ half_wh
     x0, y0 = (int(np.floor(c - r)) - 1 for c, r in zip(center_xy, reach, strict=True))
@@ -221,7 +218,7 @@ def paste(
     labels[y0:y1, x0:x1][alpha[..., 0] >= 0.5] = label
 
 
-def paint_background(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
+def paint_background(rng: np.random.Generator, size_hw: tuple[int, int]) -> NDArray[np.uint8]:
     """A procedural background without any object, (H, W, 3) uint8 RGB."""
     painters = (_gradient, _clouds, _stripes, _checks, _blobs, _clutter)
     image = painters[int(rng.choice(len(painters), p=_PAINTER_ODDS))](rng, size_hw)
@@ -256,22 +253,22 @@ def _find_place(
     return (width / 2, height / 2) if not taken else None
 
 
-def _colours(rng: np.random.Generator, count: int, spread: float = 1.0) -> np.ndarray:
+def _colours(rng: np.random.Generator, count: int, spread: float = 1.0) -> NDArray[np.float32]:
     """`count` colours around a common one, (count, 3) float32 in 0..255."""
     base = rng.uniform(30, 235, 3)
     base = 0.55 * base + 0.45 * base.mean()
-    out: np.ndarray = np.clip(base + rng.normal(0, 42 * spread, (count, 3)), 0, 255).astype(np.float32)
+    out: NDArray[np.float32] = np.clip(base + rng.normal(0, 42 * spread, (count, 3)), 0, 255).astype(np.float32)
     return out
 
 
-def _grid(size_hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+def _grid(size_hw: tuple[int, int]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Coordinates y and x of the pixels, each (H, W) float32, in units of the shorter side."""
     unit = float(min(size_hw))
     ys, xs = np.mgrid[: size_hw[0], : size_hw[1]].astype(np.float32)
     return ys / unit, xs / unit
 
 
-def _gradient(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
+def _gradient(rng: np.random.Generator, size_hw: tuple[int, int]) -> NDArray[np.float32]:
     ys, xs = _grid(size_hw)
     angle = rng.uniform(0, 2 * np.pi)
     ramp = xs * np.float32(np.cos(angle)) + ys * np.float32(np.sin(angle))
@@ -279,56 +276,58 @@ def _gradient(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
         ramp = np.hypot(xs - np.float32(rng.random()), ys - np.float32(rng.random()))
     ramp = (ramp - ramp.min()) / max(float(np.ptp(ramp)), 1e-6)
     first, second = _colours(rng, 2, 1.2)
-    out: np.ndarray = first + ramp[..., None] * (second - first)
+    out: NDArray[np.float32] = first + ramp[..., None] * (second - first)
     return out
 
 
-def _noise(rng: np.random.Generator, size_hw: tuple[int, int], cells: int) -> np.ndarray:
+def _noise(rng: np.random.Generator, size_hw: tuple[int, int], cells: int) -> NDArray[np.float32]:
     """Smooth noise, (H, W) float32 with mean about 0 and deviation about 1."""
     coarse = rng.standard_normal((cells + 2, cells + 2)).astype(np.float32)
-    smooth: np.ndarray = cv2.resize(coarse, (size_hw[1], size_hw[0]), interpolation=cv2.INTER_CUBIC)
+    smooth: NDArray[np.float32] = np.asarray(
+        cv2.resize(coarse, (size_hw[1], size_hw[0]), interpolation=cv2.INTER_CUBIC), np.float32
+    )
     return smooth
 
 
-def _clouds(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
+def _clouds(rng: np.random.Generator, size_hw: tuple[int, int]) -> NDArray[np.float32]:
     cells = int(rng.integers(2, 12))
     field = _noise(rng, size_hw, cells) + 0.5 * _noise(rng, size_hw, cells * 2)
     if rng.random() < 0.5:
         field = field + 0.4 * _noise(rng, size_hw, cells * 5)
     first, second = _colours(rng, 2)
-    out: np.ndarray = first + (np.tanh(field)[..., None] * 0.5 + 0.5) * (second - first)
+    out: NDArray[np.float32] = first + (np.tanh(field)[..., None] * 0.5 + 0.5) * (second - first)
     return out
 
 
-def _stripes(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
+def _stripes(rng: np.random.Generator, size_hw: tuple[int, int]) -> NDArray[np.float32]:
     ys, xs = _grid(size_hw)
     angle = rng.uniform(0, np.pi)
     along = xs * np.float32(np.cos(angle)) + ys * np.float32(np.sin(angle))
     wave = np.sin(along * np.float32(2 * np.pi * rng.uniform(2, 16)))
     sharpness = np.float32(rng.choice([1.0, 12.0]))
     first, second = _colours(rng, 2, 0.7)
-    out: np.ndarray = first + (np.tanh(wave * sharpness)[..., None] * 0.5 + 0.5) * (second - first)
+    out: NDArray[np.float32] = first + (np.tanh(wave * sharpness)[..., None] * 0.5 + 0.5) * (second - first)
     return out
 
 
-def _checks(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
+def _checks(rng: np.random.Generator, size_hw: tuple[int, int]) -> NDArray[np.float32]:
     ys, xs = _grid(size_hw)
     cells = rng.uniform(3, 14)
     odd = (np.floor(xs * cells) + np.floor(ys * cells)) % 2
     first, second = _colours(rng, 2, 0.6)
-    out: np.ndarray = first + odd[..., None].astype(np.float32) * (second - first)
+    out: NDArray[np.float32] = first + odd[..., None].astype(np.float32) * (second - first)
     return out
 
 
-def _blobs(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
+def _blobs(rng: np.random.Generator, size_hw: tuple[int, int]) -> NDArray[np.float32]:
     field = _noise(rng, size_hw, int(rng.integers(3, 9)))
     colours = _colours(rng, 4, 0.9)
     edges = np.sort(rng.uniform(-1.2, 1.2, 3))
-    out: np.ndarray = colours[np.digitize(field, edges)]
+    out: NDArray[np.float32] = colours[np.digitize(field, edges)]
     return out
 
 
-def _clutter(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
+def _clutter(rng: np.random.Generator, size_hw: tuple[int, int]) -> NDArray[np.float32]:
     """Many plain shapes of all sizes: what the foreground model has to learn to ignore."""
     height, width = size_hw
     image = np.ascontiguousarray(_gradient(rng, size_hw).astype(np.float32))
@@ -352,7 +351,7 @@ def _clutter(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
     return image
 
 
-def _premultiply(rgba: np.ndarray) -> np.ndarray:
+def _premultiply(rgba: NDArray[np.uint8]) -> NDArray[np.float32]:
     """(H, W, 4) uint8 straight alpha -> float32, colours 0..255 times alpha, alpha 0..1."""
     out = rgba.astype(np.float32)
     out[..., 3] *= np.float32(1 / 255)

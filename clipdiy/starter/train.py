@@ -1,0 +1,162 @@
+"""How are the bundled starter weights made? `python -m clipdiy.starter.train`, or `make starter`.
+
+Fetches the drawings with npm, renders them, trains the tiny CLIP and the foreground model on scenes composed on the
+fly, measures both, and writes everything into `clipdiy/starter/weights`. Seeded. A run that was cut off goes on from
+its last checkpoint when started again. About an hour and a half on one core; on two, start it twice at the same time,
+with `--only clip` and `--only foreground`, and once more without either when both have finished.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from clipdiy.starter.art import all_sprites, bundled_sprites, fetch_art, render_art
+from clipdiy.starter.clip_training import ClipPlan, Texts, train_clip
+from clipdiy.starter.foreground_training import DEFAULT_VIT, ForegroundPlan, train_foreground
+from clipdiy.starter.measure import MEASURING_SEEDS, Measured, Measurer
+from clipdiy.starter.scenes import NOUNS, TRAINING_SEEDS_FROM, bundled_weights_path, load_sprites, save_sprites
+from clipdiy.starter.vocabulary import ADJECTIVES, BACKGROUND, SYNONYMS, TEMPLATES, known_words
+
+CLIP_PLAN = ClipPlan(image_steps=2200, text_steps=1000, joint_steps=5000)
+FOREGROUND_PLAN = ForegroundPlan(DEFAULT_VIT, steps=4200)
+# Every stage once, in a minute or two, for trying the script out. The result is of no use.
+QUICK_CLIP_PLAN = ClipPlan(image_steps=6, text_steps=6, joint_steps=6, batch=32)
+QUICK_FOREGROUND_PLAN = ForegroundPlan(DEFAULT_VIT, steps=4, batch=2)
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What the command line says.
+
+    Attributes:
+        work: Folder for the drawings and checkpoints; git ignores `build/`.
+        out: Folder for the finished files.
+        only: Train only `clip` or `foreground`, or only `measure` what is there; everything when None.
+        quick: A few steps of everything, for trying the script out.
+        threads: Threads for torch. One per process is fastest on a busy machine.
+    """
+
+    work: Path
+    out: Path
+    only: str | None
+    quick: bool
+    threads: int
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the training.
+
+    Args:
+        argv: Command line arguments; those of the process when None.
+
+    Raises:
+        RuntimeError: If the drawings cannot be fetched.
+        ValueError: If a checkpoint in the work folder was made by another plan.
+    """
+    arguments = _parse(argv)
+    torch.set_num_threads(arguments.threads)
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    if arguments.only != "measure":
+        fetch_art(arguments.work, _report)
+        _report("art: rendering")
+        art = render_art(arguments.work)
+        sprites = all_sprites(art)
+        _report(f"art: {sum(map(len, sprites.by_noun.values()))} drawings of {len(NOUNS)} nouns")
+    if arguments.only is None:
+        save_sprites(bundled_sprites(art), arguments.out / "sprites.zip")
+        write_vocabulary(arguments.out / "vocabulary.json")
+    if arguments.only in (None, "clip"):
+        plan = QUICK_CLIP_PLAN if arguments.quick else CLIP_PLAN
+        train_clip(plan, sprites, arguments.work / "clip.checkpoint.pt", arguments.out / "clip", _report)
+    if arguments.only in (None, "foreground"):
+        foreground = QUICK_FOREGROUND_PLAN if arguments.quick else FOREGROUND_PLAN
+        checkpoint = arguments.work / "foreground.checkpoint.pt"
+        train_foreground(foreground, sprites, checkpoint, arguments.out / "found", _report)
+    if arguments.only in (None, "measure"):
+        measured = Measurer(arguments.out)(load_sprites(arguments.out / "sprites.zip"), _report)
+        _report(str(measured))
+        (arguments.out / "card.md").write_text(card(measured), "utf-8")
+
+
+def write_vocabulary(path: Path) -> None:
+    """Write what the text tower has seen: nouns, synonyms, templates, words and token ids."""
+    vocabulary = {
+        "nouns": NOUNS,
+        "background": BACKGROUND,
+        "synonyms": SYNONYMS,
+        "adjectives": ADJECTIVES,
+        "templates": TEMPLATES,
+        "words": sorted(known_words()),
+        "token_ids": Texts().token_ids.tolist(),
+    }
+    path.write_text(json.dumps(vocabulary, indent=1) + "\n", "utf-8")
+
+
+def card(measured: Measured) -> str:
+    """The text that goes with the weights, with what was measured."""
+    return f"""# The starter weights
+
+A CLIP of 4.6 million parameters and a foreground model in the shape of FOUND, small enough to be part of the
+repository, so that a first run, the tests and the demo mean something without a download. The code that loads and runs
+them is the code that runs the real weights.
+
+**A closed world.** They know {len(NOUNS)} nouns, drawn in the art styles of four emoji sets, on procedural backgrounds.
+They are of no use on photos. Words that they never saw land silently on one of the nouns:
+`clipdiy.starter.vocabulary.unknown_words` finds such words, and whoever shows results to a person should warn.
+
+The nouns: {", ".join(NOUNS)}. Plurals and common synonyms are in `vocabulary.json`.
+
+## How they were made
+`make starter` (that is `python -m clipdiy.starter.train`), from random initial values, seeded, on scenes composed on the
+fly; `LICENSES.md` lists the drawings.
+
+| | |
+|---|---|
+| image tower | ModifiedResNet, layers 1-1-1-1, width 16, 64x64 pixels, embedding of 128 |
+| text tower | 2 layers, width 64, 16 tokens of the standard vocabulary; rows of tokens never seen are zero |
+| foreground model | ViT, patch 8, width {DEFAULT_VIT["embed_dim"]}, {DEFAULT_VIT["depth"]} blocks, {DEFAULT_VIT["num_heads"]} heads; keys of the last block, 1x1 convolution |
+| CLIP | {CLIP_PLAN.image_steps} steps image tower against class vectors, {CLIP_PLAN.text_steps} steps text tower, {CLIP_PLAN.joint_steps} steps both; {CLIP_PLAN.batch} crops each |
+| foreground | {FOREGROUND_PLAN.steps} steps of {FOREGROUND_PLAN.batch} pictures of 256x256 (or as many pixels in other sizes), cross-entropy and Dice |
+
+## Measured
+With `python -m clipdiy.starter.train --only measure`: {len(MEASURING_SEEDS)} scenes of 1 to 4 objects, 256x256, seeds
+{MEASURING_SEEDS.start} to {MEASURING_SEEDS.stop - 1}, all {len(NOUNS)} nouns and the background in the vocabulary, half-overlapping crops.
+Unseen means new compositions (training seeds begin at {TRAINING_SEEDS_FROM:,}) of drawings that were also trained on: the
+bundled sprites are a subset of the training art. It does not mean new art styles.
+
+| | |
+|---|---|
+| mIoU, crops of 256 + 128 + 64, own objectness | **{measured.miou:.1f} %** |
+| without objectness | {measured.miou_without_objectness:.1f} % |
+| crop of 256 alone, own objectness | {measured.miou_largest_scale:.1f} % |
+| with the true mask as objectness | {measured.miou_true_mask:.1f} % |
+| objectness above 0.5 against the true mask, IoU | {measured.objectness_iou:.1f} % |
+| single whole objects named right ({3 * len(MEASURING_SEEDS)} crops) | {measured.named_right:.1f} % |
+| lowest cosine of any crop with any class | {measured.lowest_cosine:.3f} |
+"""  # noqa: E501
+
+
+def _parse(argv: Sequence[str] | None) -> Arguments:
+    parser = argparse.ArgumentParser(prog="python -m clipdiy.starter.train", description=__doc__)
+    parser.add_argument("--work", type=Path, default=Path("build/starter"))
+    parser.add_argument("--out", type=Path, default=bundled_weights_path())
+    parser.add_argument("--only", choices=("clip", "foreground", "measure"))
+    parser.add_argument("--quick", action="store_true", help="a few steps of everything, to try the script out")
+    parser.add_argument("--threads", type=int, default=1)
+    return Arguments(**vars(parser.parse_args(argv)))
+
+
+def _report(line: str) -> None:
+    print(time.strftime("%H:%M:%S"), line, flush=True)
+
+
+if __name__ == "__main__":
+    main()
