@@ -1,0 +1,182 @@
+"""The HTTP side: a Flask app that speaks Label Studio's ML backend protocol. HTTP status codes are only here."""
+
+import hmac
+import logging
+import os
+import threading
+from collections import OrderedDict, deque
+from typing import Any
+
+from flask import Flask, Response, jsonify, request
+from prometheus_client import CONTENT_TYPE_LATEST
+from werkzeug.exceptions import BadRequest, HTTPException, ServiceUnavailable
+
+from backend.errors import LabelConfigError
+from backend.label_config import LabelConfig, parse_label_config
+from backend.predictor import LabelStudioHost
+from backend.protocol import PredictRequest, RequestError, SetupRequest, WebhookRequest, parse
+from backend.service import Service
+
+logger = logging.getLogger(__name__)
+
+REMEMBERED_PROJECTS = 10_000
+REMEMBERED_VERSIONS = 100
+RETRY_AFTER_S = 10
+# What Label Studio sends; any other word becomes "other", so that a stranger cannot make new metrics.
+WEBHOOK_ACTIONS = frozenset(
+    (
+        *("TASKS_CREATED", "TASKS_DELETED", "ANNOTATION_CREATED", "ANNOTATIONS_CREATED", "ANNOTATION_UPDATED"),
+        *("ANNOTATIONS_DELETED", "PROJECT_CREATED", "PROJECT_UPDATED", "PROJECT_DELETED", "START_TRAINING"),
+        *("LABEL_LINK_CREATED", "LABEL_LINK_UPDATED", "LABEL_LINK_DELETED"),
+    )
+)
+
+
+class Introductions:
+    """Where each project's Label Studio said on /setup that it is; /predict does not say it again.
+
+    Only used where the settings name no Label Studio. Label Studio sends /setup before every retrieval, so nothing is
+    lost when this process starts anew.
+    """
+
+    def __init__(self) -> None:
+        """Know nobody."""
+        self._hosts: OrderedDict[str, LabelStudioHost] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def remember(self, project: str, host: LabelStudioHost) -> None:
+        """Keep what a project's Label Studio said last."""
+        with self._lock:
+            self._hosts[project] = host
+            self._hosts.move_to_end(project)
+            while len(self._hosts) > REMEMBERED_PROJECTS:
+                self._hosts.popitem(last=False)
+
+    def of(self, project: str) -> LabelStudioHost:
+        """Return what it said, or nothing."""
+        with self._lock:
+            return self._hosts.get(project, LabelStudioHost())
+
+
+class Busy(ServiceUnavailable):
+    """As many requests are being worked on as may be."""
+
+    description = "too many requests to /predict at once; try again"
+
+
+def create_app(service: Service) -> Flask:
+    """Make the app around a service whose weights are loaded.
+
+    Args:
+        service: Answers everything; shared by all threads.
+    """
+    app = Flask(__name__)
+    app.config["MAX_CONTENT_LENGTH"] = service.settings.max_request_bytes
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    introductions = Introductions()
+    versions: deque[str] = deque(maxlen=REMEMBERED_VERSIONS)
+    # Threads must be left for /health and /setup, or Label Studio takes the backend for dead.
+    places = threading.BoundedSemaphore(service.settings.max_requests)
+
+    @app.before_request
+    def authenticate() -> Response | None:
+        if request.path in ("/health", "/") or _may_pass(service):
+            return None
+        answer = jsonify(error="user or password is missing or wrong")
+        answer.status_code = 401
+        answer.headers["WWW-Authenticate"] = 'Basic realm="CLIP-DIY"'
+        return answer
+
+    @app.get("/health")
+    @app.get("/")
+    def health() -> Response:
+        return jsonify(status="UP", model_class="ClipDiy")
+
+    @app.post("/setup")
+    def setup() -> Response:
+        body = parse(SetupRequest, _json())
+        project = str(body.project or "")
+        introductions.remember(project, LabelStudioHost(body.hostname or None, body.access_token or None))
+        config = _read_config(service, body.label_config)
+        version = service.predictor.model_version(config)
+        service.predictor.look_at(config)
+        if version not in versions:
+            versions.append(version)
+        return jsonify(model_version=version)
+
+    @app.post("/predict")
+    def predict() -> Response:
+        body = parse(PredictRequest, _json())
+        project = str(body.project or "")
+        config = _read_config(service, body.label_config)
+        if not places.acquire(blocking=False):
+            raise Busy
+        try:
+            results = service.predictor.predict(
+                body.tasks, config, project=project.split(".")[0], host=introductions.of(project)
+            )
+        finally:
+            places.release()
+        return jsonify(results=results, model_version=service.predictor.model_version(config))
+
+    @app.post("/webhook")
+    def webhook() -> tuple[Response, int]:
+        body = parse(WebhookRequest, _json())
+        known = body.action in WEBHOOK_ACTIONS
+        service.metrics.webhooks.labels(body.action if known else "other").inc()
+        service.webhooks.append(body.model_dump())
+        return jsonify(status="kept"), 201
+
+    @app.get("/versions")
+    def list_versions() -> Response:
+        return jsonify(versions=list(versions))
+
+    @app.get("/metrics")
+    def metrics() -> Response:
+        several = "PROMETHEUS_MULTIPROC_DIR" in os.environ
+        return Response(service.metrics.render(several_processes=several), content_type=CONTENT_TYPE_LATEST)
+
+    @app.errorhandler(RequestError)
+    @app.errorhandler(LabelConfigError)
+    def refuse(err: Exception) -> tuple[Response, int]:
+        logger.warning("%s %s refused: %s", request.method, request.path, err)
+        return jsonify(error=str(err)), 400
+
+    @app.errorhandler(HTTPException)
+    def http_error(err: HTTPException) -> tuple[Response, int, dict[str, str]]:
+        headers = {"Retry-After": str(RETRY_AFTER_S)} if isinstance(err, ServiceUnavailable) else {}
+        return jsonify(error=err.description), err.code or 500, headers
+
+    @app.errorhandler(Exception)
+    def unexpected(err: Exception) -> tuple[Response, int]:
+        # The log has the details; the caller gets none of them.
+        logger.error("%s %s failed", request.method, request.path, exc_info=err)
+        return jsonify(error="internal error; the backend's log says more"), 500
+
+    return app
+
+
+def _may_pass(service: Service) -> bool:
+    """Compare the credentials in constant time; True where none are asked for."""
+    user, password = service.settings.basic_auth_user, service.settings.basic_auth_password
+    if user is None or password is None:
+        return True
+    given = request.authorization
+    if given is None or given.type != "basic":
+        return False
+    right_user = hmac.compare_digest((given.username or "").encode(), user.encode())
+    right_password = hmac.compare_digest((given.password or "").encode(), password.get_secret_value().encode())
+    return right_user and right_password
+
+
+def _json() -> Any:  # noqa: ANN401 - whatever JSON there is
+    try:
+        return request.get_json(force=True)
+    except BadRequest as err:
+        raise RequestError("body: not JSON") from err
+    except RecursionError as err:
+        raise RequestError("body: nested too deeply") from err
+
+
+def _read_config(service: Service, xml: str) -> LabelConfig:
+    return parse_label_config(xml, template=service.settings.prompt_template)

@@ -1,0 +1,468 @@
+"""Tasks in, predictions out: within a deadline, one failing task never costing another.
+
+    task -> image -> features -> segmentation -> regions -> prediction
+
+Images are downloaded and decoded in threads, the networks run for one batch at a time, and finished features are
+turned into regions in threads while the networks already work on the next batch. Only a window of tasks is under way,
+so memory does not grow with the size of a request.
+"""
+
+import hashlib
+import json
+import logging
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from backend.errors import TaskError
+from backend.label_config import LabelConfig
+from backend.metrics import Metrics
+from backend.regions import make_prediction, make_regions
+from clipdiy.errors import ClipDiyError
+from clipdiy.features import ImageFeatures
+from clipdiy.photo import Photo
+from clipdiy.segmentation import Segmentation
+from clipdiy.vocabulary import Vocabulary
+
+logger = logging.getLogger(__name__)
+
+PROGRESS_EVERY_S = 5.0
+REMEMBERED_FAILURES = 10_000
+SPEED_MEMORY = 0.3  # share of the newest measurement in the running means
+
+Prediction = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class LabelStudioHost:
+    """The Label Studio that a request came from, as it introduced itself on /setup.
+
+    Attributes:
+        url: Its address, or `None` if it gave none.
+        token: The token it sent; never logged.
+    """
+
+    url: str | None = None
+    token: str | None = field(default=None, repr=False)
+
+
+class PhotoLoader(Protocol):
+    """Where photos come from; `backend.images.ImageLoader`, or a fake in tests."""
+
+    def load(self, value: str, *, task_id: object, host: LabelStudioHost) -> Photo:
+        """Return the photo that a task's value names, or raise `TaskError`."""
+
+
+class Core(Protocol):
+    """What is used of `clipdiy.segmenter.Segmenter`."""
+
+    name: str
+
+    @property
+    def identity(self) -> str:
+        """Changes whenever the same photo and vocabulary would give another segmentation."""
+
+    def encode(self, photos: Sequence[Photo]) -> list[ImageFeatures]:
+        """Encode photos."""
+
+    def segment(self, features: ImageFeatures, vocabulary: Vocabulary) -> Segmentation:
+        """Segment one encoded photo."""
+
+    def doubts(self, vocabulary: Vocabulary) -> tuple[str, ...]:
+        """Warn of words the weights never saw."""
+
+
+@dataclass(frozen=True)
+class PredictorOptions:
+    """How the work is spread.
+
+    Attributes:
+        deadline_s: A request is answered within this time, with what is done by then.
+        load_threads: Images downloaded and decoded at the same time, over all requests.
+        finish_threads: Images turned into regions at the same time, over all requests.
+        image_batch: Images that go through the networks together.
+    """
+
+    deadline_s: float = 90.0
+    load_threads: int = 8
+    finish_threads: int = 2
+    image_batch: int = 1
+
+
+@dataclass
+class _Progress:
+    """What is known about one request while it is worked on."""
+
+    total: int
+    started: float
+    done: int = 0
+    failed: int = 0
+    last_report: float = 0.0
+
+    def report(self, project: str, *, finished: bool = False) -> None:
+        now = time.monotonic()
+        if not finished and now - self.last_report < PROGRESS_EVERY_S:
+            return
+        self.last_report = now
+        elapsed = now - self.started
+        rate = (self.done + self.failed) / elapsed if elapsed > 0 else 0.0
+        left = self.total - self.done - self.failed
+        outlook = f", about {left / rate:.0f} s left" if rate > 0 and left and not finished else ""
+        logger.info(
+            "project %s: %s%d of %d tasks done, %d failed, %d open, %.1f s (%.1f images/s)%s",
+            *(project, "finished, " if finished else "", self.done, self.total, self.failed, left, elapsed, rate),
+            outlook,
+        )
+
+
+class Predictor:
+    """Predicts tasks with one segmenter. Holds no project: everything about it comes with the call."""
+
+    def __init__(self, core: Core, loader: PhotoLoader, options: PredictorOptions, metrics: Metrics) -> None:
+        """Take loaded models and a source of photos. Threads are started with the first call."""
+        self._core = core
+        self._loader = loader
+        self._options = options
+        self._metrics = metrics
+        self._networks = threading.Lock()
+        self._loads = ThreadPoolExecutor(options.load_threads, thread_name_prefix="load")
+        self._finishes = ThreadPoolExecutor(options.finish_threads, thread_name_prefix="finish")
+        self._timing = threading.Lock()
+        self._encode_s = 0.0
+        self._finish_s = 0.0
+        self._failed_before: OrderedDict[str, None] = OrderedDict()
+        self._warned: OrderedDict[str, None] = OrderedDict()
+
+    def close(self) -> None:
+        """End the threads; work that is under way is finished, the rest is dropped."""
+        self._loads.shutdown(cancel_futures=True)
+        self._finishes.shutdown(cancel_futures=True)
+
+    def model_version(self, config: LabelConfig) -> str:
+        """Name everything that decides a prediction: weights, configuration, vocabulary, prompts.
+
+        Label Studio leaves out tasks that already hold a prediction of this version, and asks again when it changes.
+        """
+        digest = hashlib.sha256(json.dumps([self._core.identity, config.identity]).encode()).hexdigest()
+        name = "".join(char if char.isalnum() or char in "-." else "-" for char in self._core.name)
+        return f"clip-diy-{name[:40]}-{digest[:10]}"
+
+    def look_at(self, config: LabelConfig) -> tuple[str, ...]:
+        """Return warnings about a config, and log each once per version."""
+        doubts = tuple(doubt for control in config.controls for doubt in self._core.doubts(control.vocabulary))
+        notes = (*config.skipped, *doubts)
+        if notes and _remember(self._warned, self.model_version(config), 1000):
+            for note in notes:
+                logger.warning("%s", note)
+        return notes
+
+    def predict(
+        self,
+        tasks: Sequence[Mapping[str, Any]],
+        config: LabelConfig,
+        *,
+        project: str = "",
+        host: LabelStudioHost | None = None,
+    ) -> list[Prediction | list[Any]]:
+        """Predict every task, or as many as the deadline allows.
+
+        What was loaded first is worked on even if that will take longer than the deadline, so that repeated requests
+        come to an end however short it is.
+
+        Args:
+            tasks: As Label Studio sends them, with `id` and `data`.
+            config: The project's config.
+            project: For the log.
+            host: Where the request came from.
+
+        Returns:
+            One entry per task, in order: a prediction, or `[]` for a task that failed or was not reached. Label Studio
+            skips such a task and asks for it again.
+        """
+        started = time.monotonic()
+        self.look_at(config)
+        with self._metrics.requests_running.track_inprogress(), self._metrics.request_seconds.time():
+            run = _Run(self, tasks, config, project or "?", host or LabelStudioHost(), started)
+            return run.work()
+
+    # What follows is used by `_Run` only.
+
+    def load(self, task: Mapping[str, Any], config: LabelConfig, host: LabelStudioHost) -> dict[str, Photo]:
+        """Load the photos of a task, by data key."""
+        data = task.get("data")
+        photos: dict[str, Photo] = {}
+        for key in dict.fromkeys(control.data_key for control in config.controls):
+            value = data.get(key) if isinstance(data, Mapping) else None
+            if not isinstance(value, str) or not value.strip():
+                raise TaskError("missing-data", f"the task has no image: its data has no text under {key!r}")
+            with self._metrics.stage_seconds.labels("load").time():
+                photos[key] = self._loader.load(value, task_id=task.get("id"), host=host)
+        return photos
+
+    def encode(self, photos: Sequence[Photo], until: float) -> list[ImageFeatures] | None:
+        """Run the networks, one batch at a time over all requests; `None` if the deadline came first."""
+        if not self._networks.acquire(timeout=max(0.0, until - time.monotonic())):
+            return None
+        try:
+            begun = time.monotonic()
+            features = self._core.encode(photos)
+            per_image = (time.monotonic() - begun) / len(photos)
+        finally:
+            self._networks.release()
+        for _ in photos:
+            self._metrics.stage_seconds.labels("encode").observe(per_image)
+        with self._timing:
+            self._encode_s = _running_mean(self._encode_s, per_image)
+        return features
+
+    def finish(
+        self, task: Mapping[str, Any], config: LabelConfig, features: Mapping[str, ImageFeatures], version: str
+    ) -> Prediction:
+        """Turn features into a prediction."""
+        begun = time.monotonic()
+        regions = []
+        scores = []
+        for control in config.controls:
+            with self._metrics.stage_seconds.labels("segment").time():
+                segmentation = self._core.segment(features[control.data_key], control.vocabulary)
+                regions.append(make_regions(segmentation, control, task_id=task.get("id"), model_version=version))
+            scores.append(segmentation.image_score)
+        with self._timing:
+            self._finish_s = _running_mean(self._finish_s, time.monotonic() - begun)
+        return make_prediction(regions, score=sum(scores) / len(scores), model_version=version)
+
+    def in_turn(self, tasks: Sequence[Mapping[str, Any]]) -> list[int]:
+        """Put tasks that failed before last, so that they cannot keep the others waiting again and again."""
+        return sorted(range(len(tasks)), key=lambda i: _task_key(tasks[i]) in self._failed_before)
+
+    def remember_failure(self, task: Mapping[str, Any]) -> None:
+        """See `in_turn`."""
+        _remember(self._failed_before, _task_key(task), REMEMBERED_FAILURES)
+
+    def start_load(self, job: Callable[[], dict[str, Photo]]) -> "Future[dict[str, Photo]]":
+        """Load in a thread."""
+        return self._loads.submit(job)
+
+    def start_finish(self, job: Callable[[], Prediction]) -> "Future[Prediction]":
+        """Finish in a thread."""
+        return self._finishes.submit(job)
+
+    @property
+    def options(self) -> PredictorOptions:
+        """How the work is spread."""
+        return self._options
+
+    @property
+    def metrics(self) -> Metrics:
+        """Where the work is counted."""
+        return self._metrics
+
+    def expected_seconds(self, images: int, queued: int) -> float:
+        """Say how long a batch will take from now until it is turned into predictions, by experience; 0 without any.
+
+        Args:
+            images: How many go through the networks.
+            queued: How many others are being turned into predictions already.
+        """
+        with self._timing:
+            encode, finish = self._encode_s, self._finish_s
+        return images * encode + finish * (1 + (queued + images) / self._options.finish_threads)
+
+
+class _Run:
+    """The work on one request. Lives in the thread that answers it."""
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        tasks: Sequence[Mapping[str, Any]],
+        config: LabelConfig,
+        project: str,
+        host: LabelStudioHost,
+        started: float,
+    ) -> None:
+        self.predictor = predictor
+        self.tasks = tasks
+        self.config = config
+        self.project = project
+        self.host = host
+        self.version = predictor.model_version(config)
+        self.until = started + predictor.options.deadline_s
+        self.answers: list[Prediction | list[Any]] = [[] for _ in tasks]
+        self.progress = _Progress(len(tasks), started, last_report=started)
+        self.waiting = deque(predictor.in_turn(tasks))
+        self.loading: dict[Future[dict[str, Photo]], int] = {}
+        self.loaded: deque[tuple[int, dict[str, Photo]]] = deque()
+        self.finishing: dict[Future[Prediction], int] = {}
+        self.batches = 0
+        # Enough to keep every stage busy, and no more: a photo waits decoded until its batch.
+        options = predictor.options
+        self.window = options.load_threads + options.image_batch
+
+    def work(self) -> list[Prediction | list[Any]]:
+        self.predictor.metrics.tasks_waiting.inc(len(self.tasks))
+        try:
+            while self.waiting or self.loading or self.loaded or self.finishing:
+                self._start_loads()
+                if not self._step():
+                    break
+                self.progress.report(self.project)
+        finally:
+            self._give_up()
+        self.progress.report(self.project, finished=True)
+        return self.answers
+
+    def _start_loads(self) -> None:
+        while self.waiting and len(self.loading) + len(self.loaded) < self.window:
+            i = self.waiting.popleft()
+            self.loading[self.predictor.start_load(self._load_job(i))] = i
+
+    def _load_job(self, i: int) -> Callable[[], dict[str, Photo]]:
+        return lambda: self.predictor.load(self.tasks[i], self.config, self.host)
+
+    def _step(self) -> bool:
+        """Take what is ready, then run a batch of what is loaded, or wait; False when the deadline has come."""
+        futures: set[Future[Any]] = {*self.loading, *self.finishing}
+        if futures:
+            left = max(0.0, self.until - time.monotonic())
+            ready, _ = wait(futures, timeout=0 if self.loaded else left, return_when=FIRST_COMPLETED)
+            for future in ready:
+                self._take(future)
+        if not self.loaded:
+            return self.until > time.monotonic()
+        # The first batch is tried even if experience says that it will not be done in time: otherwise a deadline that
+        # is too short would never get anything done.
+        if (self.batches and self._next_batch_ends() > self.until) or not self._run_batch():
+            self._finish_rest()
+            return False
+        return True
+
+    def _next_batch_ends(self) -> float:
+        """When one more batch will have been turned into predictions, by experience."""
+        count = min(len(self.loaded), self.predictor.options.image_batch)
+        return time.monotonic() + self.predictor.expected_seconds(count, len(self.finishing))
+
+    def _take(self, future: Future[Any]) -> None:
+        if future in self.loading:
+            i = self.loading.pop(future)
+            try:
+                self.loaded.append((i, future.result()))
+            except Exception as err:  # noqa: BLE001 - whatever it is, it concerns this task only
+                self._fail(i, err)
+        elif future in self.finishing:
+            i = self.finishing.pop(future)
+            try:
+                self.answers[i] = future.result()
+            except Exception as err:  # noqa: BLE001
+                self._fail(i, err)
+            else:
+                self.progress.done += 1
+                self.predictor.metrics.tasks.labels("predicted").inc()
+                self.predictor.metrics.tasks_waiting.dec()
+
+    def _run_batch(self) -> bool:
+        """Run the networks on what is loaded; False if they were not free before the deadline."""
+        batch = [self.loaded.popleft() for _ in range(min(len(self.loaded), self.predictor.options.image_batch))]
+        self.batches += 1
+        try:
+            return self._encode_and_finish(batch)
+        except Exception as err:  # noqa: BLE001 - one photo may have broken the batch: find out which
+            if len(batch) == 1:
+                self._fail(batch[0][0], err)
+                return True
+            logger.warning("a batch of %d images failed (%s), trying them one by one", len(batch), _short(err))
+        for member in batch:
+            try:
+                if not self._encode_and_finish([member]):
+                    return False
+            except Exception as err:  # noqa: BLE001
+                self._fail(member[0], err)
+        return True
+
+    def _encode_and_finish(self, batch: Sequence[tuple[int, dict[str, Photo]]]) -> bool:
+        encoded = self._encode([photos for _, photos in batch])
+        if encoded is None:
+            return False
+        for (i, _), features in zip(batch, encoded, strict=True):
+            self._start_finish(i, features)
+        return True
+
+    def _encode(self, batch: Sequence[dict[str, Photo]]) -> list[dict[str, ImageFeatures]] | None:
+        """Encode all photos of several tasks together, and sort them by task and key again."""
+        flat = [photo for photos in batch for photo in photos.values()]
+        encoded = self.predictor.encode(flat, self.until)
+        if encoded is None:
+            return None
+        features = iter(encoded)
+        return [{key: next(features) for key in photos} for photos in batch]
+
+    def _start_finish(self, i: int, features: dict[str, ImageFeatures]) -> None:
+        def job() -> Prediction:
+            return self.predictor.finish(self.tasks[i], self.config, features, self.version)
+
+        self.finishing[self.predictor.start_finish(job)] = i
+
+    def _finish_rest(self) -> None:
+        while self.finishing and self.until > time.monotonic():
+            ready, _ = wait(
+                self.finishing, timeout=max(0.0, self.until - time.monotonic()), return_when=FIRST_COMPLETED
+            )
+            for future in ready:
+                self._take(future)
+
+    def _give_up(self) -> None:
+        """Leave what is not done for the next request, and say how much that is."""
+        for future in [*self.finishing]:
+            if future.done():
+                self._take(future)
+        for future in [*self.loading, *self.finishing]:
+            future.cancel()
+        left = self.progress.total - self.progress.done - self.progress.failed
+        if left:
+            self.predictor.metrics.tasks.labels("deadline").inc(left)
+            self.predictor.metrics.tasks_waiting.dec(left)
+            logger.warning(
+                "project %s: %d of %d tasks are left for the next request, the deadline of %.0f s has come",
+                *(self.project, left, self.progress.total, self.predictor.options.deadline_s),
+            )
+
+    def _fail(self, i: int, err: Exception) -> None:
+        if isinstance(err, TaskError):
+            reason, message = str(err.reason), str(err)
+        elif isinstance(err, ClipDiyError):
+            reason, message = "inference", str(err)
+        else:
+            reason, message = "inference", _short(err)
+            logger.debug("task %s", self.tasks[i].get("id"), exc_info=err)
+        self.progress.failed += 1
+        self.predictor.metrics.tasks.labels(reason).inc()
+        self.predictor.metrics.tasks_waiting.dec()
+        self.predictor.remember_failure(self.tasks[i])
+        logger.warning("project %s, task %s: %s: %s", self.project, self.tasks[i].get("id"), reason, message)
+
+
+def _short(err: Exception) -> str:
+    """Name an unexpected error without what it may carry (paths, payloads)."""
+    return f"unexpected {type(err).__name__}"
+
+
+def _running_mean(known: float, newest: float) -> float:
+    return (1 - SPEED_MEMORY) * known + SPEED_MEMORY * newest if known else newest
+
+
+def _task_key(task: Mapping[str, Any]) -> str:
+    return hashlib.sha256(repr((task.get("project"), task.get("id"), task.get("data"))).encode()).hexdigest()
+
+
+def _remember(known: OrderedDict[str, None], key: str, most: int) -> bool:
+    """Add a key, dropping the oldest beyond `most`; True if it is new."""
+    is_new = key not in known
+    known[key] = None
+    known.move_to_end(key)
+    while len(known) > most:
+        known.popitem(last=False)
+    return is_new

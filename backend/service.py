@@ -1,0 +1,90 @@
+"""Puts the parts of the service together, once, from its settings."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+from backend.images import ImageLoader, ImageLimits, ImageSources
+from backend.metrics import Metrics
+from backend.predictor import Predictor, PredictorOptions
+from backend.settings import Settings
+from backend.webhooks import WebhookStore
+
+if TYPE_CHECKING:
+    from clipdiy.segmenter import Segmenter
+
+logger = logging.getLogger(__name__)
+
+FINISH_THREADS = 2
+CUDA_IMAGE_BATCH = 8
+CPU_IMAGE_BATCH = 1  # one image is 59 crops: a CPU gains nothing from more
+
+
+@dataclass(frozen=True)
+class Service:
+    """Everything that answers requests. One per process."""
+
+    settings: Settings
+    predictor: Predictor
+    webhooks: WebhookStore
+    metrics: Metrics
+
+
+def build_service(settings: Settings) -> Service:
+    """Load the weights and connect the parts.
+
+    Raises:
+        ConfigError: If the settings contradict each other.
+        WeightsError: If weights are missing or damaged.
+    """
+    from clipdiy.build import build_segmenter  # torch is imported only where weights are loaded
+
+    segmenter = build_segmenter(settings.core_config(), weights_dir=settings.weights_dir)
+    metrics = Metrics()
+    metrics.info.labels(segmenter.name, str(segmenter.device), segmenter.identity).set(1)
+    predictor = Predictor(
+        segmenter,
+        make_loader(settings, segmenter),
+        PredictorOptions(
+            deadline_s=settings.deadline_s,
+            load_threads=settings.download_threads,
+            finish_threads=FINISH_THREADS,
+            image_batch=CUDA_IMAGE_BATCH if segmenter.device.type == "cuda" else CPU_IMAGE_BATCH,
+        ),
+        metrics,
+    )
+    logger.info("ready: weights %s on %s, core %s", segmenter.name, segmenter.device, segmenter.identity)
+    if settings.preset == "starter" and not settings.clip:
+        logger.warning(
+            "these are the starter weights, a closed world of 48 nouns in drawn pictures; for photos and any other "
+            "word set CLIPDIY_PRESET=paper (run `clipdiy weights fetch` first)"
+        )
+    return Service(settings, predictor, WebhookStore(settings.data_dir), metrics)
+
+
+def make_loader(settings: Settings, segmenter: Segmenter) -> ImageLoader:
+    """Connect the images' room to the settings."""
+    token = settings.label_studio_token
+    sources = ImageSources(
+        label_studio_url=settings.label_studio_url,
+        token=token.get_secret_value() if token else None,
+        local_files_roots=settings.local_files_root,
+        allowed_hosts=settings.allowed_hosts,
+        allow_private_addresses=settings.allow_private_addresses,
+    )
+    limits = ImageLimits(
+        max_bytes=settings.max_image_bytes, max_px=settings.max_image_px, timeout_s=settings.download_timeout_s
+    )
+    return ImageLoader(sources, limits)
+
+
+@cache
+def shared_service() -> Service:
+    """Return the service of this process, made from the environment with the first call.
+
+    For servers that make model objects themselves and as often as they like (label-studio-ml does).
+    """
+    return build_service(Settings())

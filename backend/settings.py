@@ -1,0 +1,105 @@
+"""What the service can be told from outside. The only reader of the environment."""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from clipdiy.config import PRESETS, PUBLISHED_TEMPLATE, CleanUp, CoreConfig, DtypeName, LabelMapSize, preset
+from clipdiy.weights import default_weights_dir
+
+Names = Annotated[tuple[str, ...], NoDecode]
+Folders = Annotated[tuple[Path, ...], NoDecode]
+
+
+class Settings(BaseSettings):
+    """All settings of the service, each read from the environment variable `CLIPDIY_` + its name in capitals.
+
+    A value that makes no sense stops the start with a message that names the variable.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="CLIPDIY_", extra="ignore", frozen=True)
+
+    preset: str = Field("paper", description="Weights and sizes: paper, paper-b16 or starter.")
+    clip: str | None = Field(None, description="Another OpenCLIP model: ARCHITECTURE:TAG or local-dir:FOLDER.")
+    found: str | None = Field(None, description="Other FOUND weights: local-dir:FOLDER.")
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
+    dtype: DtypeName | Literal["auto"] = Field(
+        "auto", description="What the image towers compute in; auto is float16 on a GPU and float32 on a CPU."
+    )
+    weights_dir: Path = Field(default_factory=default_weights_dir, description="Folder with the downloaded weights.")
+    prompt_template: str = Field(PUBLISHED_TEMPLATE, description="Text that a label is put into.")
+    label_map: LabelMapSize = Field(
+        "full", description="full: argmax at the photo's size. square: the published way, with stairs at the edges."
+    )
+    min_area: float = Field(
+        0.001, ge=0, lt=1, description="Parts and holes smaller than this share of the picture are removed."
+    )
+
+    data_dir: Path = Field(Path("clipdiy-data"), description="Folder where webhooks are kept.")
+    label_studio_url: str | None = Field(
+        None, description="Where Label Studio is for this service; else what Label Studio says of itself."
+    )
+    label_studio_token: SecretStr | None = Field(
+        None, description="Legacy or personal access token; else the one Label Studio sends."
+    )
+    local_files_root: Folders = Field(
+        (), description="Folders that /data/local-files/ may be read from directly, separated by commas."
+    )
+    allowed_hosts: Names = Field((), description="If set, the only hosts images are downloaded from, with commas.")
+    allow_private_addresses: bool = Field(
+        False, description="Also download from private and loopback addresses, not only Label Studio's."
+    )
+    max_image_bytes: int = Field(50_000_000, ge=1, description="Largest image file.")
+    max_image_px: int = Field(100_000_000, ge=1, description="Largest image in pixels (width x height).")
+    download_timeout_s: float = Field(30.0, gt=0, description="Longest time for one image.")
+    download_threads: int = Field(8, ge=1, description="Images downloaded and decoded at the same time.")
+
+    deadline_s: float = Field(
+        90.0, gt=0, description="A request is answered within this time; the rest is left for the next one."
+    )
+    max_requests: int = Field(
+        12, ge=1, le=15, description="Requests to /predict worked on at once; one more is answered 503 right away."
+    )
+    max_request_bytes: int = Field(256_000_000, ge=1, description="Largest request body.")
+    basic_auth_user: str | None = Field(None, description="Asked for on all requests but /health, with the password.")
+    basic_auth_password: SecretStr | None = Field(None, description="See the user.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="How much is logged.")
+
+    @field_validator("local_files_root", "allowed_hosts", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        """Take a list as one text with commas, as environments hold it."""
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("preset")
+    @classmethod
+    def _known_preset(cls, value: str) -> str:
+        if value not in PRESETS:
+            raise ValueError(f"there is no preset {value!r}; there are: {', '.join(PRESETS)}")
+        return value
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> Self:
+        if (self.basic_auth_user is None) != (self.basic_auth_password is None):
+            raise ValueError("set both CLIPDIY_BASIC_AUTH_USER and CLIPDIY_BASIC_AUTH_PASSWORD, or neither")
+        return self
+
+    def core_config(self) -> CoreConfig:
+        """Return what the core is to be built with.
+
+        Raises:
+            ConfigError: If the values contradict each other.
+        """
+        changes: dict[str, object] = {
+            "device": self.device,
+            "dtype": self.dtype,
+            "label_map": self.label_map,
+            "clean_up": CleanUp(self.min_area),
+            "prompt_template": self.prompt_template,
+        }
+        changes.update({key: value for key, value in (("clip", self.clip), ("found", self.found)) if value})
+        return preset(self.preset, **changes)

@@ -1,0 +1,49 @@
+"""How a process of the service starts: logging, and a message instead of a traceback if it cannot."""
+
+import logging
+import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from backend.service import Service
+from backend.settings import Settings
+from clipdiy.errors import ClipDiyError
+
+App = TypeVar("App")
+
+# Gunicorn's own code for "the app cannot be loaded": it stops then, instead of starting worker after worker.
+APP_LOAD_ERROR = 4
+
+
+def set_up_logging(level: str) -> None:
+    """Log to standard error, one line a record."""
+    logging.basicConfig(
+        level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr, force=True
+    )
+    logging.getLogger("urllib3").setLevel("WARNING")
+
+
+def start(make_service: Callable[[Settings], Service], make_app: Callable[[Service], App]) -> App:
+    """Read the settings, load the weights, make the app.
+
+    Args:
+        make_service: Loads the weights.
+        make_app: Puts HTTP around them.
+
+    Raises:
+        SystemExit: With code 4 and a message on standard error, if a setting or the weights are not right.
+    """
+    try:
+        settings = Settings()
+        set_up_logging(settings.log_level)
+        return make_app(make_service(settings))
+    except ValidationError as err:
+        for error in err.errors(include_url=False, include_input=False):
+            name = "_".join(str(part) for part in error["loc"]).upper()
+            message = f"setting CLIPDIY_{name}: {error['msg']}" if name else error["msg"]
+            print(f"the backend cannot start: {message}", file=sys.stderr)
+    except ClipDiyError as err:
+        print(f"the backend cannot start: {err}", file=sys.stderr)
+    raise SystemExit(APP_LOAD_ERROR)

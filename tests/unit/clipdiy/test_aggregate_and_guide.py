@@ -1,0 +1,143 @@
+"""Eq. 1 to 4 in strips against the plain reading: upsample every map to full size, average, guide, argmax."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from clipdiy import guide as guide_room
+from clipdiy.aggregate import bilinear_matrix, bilinear_samples, grid_similarity, mean_similarity, similarity_field
+from clipdiy.errors import ShapeError
+from clipdiy.guide import candidate_classes, class_scores, full_label_map, guide, square_label_map
+from clipdiy.objectness.found import ObjectnessMap
+
+
+def random_grids(seed, classes, sides=(1, 3, 7)):
+    generator = torch.Generator().manual_seed(seed)
+    return tuple(torch.rand(classes, side, side, generator=generator) * 0.4 for side in sides)
+
+
+def naive(grids, objectness, size_hw):
+    maps = torch.stack(
+        [F.interpolate(grid[None], size_hw, mode="bilinear", align_corners=False)[0] for grid in grids]
+    ).mean(dim=0)
+    if objectness is not None:
+        logits = F.interpolate(objectness.grid[None, None], size_hw, mode="bilinear", align_corners=False)[0, 0]
+        maps = guide(maps, logits.sigmoid())
+    return maps
+
+
+@pytest.mark.parametrize(
+    ("size_out", "size_in"), [(256, 7), (1, 1), (5, 1), (333, 3), (3, 7)], ids=lambda value: str(value)
+)
+def test_bilinear_matrix_is_interpolate(size_out, size_in):
+    samples = torch.rand(1, 1, size_in)
+    expected = F.interpolate(samples, size_out, mode="linear", align_corners=False)[0, 0]
+    torch.testing.assert_close(bilinear_matrix(size_out, size_in) @ samples[0, 0], expected, atol=1e-6, rtol=0)
+
+
+def test_extent_reads_only_the_part_that_lies_in_the_photo():
+    # 20 px of image on a grid of 3 cells of 8 px: upsample by 8 and cut off the last 4 px.
+    samples = torch.tensor([1.0, 2.0, 4.0])
+    expected = F.interpolate(samples[None, None], scale_factor=8, mode="linear", align_corners=False)[0, 0, :20]
+    lower, upper, share = bilinear_samples(20, 3, 20 / 8)
+    torch.testing.assert_close(torch.lerp(samples[lower], samples[upper], share), expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("size_hw", [(256, 256), (1, 1), (37, 91), (300, 4)], ids=lambda size: f"{size[0]}x{size[1]}")
+def test_mean_similarity(size_hw):
+    grids = random_grids(0, 4)
+    torch.testing.assert_close(mean_similarity(grids, size_hw), naive(grids, None, size_hw), atol=1e-6, rtol=0)
+
+
+def test_rows_are_rows_of_the_whole():
+    grids = random_grids(1, 3)
+    field = similarity_field(grids, (40, 30))
+    torch.testing.assert_close(field.rows(7, 19), mean_similarity(grids, (40, 30))[:, 7:19])
+
+
+def test_no_scale():
+    with pytest.raises(ShapeError):
+        similarity_field([], (4, 4))
+
+
+def test_embeddings_of_two_models():
+    with pytest.raises(ShapeError, match="different CLIP models"):
+        grid_similarity([torch.ones(1, 1, 8)], torch.ones(2, 9))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    classes=st.integers(2, 40),
+    size_hw=st.tuples(st.integers(1, 90), st.integers(1, 90)),
+    with_objectness=st.booleans(),
+)
+def test_label_map_in_strips_is_the_plain_reading(seed, classes, size_hw, with_objectness):
+    grids = random_grids(seed, classes)
+    grid = torch.randn(5, 6, generator=torch.Generator().manual_seed(seed)) * 2
+    objectness = ObjectnessMap(grid, True, (5.0, 6.0)) if with_objectness else None
+    expected = naive(grids, objectness, size_hw)
+    labels = full_label_map(grids, objectness, size_hw).long()
+    # Where two classes are equal to the last bit either may be named.
+    best = expected.max(dim=0).values
+    named = expected.gather(0, labels[None])[0]
+    assert (best - named).max() <= 1e-5
+    assert (labels == expected.argmax(dim=0)).float().mean() >= 0.99
+
+
+def test_strips_of_one_row_give_the_same(monkeypatch):
+    grids, objectness = random_grids(3, 9), ObjectnessMap(torch.randn(4, 4), True, (4.0, 4.0))
+    whole = full_label_map(grids, objectness, (50, 61))
+    monkeypatch.setattr(guide_room, "STRIP_VALUES", 1)
+    assert torch.equal(full_label_map(grids, objectness, (50, 61)), whole)
+
+
+def test_candidates_hold_every_winner_and_leave_hopeless_classes_out():
+    grids = random_grids(5, 30)
+    hopeless = tuple(torch.cat([grid, torch.full((100, *grid.shape[1:]), -0.5)]) for grid in grids)
+    kept = set(candidate_classes(hopeless).tolist())
+    winners = set(naive(grids, None, (300, 300))[1:].argmax(dim=0).unique().add(1).tolist())
+    assert winners <= kept
+    assert max(kept) < 30
+
+
+def test_a_tie_goes_to_the_background():
+    grids = (torch.full((3, 1, 1), 0.2),)
+    assert full_label_map(grids, None, (2, 2)).tolist() == [[0, 0], [0, 0]]
+    assert square_label_map(grids, None, (2, 2), 4).tolist() == [[0, 0], [0, 0]]
+
+
+def test_guide_by_hand():
+    similarity = torch.tensor([0.2, 0.3, -0.1]).reshape(3, 1, 1)
+    guided = guide(similarity, torch.tensor([[0.75]]))
+    torch.testing.assert_close(guided.flatten(), torch.tensor([0.05, 0.225, -0.075]))
+
+
+def test_guide_refuses_other_sizes():
+    with pytest.raises(ShapeError):
+        guide(torch.zeros(2, 3, 3), torch.zeros(3, 4))
+
+
+def test_published_way_takes_the_nearest_pixel():
+    # Left half class 1, right half class 2, on a 4 px square, brought to 8 x 2.
+    grids = (torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]).reshape(3, 1, 2).expand(3, 2, 2).contiguous(),)
+    assert square_label_map(grids, None, (2, 8), 4).tolist() == [[1, 1, 1, 1, 2, 2, 2, 2]] * 2
+
+
+class TestScores:
+    def test_sure_and_unsure(self):
+        sure = torch.tensor([0.0, 0.3, 0.1]).reshape(3, 1, 1).expand(3, 4, 4)
+        unsure = torch.tensor([0.0, 0.2, 0.199]).reshape(3, 1, 1).expand(3, 4, 4)
+        sure_score, sure_image = class_scores(sure, 100.0)
+        unsure_score, unsure_image = class_scores(unsure, 100.0)
+        assert sure_score[1] > 0.99
+        assert 0.4 < unsure_score[1] < 0.6
+        assert sure_image > unsure_image
+
+    def test_range_with_huge_scale(self):
+        score, image = class_scores(torch.randn(5, 8, 8), 1e6)
+        assert (score >= 0).all()
+        assert (score <= 1).all()
+        assert 0 <= image <= 1

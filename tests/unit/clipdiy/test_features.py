@@ -1,0 +1,56 @@
+import struct
+import zlib
+
+import pytest
+import torch
+
+from clipdiy.errors import FeaturesError
+from clipdiy.features import ImageFeatures
+from clipdiy.objectness.found import ObjectnessMap
+
+
+def make(objectness=True):
+    crops = tuple(torch.randn(side, side, 512).half() for side in (1, 3, 7))
+    grid = ObjectnessMap(torch.randn(32, 32).half(), True, (32.0, 31.5)) if objectness else None
+    return ImageFeatures(crops, grid, (480, 640), "core-1")
+
+
+@pytest.mark.parametrize("objectness", [True, False])
+def test_round_trip(objectness):
+    features = make(objectness)
+    back = ImageFeatures.from_bytes(features.to_bytes())
+    assert back.size_hw == (480, 640)
+    assert back.made_by == "core-1"
+    for ours, theirs in zip(features.crop_embeddings, back.crop_embeddings, strict=True):
+        assert torch.equal(ours, theirs)
+    if objectness:
+        assert torch.equal(features.objectness.grid, back.objectness.grid)
+        assert back.objectness.extent_hw == (32.0, 31.5)
+        assert back.objectness.is_logit
+    else:
+        assert back.objectness is None
+
+
+def test_size_is_as_promised():
+    assert len(make().to_bytes()) < 64_000
+
+
+def test_every_cut_and_changed_byte_is_noticed():
+    data = make().to_bytes()
+    for length in (0, 1, 13, 20, 200, len(data) - 1):
+        with pytest.raises(FeaturesError):
+            ImageFeatures.from_bytes(data[:length])
+    for place in (0, 5, 6, 10, 15, 100, len(data) - 1):
+        damaged = bytearray(data)
+        damaged[place] ^= 0x40
+        with pytest.raises(FeaturesError):
+            ImageFeatures.from_bytes(bytes(damaged))
+
+
+@pytest.mark.parametrize(
+    "header", [b"{}", b"[]", b"not json", b'{"made_by":"x","size_hw":[1,1],"crops":[[-1,4]]}'], ids=repr
+)
+def test_a_right_checksum_over_a_wrong_header(header):
+    data = struct.pack("<6sII", b"CDIYF\x01", len(header), zlib.crc32(header)) + header
+    with pytest.raises(FeaturesError):
+        ImageFeatures.from_bytes(data)

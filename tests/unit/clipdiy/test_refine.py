@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+
+from clipdiy.refine import clean_up
+
+
+def picture(rows):
+    return np.array([[int(char) if char != "." else 0 for char in row] for row in rows], dtype=np.uint16)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        pytest.param(["....", "....", "...."], ["....", "....", "...."], id="empty"),
+        pytest.param(["1111", "1111", "1111"], ["1111", "1111", "1111"], id="full"),
+        pytest.param([".....", ".1...", "....."], [".....", ".....", "....."], id="speck in the background"),
+        pytest.param(["11111", "11.11", "11111"], ["11111", "11111", "11111"], id="hole"),
+        pytest.param(["11111", "11211", "11111"], ["11111", "11111", "11111"], id="speck inside a class"),
+        pytest.param(["1111..", "1111.2", "1111.."], ["1111..", "1111..", "1111.."], id="speck at the border"),
+        pytest.param(["11112222", "111.2222", "11112222"], ["11112222", "111.2222", "11112222"], id="between classes"),
+        pytest.param(["1.1.", ".1.1", "1.1."], ["1.1.", ".1.1", "1.1."], id="diagonal neighbours are one part"),
+        pytest.param(["222..", "222..", "2221."], ["222..", "222..", "222.."], id="speck between class and background"),
+    ],
+)
+def test_clean_up(before, after):
+    source = picture(before)
+    kept = source.copy()
+    np.testing.assert_array_equal(clean_up(source, 4), picture(after))
+    np.testing.assert_array_equal(source, kept, err_msg="the input is not changed")
+
+
+def test_exactly_the_area_stays():
+    source = picture(["11..", "11..", "...."])
+    np.testing.assert_array_equal(clean_up(source, 4), source)
+    assert clean_up(source, 4.5).max() == 0
+
+
+def test_switched_off_returns_the_same():
+    source = picture(["1.", ".."])
+    assert clean_up(source, 0) is source
+    assert clean_up(source, 1) is source
+
+
+def test_high_positions_survive():
+    source = np.zeros((20, 30), np.uint16)
+    source[2:12, 3:20] = 40_000
+    source[15, 25] = 999
+    cleaned = clean_up(source, 5)
+    assert set(np.unique(cleaned)) == {0, 40_000}
