@@ -8,6 +8,9 @@ import requests
 
 from backend.errors import BackendError
 
+# What JSON decodes to, or can be encoded from.
+Json = Any
+
 
 class LabelStudioApiError(BackendError):
     """Label Studio refused a request. The message names the request and what it said."""
@@ -36,7 +39,7 @@ class LabelStudioApi:
         self._timeout_s = timeout_s
         self._authorization = {"Authorization": authorization}
 
-    def create_project(self, title: str, label_config: str, **settings: Any) -> int:
+    def create_project(self, title: str, label_config: str, **settings: Json) -> int:
         """Create a project and return its id; the title needs three characters."""
         return int(self._post("/api/projects/", {"title": title, "label_config": label_config, **settings})["id"])
 
@@ -46,7 +49,7 @@ class LabelStudioApi:
         ids = [int(project["id"]) for project in found if project["title"] == title]
         return min(ids, default=None)
 
-    def update_project(self, project_id: int, **changes: Any) -> None:
+    def update_project(self, project_id: int, **changes: Json) -> None:
         """Change settings of a project."""
         self._call("PATCH", f"/api/projects/{project_id}/", json=changes)
 
@@ -58,7 +61,7 @@ class LabelStudioApi:
         self._call("POST", f"/api/projects/{project_id}/import", files=parts)
         return sorted(task["id"] for task in self.tasks(project_id) if task["id"] not in before)
 
-    def import_tasks(self, project_id: int, data: Sequence[Mapping[str, Any]]) -> list[int]:
+    def import_tasks(self, project_id: int, data: Sequence[Mapping[str, Json]]) -> list[int]:
         """Add tasks by their data and return their ids in that order."""
         tasks = [{"data": dict(entry)} for entry in data]
         answer = self._post(f"/api/projects/{project_id}/import?return_task_ids=true", tasks)
@@ -68,13 +71,13 @@ class LabelStudioApi:
         """Allow `/data/local-files/?d=...` for a folder under the document root."""
         self._post("/api/storages/localfiles", {"project": project_id, "path": path, "use_blob_urls": True})
 
-    def tasks(self, project_id: int) -> list[dict[str, Any]]:
+    def tasks(self, project_id: int) -> list[dict[str, Json]]:
         """Return the tasks of a project, with their data and without annotations."""
         query = {"project": project_id, "page_size": 10_000, "fields": "task_only"}
         answer = self._get("/api/tasks/", query)
         return list(answer["tasks"])
 
-    def backends(self, project_id: int) -> list[dict[str, Any]]:
+    def backends(self, project_id: int) -> list[dict[str, Json]]:
         """Return the backends connected to a project."""
         return list(self._get("/api/ml/", {"project": project_id}))
 
@@ -84,7 +87,7 @@ class LabelStudioApi:
         Raises:
             LabelStudioApiError: If Label Studio cannot reach it, or is refused by it.
         """
-        body: dict[str, Any] = {"project": project_id, "url": url, "title": title}
+        body: dict[str, Json] = {"project": project_id, "url": url, "title": title}
         if auth is not None:
             body |= {"auth_method": "BASIC_AUTH", "basic_auth_user": auth.user, "basic_auth_pass": auth.password}
         existing = self.backends(project_id)
@@ -97,39 +100,51 @@ class LabelStudioApi:
 
         It reports success whatever the backend answered: look at `predictions` afterwards.
         """
-        chosen: dict[str, Any] = {"all": True, "excluded": []}
+        chosen: dict[str, Json] = {"all": True, "excluded": []}
         if task_ids is not None:
             chosen = {"all": False, "included": list(task_ids)}
         path = f"/api/dm/actions?id=retrieve_tasks_predictions&project={project_id}"
         self._post(path, {"selectedItems": chosen})
 
-    def predictions(self, project_id: int) -> list[dict[str, Any]]:
+    def predictions(self, project_id: int) -> list[dict[str, Json]]:
         """Return every stored prediction of a project."""
         return list(self._get("/api/predictions/", {"project": project_id}))
 
-    def create_view(self, project_id: int, title: str, **data: Any) -> int:
+    def create_view(self, project_id: int, title: str, **data: Json) -> int:
         """Add a tab to the data manager and return its id; without one, no task can be opened by its address."""
         body = {"project": project_id, "data": {"title": title, **data}}
         return int(self._post(f"/api/dm/views?project={project_id}", body)["id"])
 
-    def views(self, project_id: int) -> list[dict[str, Any]]:
+    def views(self, project_id: int) -> list[dict[str, Json]]:
         """Return the tabs of the data manager."""
         return list(self._get("/api/dm/views", {"project": project_id}))
+
+    def create_personal_access_token(self) -> str:
+        """Return a new personal access token; a person can hold one at a time."""
+        return str(self._post("/api/token/", {})["token"])
+
+    def access_token(self, personal_access_token: str) -> str:
+        """Exchange a personal access token for what is sent as Bearer; good for five minutes."""
+        return str(self._post("/api/token/refresh/", {"refresh": personal_access_token})["access"])
+
+    def allow_legacy_tokens(self, allowed: bool) -> None:
+        """Switch the legacy tokens of everybody in the organization on or off."""
+        self._post("/api/jwt/settings", {"api_tokens_enabled": True, "legacy_api_tokens_enabled": allowed})
 
     def export(self, project_id: int, export_type: str) -> bytes:
         """Export the annotated tasks; several files come as a zip, one file comes bare."""
         return self._request("GET", f"/api/projects/{project_id}/export", params={"exportType": export_type}).content
 
-    def _get(self, path: str, query: Mapping[str, Any]) -> Any:
+    def _get(self, path: str, query: Mapping[str, Json]) -> Json:
         return self._call("GET", path, params=query)
 
-    def _post(self, path: str, body: Any) -> Any:
+    def _post(self, path: str, body: Json) -> Json:
         return self._call("POST", path, json=body)
 
-    def _call(self, method: str, path: str, **arguments: Any) -> Any:
+    def _call(self, method: str, path: str, **arguments: Json) -> Json:
         return self._request(method, path, **arguments).json()
 
-    def _request(self, method: str, path: str, **arguments: Any) -> requests.Response:
+    def _request(self, method: str, path: str, **arguments: Json) -> requests.Response:
         try:
             # A new connection each time: Label Studio's own server closes the old ones without notice.
             answer = requests.request(

@@ -16,7 +16,7 @@ from pathlib import Path
 from backend.server_process import LOOPBACK, ServerError, ServerProcess, free_port
 
 EXECUTABLE_VARIABLE = "LABEL_STUDIO_EXECUTABLE"
-DEFAULT_EXECUTABLE = Path(".venv-label-studio/bin/label-studio")
+DEFAULT_EXECUTABLE = Path(__file__).parent.parent / ".venv-label-studio" / "bin" / "label-studio"
 DATABASE = "label_studio.sqlite3"
 
 # It asks nobody for updates, sends no statistics, and may talk to a backend on this machine.

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -125,10 +126,8 @@ class ServerProcess:
         if process is None:
             return
         _signal_group(process.pid, signal.SIGTERM)
-        try:
+        with suppress(subprocess.TimeoutExpired):
             process.wait(self._stop_timeout_s)
-        except subprocess.TimeoutExpired:
-            pass
         # Also when the leader ended in time: a child of it may not have.
         _signal_group(process.pid, signal.SIGKILL)
         process.wait()
@@ -171,10 +170,8 @@ class ServerProcess:
 
 
 def _signal_group(group: int, number: signal.Signals) -> None:
-    try:
+    with suppress(ProcessLookupError, PermissionError):
         os.killpg(group, number)
-    except (ProcessLookupError, PermissionError):
-        pass
 
 
 def backend_process(
