@@ -14,7 +14,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 LABEL_STUDIO := .venv-label-studio/.installed
 PHOTOS := .venv/.photos
-PIP := -m pip --disable-pip-version-check install --quiet --no-deps
+PIP := -m pip --disable-pip-version-check install -qq --no-deps
 
 .PHONY: help demo test test-unit test-e2e lint serve starter setup chromium clean
 
@@ -47,7 +47,7 @@ starter: $(INSTALLED) ## Train the bundled starter weights again (needs npm for 
 	$(BIN)/python -m clipdiy.starter.train $(ARGS)
 
 setup: ## Install what the demo and the tests need; nothing is done twice
-	@$(MAKE) --no-print-directory -j2 $(INSTALLED) $(LABEL_STUDIO)
+	@$(MAKE) --silent --no-print-directory -j2 $(INSTALLED) $(LABEL_STUDIO)
 
 clean: ## Remove both environments, the demo's data and everything that was made
 	rm -rf .venv .venv-label-studio demo-data artifacts build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,7 +1,6 @@
 """A real Label Studio and our real service for one test or for many, always ended."""
 
 import json
-import os
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -82,12 +81,7 @@ def run_label_studio(data_dir: Path, log_path: Path, *, validate: bool = False) 
     """Run a fresh Label Studio."""
     log_path.unlink(missing_ok=True)
     flags = {VALIDATION_FLAG: "true"} if validate else {}
-    executable = (
-        find_executable()
-        if "LABEL_STUDIO_EXECUTABLE" in os.environ
-        else find_executable(ROOT / ".venv-label-studio" / "bin" / "label-studio")
-    )
-    with label_studio_process(executable, data_dir, LOGIN, log_path=log_path, extra_environment=flags) as server:
+    with label_studio_process(find_executable(), data_dir, LOGIN, log_path=log_path, extra_environment=flags) as server:
         yield LabelStudio(server, LabelStudioApi(server.url, f"Token {LOGIN.token}"), data_dir / "files")
 
 
