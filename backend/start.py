@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
+from backend.errors import BackendError
 from backend.service import Service
 from backend.settings import Settings
 from clipdiy.errors import ClipDiyError
@@ -44,6 +45,6 @@ def start(make_service: Callable[[Settings], Service], make_app: Callable[[Servi
             name = "_".join(str(part) for part in error["loc"]).upper()
             message = f"setting CLIPDIY_{name}: {error['msg']}" if name else error["msg"]
             print(f"the backend cannot start: {message}", file=sys.stderr)
-    except ClipDiyError as err:
+    except (BackendError, ClipDiyError) as err:
         print(f"the backend cannot start: {err}", file=sys.stderr)
     raise SystemExit(APP_LOAD_ERROR)

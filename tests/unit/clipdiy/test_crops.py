@@ -95,4 +95,4 @@ def test_resize_in_float_is_resize_uint8(mode, size_hw):
     difference = (exact.int() - floating.int()).abs()
     assert difference.max() <= 2
     assert (difference > 1).float().mean() < 1e-4
-    assert (difference > 0).float().mean() < 0.02
+    assert (difference > 0).float().mean() < 0.1

@@ -1,0 +1,85 @@
+"""Stand-ins for the networks and for the source of photos: quick, and told how to behave by the task's own value."""
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from backend.errors import TaskError
+from clipdiy.features import ImageFeatures
+from clipdiy.photo import Photo
+from clipdiy.segmentation import Segmentation
+
+CONFIG = """
+<View>
+  <Image name="img" value="$image"/>
+  <BrushLabels name="brush" toName="img"><Label value="Cat"/><Label value="Dog"/></BrushLabels>
+</View>
+"""
+
+
+class FakeCore:
+    """Draws class 1 over the left half; the first pixel's red value is how many milliseconds it takes."""
+
+    name = "fake"
+
+    def __init__(self, identity="fake-1", unknown=()):
+        self.identity = identity
+        self.batches = []
+        self.running = 0
+        self.unknown = unknown
+
+    def doubts(self, vocabulary):
+        return tuple(f"unknown: {name}" for name in vocabulary.names if name in self.unknown)
+
+    def encode(self, photos: Sequence[Photo]):
+        assert self.running == 0, "the networks run for one batch at a time"
+        self.running += 1
+        try:
+            self.batches.append(len(photos))
+            for photo in photos:
+                red, green, _ = photo.pixels[0, 0]
+                time.sleep(int(red) / 1000)
+                if green == 255:
+                    raise RuntimeError("secret path /root/x")
+            return [ImageFeatures((), None, photo.size_hw, "fake") for photo in photos]
+        finally:
+            self.running -= 1
+
+    def segment(self, features, vocabulary):
+        height, width = features.size_hw
+        label_map = np.zeros((height, width), np.uint16)
+        label_map[:, : width // 2] = 1
+        area = np.bincount(label_map.ravel(), minlength=len(vocabulary)) / label_map.size
+        score = np.where(area > 0, 0.5, 0).astype(np.float32)
+        return Segmentation(label_map, area, score, 0.75)
+
+
+class FakeLoader:
+    """`ok`, `ok:HxW`, `slow:MS` (networks), `wait:MS` (download), `breaks` (networks), `fail:REASON`, `odd`."""
+
+    def __init__(self):
+        self.seen = []
+
+    def load(self, value, *, task_id, host):
+        self.seen.append((value, task_id, host))
+        kind, _, rest = value.partition(":")
+        pixels = np.zeros((8, 6, 3), np.uint8)
+        if kind == "ok" and rest:
+            height, width = map(int, rest.split("x"))
+            pixels = np.zeros((height, width, 3), np.uint8)
+        elif kind == "slow":
+            pixels[0, 0, 0] = int(rest)
+        elif kind == "wait":
+            time.sleep(int(rest) / 1000)
+        elif kind == "breaks":
+            pixels[0, 0, 1] = 255
+        elif kind == "fail":
+            raise TaskError(rest, f"this one fails with {rest}")
+        elif kind == "odd":
+            raise ZeroDivisionError("secret token abc")
+        return Photo.from_array(pixels)
+
+
+def tasks(*values, first=1):
+    return [{"id": i, "data": {"image": value}} for i, value in enumerate(values, first)]

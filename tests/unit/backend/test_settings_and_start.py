@@ -1,0 +1,76 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from backend.settings import Settings
+from clipdiy.config import PRESETS
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch):
+    import os
+
+    for name in list(os.environ):
+        if name.startswith("CLIPDIY_"):
+            monkeypatch.delenv(name)
+
+
+def test_defaults():
+    settings = Settings()
+    assert settings.preset == "paper"
+    assert settings.deadline_s == 90
+    assert settings.core_config() == PRESETS["paper"]
+
+
+def test_everything_is_read_from_the_environment(monkeypatch):
+    monkeypatch.setenv("CLIPDIY_PRESET", "starter")
+    monkeypatch.setenv("CLIPDIY_DEVICE", "cpu")
+    monkeypatch.setenv("CLIPDIY_DTYPE", "bfloat16")
+    monkeypatch.setenv("CLIPDIY_MIN_AREA", "0.01")
+    monkeypatch.setenv("CLIPDIY_LOCAL_FILES_ROOT", "/a, /b")
+    monkeypatch.setenv("CLIPDIY_ALLOWED_HOSTS", "a.org,*.b.org")
+    monkeypatch.setenv("CLIPDIY_LABEL_STUDIO_TOKEN", "geheim")
+    settings = Settings()
+    config = settings.core_config()
+    assert (config.clip, config.device, config.dtype) == ("starter", "cpu", "bfloat16")
+    assert config.clean_up.min_area == 0.01
+    assert settings.local_files_root == (Path("/a"), Path("/b"))
+    assert settings.allowed_hosts == ("a.org", "*.b.org")
+    assert "geheim" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("PRESET", "papre"), ("DEADLINE_S", "0"), ("MIN_AREA", "2"), ("DTYPE", "int8"), ("LABEL_MAP", "half")],
+)
+def test_a_bad_value_says_which(monkeypatch, name, value):
+    monkeypatch.setenv(f"CLIPDIY_{name}", value)
+    with pytest.raises(ValidationError, match=name.lower()):
+        Settings()
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ({"CLIPDIY_DEADLINE_S": "soon"}, ["CLIPDIY_DEADLINE_S"]),
+        ({}, ["open_clip_model.safetensors", "dino_deitsmall8_300ep_pretrain.pth", "decoder_weights.pt", "fetch"]),
+    ],
+    ids=["setting", "weights"],
+)
+def test_the_service_ends_with_a_message_when_it_cannot_start(tmp_path, environment, words):
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "CLIPDIY_WEIGHTS_DIR": str(tmp_path), **environment}
+    ended = subprocess.run(
+        [sys.executable, "-m", "gunicorn", "-c", "python:backend.gunicorn_conf", "-b", "127.0.0.1:0", "backend._wsgi:app"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=Path(__file__).parents[3],
+    )
+    assert ended.returncode != 0
+    for word in words:
+        assert word in ended.stderr
+    assert "Traceback" not in ended.stderr
