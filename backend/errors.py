@@ -27,6 +27,10 @@ class BackendError(Exception):
     """
 
 
+class SettingsError(BackendError, ValueError):
+    """A setting makes no sense. The service must not start with it."""
+
+
 class LabelConfigError(BackendError, ValueError):
     """The labeling config gives us nothing to work with, or contradicts itself.
 
