@@ -176,7 +176,7 @@ def _guess(start: bytes) -> str:
         return "an AVIF, HEIC or video file: convert it"
     if start.startswith(b"%PDF"):
         return "a PDF"
-    return f"something that begins with {start[:8]!r}"
+    return "something else"
 
 
 def _orientation(name: str, image: ImageFile.ImageFile) -> Image.Transpose | None:
