@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import pickle
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import open_clip
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
@@ -34,6 +36,12 @@ from clipdiy.weights import (
 
 CPU_CROP_BATCH = 16  # measured: larger ones change little and cost memory
 CUDA_CROP_BATCH = 512
+
+# What a weight file that is damaged, of another model or no weight file at all makes the loaders raise.
+NOT_LOADABLE = (
+    RuntimeError, ValueError, KeyError, TypeError, AttributeError, OSError, EOFError, SafetensorError,
+    pickle.UnpicklingError,
+)  # fmt: skip
 
 # DINO ViT-S/8
 DINO_VITS8_SHAPE: dict[str, Any] = {
@@ -141,10 +149,10 @@ def load_clip(
                 require_pretrained=True,
             )
         tokenizer = open_clip.get_tokenizer(name)
-    except (RuntimeError, ValueError, KeyError, OSError) as err:
+    except NOT_LOADABLE as err:
         raise WeightsError(
-            f"cannot load CLIP {config.clip!r}: {err}. The weights must belong to the architecture, and a model with "
-            "a tokenizer of its own needs that in the Hugging Face cache"
+            f"cannot load CLIP {config.clip!r}: {_reason(err)}. The weights must belong to the architecture, and a "
+            "model with a tokenizer of its own needs that in the Hugging Face cache"
         ) from err
     network.eval().requires_grad_(False)
     network.to(device)
@@ -192,12 +200,13 @@ def load_found(name: str, paths: dict[str, Path], digests: dict[str, str]) -> Fo
             shape = DINO_VITS8_SHAPE
             state = torch.load(paths["found/dino_deitsmall8_300ep_pretrain.pth"], map_location="cpu", weights_only=True)
             head_file = paths["found/decoder_weights.pt"]
-        backbone = make_vit(shape)
-        backbone.load_state_dict({key: value.float() for key, value in state.items()})
+        with torch.device("meta"):  # no time for random numbers that are overwritten at once
+            backbone = make_vit(shape)
+        backbone.load_state_dict({key: value.float() for key, value in state.items()}, assign=True)
         head = nn.Conv2d(int(shape["embed_dim"]), 1, 1)
         head.load_state_dict(torch.load(head_file, map_location="cpu", weights_only=True)["decoder"])
-    except (RuntimeError, ValueError, KeyError, TypeError, OSError) as err:
-        raise WeightsError(f"cannot load FOUND {name!r}: {err}") from err
+    except NOT_LOADABLE as err:
+        raise WeightsError(f"cannot load FOUND {name!r}: {_reason(err)}") from err
     model = FoundModel(backbone, head)
     model.eval().requires_grad_(False)
     return model
@@ -208,6 +217,13 @@ def make_vit(shape: dict[str, Any]) -> VisionTransformer:
     arguments = dict(shape)
     epsilon = float(arguments.pop("layer_norm_eps", 1e-6))
     return VisionTransformer(**arguments, num_classes=0, norm_layer=partial(nn.LayerNorm, eps=epsilon))
+
+
+def _reason(err: Exception) -> str:
+    if isinstance(err, pickle.UnpicklingError):
+        # torch's own message proposes to execute what the file holds.
+        return "the file holds something else than tensors, and nothing else is ever unpickled"
+    return str(err) or type(err).__name__
 
 
 def _one_of(folder: Path, names: tuple[str, ...]) -> Path:

@@ -4,13 +4,16 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
-
-import requests
 
 from clipdiy.config import CoreConfig
 from clipdiy.errors import ConfigError, WeightsError
+
+if TYPE_CHECKING:
+    import requests  # slow to import, and only needed where something is fetched
 
 STARTER_DIR = Path(__file__).parent / "starter" / "weights"
 STARTER = "starter"
@@ -18,6 +21,13 @@ LOCAL_DIR = "local-dir:"
 DINO_VITS8 = "dino-vits8"
 
 CHUNK_BYTES = 1 << 20
+
+# The hub's repositories of the published models, as OpenCLIP's table has them: `clipdiy weights` answers for the
+# presets without importing it (seconds). A test compares.
+PUBLISHED_HUBS = {
+    "ViT-B-32:laion2b_s34b_b79k": "laion/CLIP-ViT-B-32-laion2B-s34B-b79K/",
+    "ViT-B-16:laion2b_s34b_b88k": "laion/CLIP-ViT-B-16-laion2B-s34B-b88K/",
+}
 
 FOUND_BACKBONE_URL = (
     "https://dl.fbaipublicfiles.com/dino/dino_deitsmall8_300ep_pretrain/dino_deitsmall8_300ep_pretrain.pth"
@@ -129,7 +139,7 @@ def clip_tag_config(name: str) -> dict[str, object]:
 
 
 def _clip_file(name: str) -> WeightFile:
-    entry = clip_tag_config(name)
+    entry = {"hf_hub": PUBLISHED_HUBS[name]} if name in PUBLISHED_HUBS else clip_tag_config(name)
     architecture, tag = split_clip_name(name)
     hub = str(entry.get("hf_hub") or "")
     if hub:
@@ -154,45 +164,67 @@ def _clip_file(name: str) -> WeightFile:
     )
 
 
-def locate(file: WeightFile, weights_dir: Path) -> FoundWeight | None:
-    """Look for a file in the weights folder, then in the Hugging Face cache. Reads it once for its digest."""
+def find(file: WeightFile, weights_dir: Path) -> Path | None:
+    """Look for a file in the weights folder, then in the Hugging Face cache. Does not read it."""
     candidates = [weights_dir / name for name in (file.name, *file.instead)]
-    for path in [*candidates, *_hub_cache(file)]:
-        if path.is_file():
-            note = _digest_note(path)
-            kept = note.read_text().split()[0] if note.is_file() else None
-            # The pin belongs to `file.name`; the same weights in another format have another digest.
-            pinned = file.sha256 if path.name == file.name.rsplit("/", 1)[-1] else None
-            return FoundWeight(file, path, sha256_of(path), pinned or kept)
-    return None
+    candidates = [path for path in candidates if path.is_file()]
+    return candidates[0] if candidates else next(_hub_cache(file), None)
+
+
+def expected_sha256(file: WeightFile, path: Path) -> tuple[str | None, Literal["pinned", "kept", "unknown"]]:
+    """Return the digest that a file must have, and how that is known: pinned here, or kept when it was fetched."""
+    # The pin belongs to `file.name`; the same weights in another format have another digest.
+    if file.sha256 is not None and path.name == file.name.rsplit("/", 1)[-1]:
+        return file.sha256, "pinned"
+    note = _digest_note(path)
+    words = note.read_text(encoding="ascii", errors="replace").split() if note.is_file() else []
+    return (words[0], "kept") if words else (None, "unknown")
+
+
+def locate(file: WeightFile, weights_dir: Path) -> FoundWeight | None:
+    """Find a file and read it once for its digest."""
+    path = find(file, weights_dir)
+    return None if path is None else FoundWeight(file, path, sha256_of(path), expected_sha256(file, path)[0])
+
+
+def require_present(config: CoreConfig, weights_dir: Path) -> dict[WeightFile, Path]:
+    """Find every file of a configuration, without reading any.
+
+    Raises:
+        WeightsError: If one is missing. Names file, source and folder.
+        ConfigError: As `required_files` does.
+    """
+    there = {file: find(file, weights_dir) for file in required_files(config)}
+    missing = [file for file, path in there.items() if path is None]
+    if missing:
+        lines = [f"  {weights_dir / file.name}\n    {file.what}, from {file.url}" for file in missing]
+        other_clip = f" --clip {config.clip}" if config.clip != CoreConfig().clip else ""
+        raise WeightsError(
+            f"weights are missing in {weights_dir}:\n"
+            + "\n".join(lines)
+            + f"\nRun `clipdiy weights fetch{other_clip}`, "
+            "or on a machine without a network put the files there by hand (another folder: CLIPDIY_WEIGHTS_DIR). "
+            "The bundled closed-world weights need none: preset `starter`."
+        )
+    return {file: path for file, path in there.items() if path is not None}
 
 
 def require(config: CoreConfig, weights_dir: Path) -> dict[str, FoundWeight]:
-    """Find every file of a configuration, by `WeightFile.name`.
+    """Find and read every file of a configuration, by `WeightFile.name`.
 
     Raises:
         WeightsError: If one is missing or is not what it must be. Names file, source and folder.
+        ConfigError: As `required_files` does.
     """
     found: dict[str, FoundWeight] = {}
-    missing: list[WeightFile] = []
-    for file in required_files(config):
-        weight = locate(file, weights_dir)
-        if weight is None:
-            missing.append(file)
-        elif not weight.intact:
+    for file, path in require_present(config, weights_dir).items():
+        weight = FoundWeight(file, path, sha256_of(path), expected_sha256(file, path)[0])
+        if not weight.intact:
             raise WeightsError(
                 f"{weight.path} is not the file it should be: SHA-256 {weight.sha256}, expected {weight.expected}. "
                 f"Delete it and fetch it again from {file.url}"
             )
-        else:
-            found[file.name] = weight
-    if missing:
-        lines = [f"  {weights_dir / file.name}\n    {file.what}, from {file.url}" for file in missing]
-        raise WeightsError(
-            f"weights are missing in {weights_dir}:\n" + "\n".join(lines) + "\nRun `clipdiy weights fetch`, or on a "
-            "machine without a network put the files there by hand (another folder: CLIPDIY_WEIGHTS_DIR). "
-            "The bundled closed-world weights need none: preset `starter`."
-        )
+        found[file.name] = weight
     return found
 
 
@@ -201,7 +233,7 @@ def fetch(
     weights_dir: Path,
     *,
     progress: Callable[[int, int | None], None] | None = None,
-    session: requests.Session | None = None,
+    session: "requests.Session | None" = None,
     timeout_s: float = 30,
 ) -> Path:
     """Download one file into the weights folder, going on where an earlier try stopped.
@@ -222,6 +254,8 @@ def fetch(
     Raises:
         WeightsError: If it cannot be downloaded, written, or is not what it should be.
     """
+    import requests
+
     target = weights_dir / file.name
     part = target.with_name(target.name + ".part")
     try:
@@ -234,7 +268,7 @@ def fetch(
             raise WeightsError(f"{file.url} gave SHA-256 {digest}, expected {expected}; nothing was kept, try again")
         _digest_note(target).write_text(f"{digest}  {target.name}\n")
         os.replace(part, target)
-    except (requests.RequestException, OSError) as err:
+    except OSError as err:  # also what requests raises
         raise WeightsError(
             f"cannot fetch {file.what} from {file.url} into {target}: {err}. "
             "On a machine without a network, put the file there by hand."
@@ -243,28 +277,23 @@ def fetch(
 
 
 def _download(
-    session: requests.Session, url: str, part: Path, progress: Callable[[int, int | None], None], timeout_s: float
+    session: "requests.Session", url: str, part: Path, progress: Callable[[int, int | None], None], timeout_s: float
 ) -> str | None:
     """Append what is missing to `part`; return the SHA-256 that the server states, if it states one."""
     have = part.stat().st_size if part.is_file() else 0
-    headers = {"Range": f"bytes={have}-"} if have else {}
+    # Compressed on the way, a body would not have the stated length, and could not be gone on with.
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     with session.get(url, headers=headers, stream=True, timeout=timeout_s) as response:
-        if response.status_code == requests.codes.requested_range_not_satisfiable:
-            part.unlink()  # the server has another file than the one begun
-            return _download(session, url, part, progress, timeout_s)
-        response.raise_for_status()
-        if response.status_code != requests.codes.partial_content:
-            have = 0
-        length = response.headers.get("Content-Length")
-        total = have + int(length) if length else None
-        with part.open("ab" if have else "wb") as out:
-            progress(have, total)
-            for chunk in response.iter_content(CHUNK_BYTES):
-                out.write(chunk)
-                have += len(chunk)
-                progress(have, total)
-        if total is not None and have != total:
-            raise OSError(f"the connection ended after {have} of {total} bytes; run it again to go on")
+        if response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            # Either all of it was there already, or the server has another file than the one begun.
+            if response.headers.get("Content-Range", "").rpartition("/")[2] != str(have):
+                part.unlink()
+                return _download(session, url, part, progress, timeout_s)
+        else:
+            response.raise_for_status()
+            if response.status_code != HTTPStatus.PARTIAL_CONTENT:
+                have = 0
+            _append(response, part, have, progress)
         hops = [*response.history, response]
     # The hub names a large file's SHA-256 as its linked entity tag, on the answer that redirects to the storage.
     tags = (hop.headers.get("X-Linked-ETag", "").strip('"') for hop in hops)
@@ -273,6 +302,19 @@ def _download(
 
 def _silent(_done: int, _total: int | None) -> None:
     """Take progress and tell nobody."""
+
+
+def _append(response: "requests.Response", part: Path, have: int, progress: Callable[[int, int | None], None]) -> None:
+    length = response.headers.get("Content-Length")
+    total = have + int(length) if length else None
+    with part.open("ab" if have else "wb") as out:
+        progress(have, total)
+        for chunk in response.iter_content(CHUNK_BYTES):
+            out.write(chunk)
+            have += len(chunk)
+            progress(have, total)
+    if total is not None and have != total:
+        raise OSError(f"the connection ended after {have} of {total} bytes; run it again to go on")
 
 
 def sha256_of(path: Path) -> str:
@@ -291,6 +333,7 @@ def _hub_cache(file: WeightFile) -> Iterator[Path]:
     from huggingface_hub import try_to_load_from_cache
 
     repository, name = file.hub
-    cached = try_to_load_from_cache(repository, name)
-    if isinstance(cached, str):
-        yield Path(cached)
+    for one in (name, *(other.rsplit("/", 1)[-1] for other in file.instead)):
+        cached = try_to_load_from_cache(repository, one)
+        if isinstance(cached, str):
+            yield Path(cached)
