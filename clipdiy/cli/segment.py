@@ -1,0 +1,243 @@
+"""`clipdiy segment`: photos and labels in; a label map, an overlay and a report each out."""
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from clipdiy.cli.labels import parse_vocabulary
+from clipdiy.cli.photos import EXPLAIN, LABELS, OVERLAY, REPORT, find_photos, name_results
+from clipdiy.config import PRESETS, CleanUp, CoreConfig, preset
+from clipdiy.errors import ClipDiyError, ConfigError
+from clipdiy.weights import default_weights_dir, require_present
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from clipdiy.draw import Pixels
+    from clipdiy.photo import Photo
+    from clipdiy.segmentation import Segmentation
+    from clipdiy.segmenter import Segmenter
+    from clipdiy.vocabulary import Vocabulary
+
+MAX_PHOTO_PX = 400_000_000
+WORKERS = 2  # one photo is read, drawn and written while the other is in the networks
+WEIGHTS_DIR_VARIABLE = "CLIPDIY_WEIGHTS_DIR"
+
+
+def segment(
+    photos: Annotated[
+        list[str], typer.Argument(metavar="PHOTO...", help="Pictures, folders of pictures, or patterns in quotes.")
+    ],
+    labels: Annotated[
+        str,
+        typer.Option(
+            help='Classes, with commas: "cat, dog". Double quotes around a label that holds a comma; '
+            "name=phrase|phrase to ask for other words than the name."
+        ),
+    ],
+    preset: Annotated[str, typer.Option(help=f"Weights and sizes: {', '.join(PRESETS)}.")] = "paper",
+    clip: Annotated[
+        str | None, typer.Option(metavar="MODEL:TAG", help="Another OpenCLIP model, or local-dir:FOLDER.")
+    ] = None,
+    found: Annotated[str | None, typer.Option(help="Other FOUND weights: dino-vits8 or local-dir:FOLDER.")] = None,
+    template: Annotated[
+        str | None, typer.Option(help="Text that each phrase is put into; {} is where it goes.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16 or float16.")] = None,
+    label_map: Annotated[
+        str | None, typer.Option(metavar="full|square", help="Argmax at the photo's size, or the published way.")
+    ] = None,
+    min_area: Annotated[
+        float | None, typer.Option(help="Parts and holes smaller than this share of the picture are removed.")
+    ] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Also draw how it came about.")] = False,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where results go.")] = Path("clipdiy-out"),
+    weights_dir: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", envvar=WEIGHTS_DIR_VARIABLE, help="Where downloaded weights lie."),
+    ] = None,
+) -> None:
+    """Segment photos into the classes you name.
+
+    Writes for each photo NAME.labels.png (indexed; a pixel's value is the position of its class, 0 = background),
+    NAME.overlay.png (to look at), NAME.json (areas, scores, model) and with --explain NAME.explain.png.
+
+    Exit code 0: all done; 1: some photos could not be used, the others are done; 2: nothing could be started.
+    """
+    from rich.console import Console
+
+    config = _config(
+        preset, clip, found, device, dtype, label_map, prompt_template=template, clean_up=_clean_up(min_area)
+    )
+    vocabulary = parse_vocabulary(labels, config.prompt_template)
+    tell = Console(stderr=True, highlight=False)
+    files, problems = find_photos(photos)
+    for problem in problems:
+        tell.print(f"[red]{escape(problem)}[/]", soft_wrap=True)
+    if not files:
+        raise typer.Exit(1)
+    # Loading would say the same, seconds later.
+    require_present(config, weights_dir or default_weights_dir())
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as err:
+        raise ConfigError(f"cannot make the folder for the results {out}: {err.strerror or err}") from err
+
+    with tell.status(f"loading {config.clip}"):
+        from clipdiy.build import build_segmenter
+
+        # The first photo warms it up as well as any.
+        segmenter = build_segmenter(config, weights_dir=weights_dir, warm_up=False)
+    for doubt in segmenter.doubts(vocabulary):
+        tell.print(f"[yellow]warning: {escape(doubt)}[/]", soft_wrap=True)
+    job = _Job(segmenter, config, vocabulary, explain)
+    failed = len(problems)
+    for done in _run(job, files, name_results(files, out), out, tell):
+        if done.problem is None:
+            print(done.summary)
+        else:
+            failed += 1
+            tell.print(f"[red]{escape(f'{done.photo}: {done.problem}')}[/]", soft_wrap=True)
+    if failed:
+        tell.print(f"{failed} of {len(files) + len(problems)} could not be used", soft_wrap=True)
+        raise typer.Exit(1)
+
+
+def _config(
+    name: str,
+    clip: str | None,
+    found: str | None,
+    device: str | None,
+    dtype: str | None,
+    label_map: str | None,
+    **changes: object,
+) -> CoreConfig:
+    changes |= {"clip": clip, "found": found, "device": device, "dtype": dtype, "label_map": label_map}
+    return preset(name, **{key: value for key, value in changes.items() if value is not None})
+
+
+def _clean_up(min_area: float | None) -> CleanUp | None:
+    return None if min_area is None else CleanUp(min_area)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is the same for every photo of a run."""
+
+    segmenter: "Segmenter"
+    config: CoreConfig
+    vocabulary: "Vocabulary"
+    explain: bool
+
+
+@dataclass(frozen=True)
+class _Done:
+    """How one photo ended: a line for the person, or what was wrong with it."""
+
+    photo: Path
+    summary: str = ""
+    problem: str | None = None
+
+
+def _run(job: _Job, files: list[Path], names: list[str], out: Path, tell: "Console") -> Iterator[_Done]:
+    """Yield each photo's end, in order, under a progress bar."""
+    import torch
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    def one(photo: Path, name: str) -> _Done:
+        try:
+            return _Done(photo, summary=_one_photo(job, photo, out / name))
+        except (ClipDiyError, OSError, MemoryError, torch.OutOfMemoryError) as err:
+            return _Done(photo, problem=str(err) or type(err).__name__)
+
+    bar = Progress(
+        TextColumn("segmenting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=tell, transient=True
+    )
+    bar.disable = not tell.is_terminal or len(files) == 1
+    with bar, ThreadPoolExecutor(WORKERS) as pool:
+        try:
+            yield from bar.track(pool.map(one, files, names), total=len(files))
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _one_photo(job: _Job, path: Path, target: Path) -> str:
+    """Segment one photo, write its results, return a line about it."""
+    from clipdiy.draw import OVERLAY_LONG_PX, LegendEntry, label_image, overlay, palette, with_legend
+    from clipdiy.photo import decode_photo
+
+    segmenter, vocabulary = job.segmenter, job.vocabulary
+    # More than the networks need: the overlay is drawn on it.
+    keep_px = max(segmenter.keep_long_px, OVERLAY_LONG_PX[1])
+    with path.open("rb") as file:
+        photo = decode_photo(file, max_px=MAX_PHOTO_PX, keep_px=keep_px)
+    features = segmenter.encode([photo])[0]
+    segmentation = segmenter.segment(features, vocabulary)
+    colours = palette(len(vocabulary))
+    present = sorted(segmentation.present, key=lambda c: -segmentation.area[c])
+    entries = [
+        LegendEntry(
+            vocabulary.names[c],
+            (int(colours[c, 0]), int(colours[c, 1]), int(colours[c, 2])),
+            float(segmentation.score[c]),
+            float(segmentation.area[c]),
+        )
+        for c in present
+    ]
+    not_found = [name for c, name in enumerate(vocabulary.names) if c and c not in present]
+    # The report first: it says whose results these are, should the run end here.
+    _write(target, REPORT, json.dumps(_report(job, path, photo, segmentation, colours), indent=2, ensure_ascii=False))
+    label_image(segmentation.label_map, colours).save(f"{target}{LABELS}", optimize=True)
+    with_legend(overlay(photo.pixels, segmentation.label_map, colours), entries, not_found).save(f"{target}{OVERLAY}")
+    if job.explain:
+        from clipdiy.panel import explain_panel
+
+        explanation = segmenter.explain(features, vocabulary)
+        explain_panel(photo.pixels, features, explanation, segmentation, vocabulary, colours).save(f"{target}{EXPLAIN}")
+    found = ", ".join(f"{entry.name} {entry.score:.2f} ({entry.area:.0%})" for entry in entries) or "nothing found"
+    return f"{path}: {found} -> {target}{OVERLAY}"
+
+
+def _write(target: Path, ending: str, text: str) -> None:
+    Path(f"{target}{ending}").write_text(text + "\n", encoding="utf-8")
+
+
+def _report(job: _Job, path: Path, photo: "Photo", segmentation: "Segmentation", colours: "Pixels") -> dict[str, Any]:
+    """Return what stands in the JSON beside the pictures."""
+    segmenter = job.segmenter
+    height, width = photo.size_hw
+    return {
+        "photo": str(path.resolve()),
+        "width": width,
+        "height": height,
+        "score": round(segmentation.image_score, 4),
+        "labels": [
+            {
+                "value": position,
+                "name": label.name,
+                "prompts": list(label.prompts),
+                "colour": "#" + bytes(colours[position]).hex(),
+                "area": round(float(segmentation.area[position]), 6),
+                "score": round(float(segmentation.score[position]), 4),
+            }
+            for position, label in enumerate(job.vocabulary.labels)
+        ],
+        "model": {
+            "identity": segmenter.identity,
+            "clip": segmenter.name,
+            "found": job.config.found,
+            "device": str(segmenter.device),
+            "dtype": str(segmenter.clip.dtype).removeprefix("torch."),
+            "label_map": job.config.label_map,
+            "grid": asdict(job.config.grid),
+            "objectness": asdict(job.config.objectness),
+            "min_area": job.config.clean_up.min_area,
+        },
+    }

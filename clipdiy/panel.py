@@ -1,0 +1,176 @@
+"""Why did it come out like this? One picture with every step, in the manner of figures 3 and 5 of the paper."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from clipdiy.draw import (
+    GREY,
+    INK,
+    LINE,
+    WHITE,
+    Pixels,
+    draw_text,
+    font,
+    overlay,
+    percent,
+)
+from clipdiy.features import ImageFeatures
+from clipdiy.segmentation import Segmentation
+from clipdiy.segmenter import Explanation
+from clipdiy.vocabulary import Vocabulary
+
+CELL_LONG_PX = 210
+HEAD_LONG_PX = 330
+MAX_CLASSES = 8
+TEXT_PX, SMALL_PX = 17, 14
+PAD, NAME_PX = 28, 170
+
+
+def explain_panel(
+    photo: Pixels,
+    features: ImageFeatures,
+    explanation: Explanation,
+    segmentation: Segmentation,
+    vocabulary: Vocabulary,
+    colours: Pixels,
+) -> Image.Image:
+    """Draw photo, objectness and result, then one row per class: similarity at each scale, their mean, guided.
+
+    All similarities share one colour scale, the guided ones another. A small number in each map is its largest value.
+    At most `MAX_CLASSES` classes are shown: what was found first, then what came closest, the background last.
+
+    Args:
+        photo: (h, w, 3) uint8, RGB.
+        features: What `encode` gave.
+        explanation: What `explain` gave for them.
+        segmentation: What `segment` gave for them.
+        vocabulary: The vocabulary of both.
+        colours: (C, 3) uint8, a colour per position.
+    """
+    height, width = segmentation.size_hw
+    cell_wh, head_wh = _fit(width, height, CELL_LONG_PX), _fit(width, height, HEAD_LONG_PX)
+    classes = shown_classes(explanation.similarity, segmentation)
+    columns = [
+        (f"{patch_px} px crops", f"{grid.shape[0]} x {grid.shape[1]}, s = {scale}")
+        for scale, (patch_px, grid) in enumerate(zip(explanation.patch_px, features.crop_embeddings, strict=True))
+    ]
+    columns += [("mean", "Eq. 2"), ("guided", "by objectness, Eq. 3")]
+    maps = [*(part.numpy() for part in explanation.scale_similarity), explanation.similarity.numpy()]
+    guided = explanation.guided.numpy()
+    similarity_range = _range(np.stack([part[classes] for part in maps]))
+    guided_range = _range(guided[classes])
+
+    step_x, step_y = cell_wh[0] + PAD // 2, cell_wh[1] + PAD // 2
+    caption_px = 2 * SMALL_PX + 22
+    head_count = 2 if explanation.objectness is None else 3
+    sheet_w = PAD * 2 + max(NAME_PX + step_x * len(columns) - PAD // 2, head_count * (head_wh[0] + PAD) - PAD)
+    grid_top = PAD + TEXT_PX + 12 + head_wh[1] + PAD + caption_px
+    sheet_h = grid_top + step_y * len(classes) + 2 * PAD + SMALL_PX
+    sheet = Image.new("RGB", (sheet_w, sheet_h), WHITE)
+    draw = ImageDraw.Draw(sheet)
+
+    heads = [("photo", _picture(photo, head_wh))]
+    if explanation.objectness is not None:
+        heads.append(("objectness", _heat(explanation.objectness.numpy(), (0.0, 1.0), head_wh)))
+    result = overlay(photo, segmentation.label_map, colours)
+    heads.append(("result", result.resize(head_wh, Image.Resampling.LANCZOS)))
+    for i, (caption, picture) in enumerate(heads):
+        x = PAD + i * (head_wh[0] + PAD)
+        draw_text(draw, (x, PAD), caption, TEXT_PX)
+        _paste(sheet, draw, picture, (x, PAD + TEXT_PX + 12))
+
+    for i, (caption, detail) in enumerate(columns):
+        x = PAD + NAME_PX + i * step_x
+        draw_text(draw, (x, grid_top - caption_px + 4), caption, TEXT_PX, INK, cell_wh[0])
+        draw_text(draw, (x, grid_top - caption_px + TEXT_PX + 10), detail, SMALL_PX, GREY, cell_wh[0])
+    for row, position in enumerate(classes):
+        y = grid_top + row * step_y
+        _row_caption(draw, (PAD, y), vocabulary.names[position], colours[position], segmentation, position)
+        for i, part in enumerate([*maps, guided]):
+            values = part[position]
+            limits = similarity_range if i < len(maps) else guided_range
+            place = PAD + NAME_PX + i * step_x, y
+            _paste(sheet, draw, _heat(values, limits, cell_wh), place)
+            _note(draw, place, f"{values.max():.3f}")
+    bar_y = grid_top + len(classes) * step_y + PAD // 2
+    _colour_bar(sheet, draw, (PAD + NAME_PX, bar_y), len(maps) * step_x - PAD // 2, similarity_range)
+    _colour_bar(sheet, draw, (PAD + NAME_PX + len(maps) * step_x, bar_y), cell_wh[0], guided_range)
+    return sheet
+
+
+def shown_classes(similarity: Tensor, segmentation: Segmentation) -> list[int]:
+    """Choose what the panel shows: largest first, then most similar, at most `MAX_CLASSES`, the background last."""
+    peak = similarity[1:].flatten(1).amax(dim=1).numpy()
+    order = sorted(range(1, len(segmentation.area)), key=lambda c: (-segmentation.area[c], -peak[c - 1]))
+    return [*order[: MAX_CLASSES - 1], 0]
+
+
+def _fit(width: int, height: int, long_px: int) -> tuple[int, int]:
+    """Return a size with the photo's aspect ratio; very long pictures are shown no narrower than a third."""
+    scale = long_px / max(width, height)
+    return max(long_px // 3, round(width * scale)), max(long_px // 3, round(height * scale))
+
+
+def _range(values: NDArray[np.float32]) -> tuple[float, float]:
+    low, high = float(values.min()), float(values.max())
+    return low, high if high - low > 1e-6 else low + 1e-6
+
+
+def _heat(values: NDArray[np.float32], limits: tuple[float, float], size_wh: tuple[int, int]) -> Image.Image:
+    low, high = limits
+    levels = np.clip(np.rint((values - low) / (high - low) * 255), 0, 255).astype(np.uint8)
+    # Colour first, size second would mix colours; the values are resized as they are.
+    levels = cv2.resize(levels, size_wh, interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
+    coloured = cv2.applyColorMap(levels, cv2.COLORMAP_VIRIDIS)
+    return Image.fromarray(np.ascontiguousarray(coloured[..., ::-1]).astype(np.uint8, copy=False))
+
+
+def _picture(photo: Pixels, size_wh: tuple[int, int]) -> Image.Image:
+    return Image.fromarray(photo).resize(size_wh, Image.Resampling.LANCZOS)
+
+
+def _paste(sheet: Image.Image, draw: ImageDraw.ImageDraw, picture: Image.Image, xy: tuple[int, int]) -> None:
+    sheet.paste(picture, xy)
+    x, y = xy
+    draw.rectangle((x - 1, y - 1, x + picture.width, y + picture.height), outline=LINE)
+
+
+def _row_caption(
+    draw: ImageDraw.ImageDraw,
+    xy: tuple[int, int],
+    name: str,
+    colour: NDArray[np.uint8],
+    segmentation: Segmentation,
+    position: int,
+) -> None:
+    x, y = xy
+    red, green, blue = (int(value) for value in colour)
+    draw.rounded_rectangle((x, y + 2, x + 18, y + 20), 4, (red, green, blue))
+    draw_text(draw, (x + 26, y), name, TEXT_PX, INK, NAME_PX - 40)
+    area, score = float(segmentation.area[position]), float(segmentation.score[position])
+    if area > 0:
+        draw_text(draw, (x + 26, y + 26), f"area {percent(area)}", SMALL_PX, GREY)
+        draw_text(draw, (x + 26, y + 26 + SMALL_PX + 5), f"score {score:.2f}", SMALL_PX, GREY)
+    else:
+        draw_text(draw, (x + 26, y + 26), "not found", SMALL_PX, GREY)
+
+
+def _note(draw: ImageDraw.ImageDraw, xy: tuple[int, int], text: str) -> None:
+    x, y = xy
+    width = font(SMALL_PX).getlength(text)
+    draw.rounded_rectangle((x + 5, y + 5, x + 15 + width, y + SMALL_PX + 12), 4, WHITE)
+    draw_text(draw, (x + 10, y + 7), text, SMALL_PX)
+
+
+def _colour_bar(
+    sheet: Image.Image, draw: ImageDraw.ImageDraw, xy: tuple[int, int], width: int, limits: tuple[float, float]
+) -> None:
+    x, y = xy
+    ramp = np.linspace(0, 1, width, dtype=np.float32)[None, :].repeat(12, axis=0)
+    _paste(sheet, draw, _heat(ramp, (0.0, 1.0), (width, 12)), xy)
+    low, high = (f"{limit:.3f}" for limit in limits)
+    draw_text(draw, (x, y + 18), low, SMALL_PX, GREY)
+    draw_text(draw, (round(x + width - font(SMALL_PX).getlength(high)), y + 18), high, SMALL_PX, GREY)

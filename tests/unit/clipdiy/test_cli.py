@@ -1,0 +1,328 @@
+"""The command line as a person uses it."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import clipdiy.weights
+from clipdiy.cli import main
+from clipdiy.cli.segment import _config
+from clipdiy.config import preset
+from clipdiy.weights import FOUND_HEAD_SHA256, STARTER_DIR, required_files
+
+ROOT = Path(__file__).parents[3]
+GOLDEN = ROOT / "tests" / "fixtures" / "golden"
+TINY = (
+    "--clip",
+    f"local-dir:{GOLDEN / 'tiny_clip'}",
+    "--found",
+    f"local-dir:{GOLDEN / 'tiny_found'}",
+    "--device",
+    "cpu",
+)
+
+
+class Ran:
+    def __init__(self, code, out, err):
+        self.code, self.out, self.err = code, out, err
+
+
+@pytest.fixture
+def clipdiy_command(monkeypatch, capsys, tmp_path):
+    """Runs `clipdiy` in this process, through `main`."""
+    monkeypatch.delenv("CLIPDIY_WEIGHTS_DIR", raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("COLUMNS", "120")
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["clipdiy", *(str(argument) for argument in arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        return Ran(ended.value.code or 0, out, err)
+
+    return run
+
+
+def real_process(*arguments, **environment):
+    ended = subprocess.run(
+        [sys.executable, "-m", "clipdiy", *(str(argument) for argument in arguments)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "COLUMNS": "120", **environment},
+        timeout=240,
+    )
+    return Ran(ended.returncode, ended.stdout, ended.stderr)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Two photos of one name, and three files that are none."""
+    rng = np.random.default_rng(0)
+    for name, size_hw in (("a/one.png", (40, 61)), ("b/one.jpg", (64, 48))):
+        path = tmp_path / name
+        path.parent.mkdir()
+        small = Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8))
+        small.resize(size_hw[::-1]).save(path)
+    whole = (tmp_path / "b" / "one.jpg").read_bytes()
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "bad" / "page.png").write_text("<html>")
+    (tmp_path / "bad" / "empty.gif").write_bytes(b"")
+    return tmp_path
+
+
+def test_help_imports_nothing_heavy():
+    script = "import sys; from clipdiy.cli import app; import typer.main; typer.main.get_command(app)\n"
+    script += (
+        "print([name for name in ('torch', 'numpy', 'open_clip', 'cv2', 'PIL', 'requests') if name in sys.modules])"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert ended.stdout.strip() == "[]"
+
+
+def test_help_names_every_command(clipdiy_command):
+    assert {"segment", "weights"} <= set(re.findall(r"\w+", clipdiy_command("--help").out))
+    assert {"list", "fetch", "check"} <= set(re.findall(r"\w+", clipdiy_command("weights", "--help").out))
+
+
+def test_segment_writes_label_map_overlay_report_and_explanation(clipdiy_command, photos):
+    out = photos / "out"
+    ran = clipdiy_command(
+        "segment", photos / "a", "--labels", 'cat, "bread, sliced", pet=dog|hamster', *TINY, "--explain", "--out", out
+    )
+    assert ran.code == 0, ran.err
+    assert sorted(path.name for path in out.iterdir()) == [
+        "one.explain.png",
+        "one.json",
+        "one.labels.png",
+        "one.overlay.png",
+    ]
+    report = json.loads((out / "one.json").read_text())
+    label_map = np.asarray(Image.open(out / "one.labels.png"))
+    assert label_map.shape == (report["height"], report["width"]) == (40, 61)
+    assert [label["name"] for label in report["labels"]] == ["background", "cat", "bread, sliced", "pet"]
+    assert report["labels"][3]["prompts"] == ["a photo of a dog", "a photo of a hamster"]
+    areas = [(label_map == label["value"]).mean() for label in report["labels"]]
+    np.testing.assert_allclose([label["area"] for label in report["labels"]], areas, atol=1e-6)
+    assert all(0 <= label["score"] <= 1 for label in report["labels"])
+    assert 0 <= report["score"] <= 1
+    assert report["photo"] == str(photos / "a" / "one.png")
+    assert report["model"]["clip"] == TINY[1]
+    assert len(report["model"]["identity"]) == 16
+    colour = Image.open(out / "one.labels.png").convert("RGB").getpixel((0, 0))
+    assert "#" + bytes(colour).hex() == report["labels"][label_map[0, 0]]["colour"]
+    assert str(out / "one.overlay.png") in ran.out
+
+
+def test_one_bad_photo_does_not_cost_another(clipdiy_command, photos):
+    out = photos / "out"
+    ran = clipdiy_command(
+        "segment",
+        photos / "a",
+        photos / "b",
+        photos / "bad",
+        photos / "gone.png",
+        "--labels",
+        "cat",
+        *TINY,
+        "--out",
+        out,
+    )
+    assert ran.code == 1
+    assert sorted(path.name for path in out.glob("*.json")) == ["one-2.json", "one.json"]
+    for name, reason in (
+        ("cut.jpg", "cut off"),
+        ("page.png", "HTML"),
+        ("empty.gif", "0 bytes"),
+        ("gone.png", "no such"),
+    ):
+        assert re.search(rf"{name}: .*{reason}", ran.err), ran.err
+    assert "4 of 6 could not be used" in ran.err
+    assert "Traceback" not in ran.err
+
+
+def test_run_again_replaces_its_own_results_only(clipdiy_command, photos):
+    for folder in ("a", "b", "a"):
+        assert clipdiy_command("segment", photos / folder, "--labels", "cat", *TINY, "--out", photos / "out").code == 0
+    written = {path.name: json.loads(path.read_text())["photo"] for path in (photos / "out").glob("*.json")}
+    assert written == {"one.json": str(photos / "a" / "one.png"), "one-2.json": str(photos / "b" / "one.jpg")}
+
+
+def test_exit_codes_of_the_real_process(photos):
+    ran = real_process("segment", photos / "a", photos / "bad", "--labels", "cat", *TINY, "--out", photos / "out")
+    assert ran.code == 1
+    assert (photos / "out" / "one.overlay.png").is_file()
+    assert "page.png" in ran.err
+    assert "Traceback" not in ran.err
+
+
+def test_missing_weights_are_one_message_and_exit_code_2(photos):
+    ran = real_process(
+        "segment",
+        photos / "a",
+        "--labels",
+        "cat",
+        "--out",
+        photos / "out",
+        CLIPDIY_WEIGHTS_DIR=photos / "w",
+        HF_HOME=photos / "hub",
+    )
+    assert ran.code == 2
+    assert ran.out == ""
+    for part in (
+        photos / "w" / "found" / "decoder_weights.pt",
+        "https://huggingface.co/laion/",
+        "clipdiy weights fetch",
+    ):
+        assert str(part) in ran.err
+    assert "Traceback" not in ran.err
+    assert not (photos / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        pytest.param(["--labels", "cat", "--preset", "fancy"], "there is no preset 'fancy'", id="preset"),
+        pytest.param(["--labels", "cat", "--clip", "ViT-B-32:nope"], "knows no weights 'nope'", id="tag"),
+        pytest.param(["--labels", "cat", "--clip", "ViT-B-32"], "ARCHITECTURE:TAG", id="no tag"),
+        pytest.param(["--labels", "cat", "--clip", "local-dir:/nowhere"], "/nowhere", id="no such folder"),
+        pytest.param(["--labels", "cat", "--dtype", "int4"], "float32, bfloat16 or float16", id="dtype"),
+        pytest.param(["--labels", "cat", "--label-map", "round"], "'full' or 'square'", id="label map"),
+        pytest.param(["--labels", "cat", "--min-area", "7"], "share of the picture", id="area"),
+        pytest.param(["--labels", "cat", "--template", "photo"], "must hold {}", id="template"),
+        pytest.param(["--labels", ","], "there is no label", id="no label"),
+        pytest.param(["--labels", "background"], "at least one label", id="background alone"),
+    ],
+)
+def test_what_makes_no_sense_is_said_before_anything_is_done(clipdiy_command, photos, arguments, message):
+    ran = clipdiy_command("segment", photos / "a", *TINY, *arguments, "--out", photos / "out")
+    assert ran.code == 2
+    assert message in ran.err
+    assert "Traceback" not in ran.err
+    assert not list((photos / "out").glob("*"))
+
+
+def test_labels_must_be_given(clipdiy_command, photos):
+    ran = clipdiy_command("segment", photos / "a")
+    assert ran.code == 2
+    assert "--labels" in ran.err
+
+
+def test_results_folder_that_is_a_file(clipdiy_command, photos):
+    (photos / "out").write_text("x")
+    ran = clipdiy_command("segment", photos / "a", "--labels", "cat", *TINY, "--out", photos / "out")
+    assert ran.code == 2
+    assert "folder for the results" in ran.err
+
+
+def test_options_become_the_configuration():
+    config = _config("starter", None, "dino-vits8", "cpu", "bfloat16", "square", prompt_template="a {}", clean_up=None)
+    expected = preset(
+        "starter", found="dino-vits8", device="cpu", dtype="bfloat16", label_map="square", prompt_template="a {}"
+    )
+    assert config == expected
+
+
+def weights_of_paper(folder):
+    """Put files under the right names: only FOUND's head is what it says."""
+    for file in required_files(preset("paper")):
+        path = folder / file.name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"weights")
+    (folder / "found" / "decoder_weights.pt").write_bytes((GOLDEN / "found_head" / "decoder_weights.pt").read_bytes())
+
+
+def test_weights_list_shows_what_is_missing_and_where_from(clipdiy_command, tmp_path):
+    ran = clipdiy_command("weights", "list", "--weights-dir", tmp_path)
+    assert ran.code == 0
+    assert str(tmp_path) in ran.out
+    for name in ("paper", "paper-b16"):
+        for file in required_files(preset(name)):
+            assert file.name in ran.out
+            assert file.url in ran.out
+    assert ran.out.count("missing") >= 4
+    assert "starter" in ran.out
+    assert "umbrella" in ran.out
+
+
+def test_weights_list_reads_the_folder_from_the_environment(clipdiy_command, tmp_path, monkeypatch):
+    weights_of_paper(tmp_path)
+    monkeypatch.setenv("CLIPDIY_WEIGHTS_DIR", str(tmp_path))
+    ran = clipdiy_command("weights", "list", "--preset", "paper")
+    assert "missing" not in ran.out
+    assert re.search(r"FOUND's trained head.*there.*kB.*pinned", ran.out)
+    assert "starter" not in ran.out
+
+
+def test_weights_check_says_what_is_right_missing_unknown_and_damaged(clipdiy_command, tmp_path):
+    weights_of_paper(tmp_path)
+    backbone = tmp_path / "found" / "dino_deitsmall8_300ep_pretrain.pth"
+    check = "weights", "check", "--weights-dir", tmp_path
+    ran = clipdiy_command(*check)
+    assert ran.code == 0
+    assert f"{FOUND_HEAD_SHA256} (pinned)" in ran.out
+    assert ran.out.count("nothing to compare with") == 2
+    backbone.with_name(backbone.name + ".sha256").write_text(f"{'0' * 64}  {backbone.name}\n")
+    ran = clipdiy_command(*check)
+    assert ran.code == 1
+    assert f"expected {'0' * 64}" in ran.out
+    backbone.unlink()
+    ran = clipdiy_command(*check)
+    assert ran.code == 1
+    assert re.search(r"missing\s+" + re.escape(str(backbone)), ran.out)
+
+
+def test_weights_check_of_bundled_weights_needs_nothing(clipdiy_command, tmp_path):
+    assert clipdiy_command("weights", "check", "--preset", "starter", "--weights-dir", tmp_path).code == 0
+    assert clipdiy_command("weights", "fetch", "--preset", "starter", "--weights-dir", tmp_path).code == 0
+
+
+def test_weights_fetch_gets_what_is_missing_only(clipdiy_command, tmp_path, monkeypatch):
+    weights_of_paper(tmp_path)
+    clip = tmp_path / required_files(preset("paper"))[0].name
+    clip.unlink()
+    fetched = []
+
+    def fetch(file, weights_dir, *, progress):
+        fetched.append(file.name)
+        for done in range(0, 101):
+            progress(done * 10_000, 1_000_000)
+        (weights_dir / file.name).write_bytes(b"weights")
+        return weights_dir / file.name
+
+    monkeypatch.setattr("clipdiy.cli.weights.fetch", fetch)
+    ran = clipdiy_command("weights", "fetch", "--weights-dir", tmp_path)
+    assert ran.code == 0
+    assert fetched == [clip.relative_to(tmp_path).as_posix()]
+    assert ran.out.count("there already") == 2
+    assert ran.out.count(" of 1.0 MB") == 11, "a log without a terminal gets a line every tenth"
+
+
+def test_weights_fetch_that_fails_is_one_message(clipdiy_command, tmp_path, monkeypatch):
+    monkeypatch.setitem(clipdiy.weights.PUBLISHED_HUBS, "ViT-B-32:laion2b_s34b_b79k", "owner/model/")
+    monkeypatch.setattr("requests.Session.get", lambda *_args, **_kwargs: (_ for _ in ()).throw(OSError("no network")))
+    ran = clipdiy_command("weights", "fetch", "--weights-dir", tmp_path)
+    assert ran.code == 2
+    assert "no network" in ran.err
+    assert "by hand" in ran.err
+    assert "Traceback" not in ran.err
+
+
+@pytest.mark.skipif(not (STARTER_DIR / "clip").is_dir(), reason="the starter is not trained yet")
+def test_unknown_words_draw_a_warning_with_the_starter(clipdiy_command, photos):
+    ran = clipdiy_command(
+        "segment", photos / "a", "--labels", "cat, xylophone", "--preset", "starter", "--out", photos / "out"
+    )
+    assert ran.code == 0
+    assert "warning: the starter weights never saw the words of 'xylophone'" in ran.err
+    assert "cat" not in re.findall(r"words of '(\w+)'", ran.err)
