@@ -24,6 +24,13 @@ def set_up_logging(level: str) -> None:
         level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr, force=True
     )
     logging.getLogger("urllib3").setLevel("WARNING")
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_is_ours_or_serious)
+
+
+def _is_ours_or_serious(record: logging.LogRecord) -> bool:
+    """Leave out what libraries tell the root logger about themselves (open_clip does, with paths)."""
+    return record.name != "root" or record.levelno >= logging.WARNING
 
 
 def start(make_service: Callable[[Settings], Service], make_app: Callable[[Service], App]) -> App:

@@ -38,14 +38,19 @@ def bilinear_samples(size_out: int, size_in: int, extent: float | None = None) -
     return lower, (lower + 1).clamp(max=size_in - 1), (position - lower).float()
 
 
-def bilinear_matrix(size_out: int, size_in: int) -> Tensor:
-    """Return `bilinear_samples` as a matrix, (size_out, size_in) float32; each row sums to 1. For small grids only."""
-    lower, upper, share = bilinear_samples(size_out, size_in)
-    matrix = torch.zeros(size_out, size_in)
-    rows = torch.arange(size_out)
+def as_matrix(samples: tuple[Tensor, ...], size_in: int) -> Tensor:
+    """Write `bilinear_samples` as a matrix, (size_out, size_in) float32; each row sums to 1. For small grids only."""
+    lower, upper, share = samples
+    matrix = torch.zeros(len(lower), size_in, device=share.device)
+    rows = torch.arange(len(lower), device=share.device)
     matrix[rows, lower] += 1 - share
     matrix[rows, upper] += share
     return matrix
+
+
+def bilinear_matrix(size_out: int, size_in: int) -> Tensor:
+    """Return the matrix that upsamples `size_in` samples to `size_out`, (size_out, size_in) float32."""
+    return as_matrix(bilinear_samples(size_out, size_in), size_in)
 
 
 def grid_similarity(crop_embeddings: Sequence[Tensor], text_embeddings: Tensor) -> tuple[Tensor, ...]:

@@ -1,15 +1,20 @@
 """Guided segmentation: Eq. 3 and Eq. 4, and the label map at the photo's own size."""
 
+import math
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
-from clipdiy.aggregate import SimilarityField, bilinear_samples, mean_similarity, similarity_field
+from clipdiy.aggregate import as_matrix, bilinear_samples, mean_similarity, similarity_field
 from clipdiy.errors import ShapeError
 from clipdiy.objectness.found import ObjectnessMap
 
-STRIP_VALUES = 2_000_000  # class-pixels held at once (8 MB of float32), whatever the size of the photo
-CANDIDATE_PX = 128  # class maps are smooth: the finest grid of the paper has 7 cells to a side
-CANDIDATE_MARGIN = 0.002  # cosine
+STRIP_VALUES = 2_000_000  # class-samples read coarsely at once (8 MB of float32)
+COARSE_PX = 64  # class maps are smooth: the finest grid of the paper has 7 cells to a side
+BLOCKS = 16  # to a side of the picture
+LEAST_BLOCK_PX = 48
+NARROW_COLS = 128
 
 
 def guide(similarity: Tensor, objectness: Tensor) -> Tensor:
@@ -45,54 +50,108 @@ class ObjectnessField:
         self._grid = objectness.grid.float()
         self._is_logit = objectness.is_logit
         device = self._grid.device
-        self._rows, self._cols = (
+        rows, cols = (
             tuple(part.to(device) for part in bilinear_samples(size_out, size_in, extent))
             for size_out, size_in, extent in zip(size_hw, self._grid.shape, objectness.extent_hw, strict=True)
         )
+        self._rows, self._cols = rows, cols
+        # A product with a narrow matrix is faster than reading two columns per pixel; with a wide one it is not.
+        narrow = self._grid.shape[1] <= NARROW_COLS
+        self._col_matrix = as_matrix(cols, self._grid.shape[1]).T if narrow else None
 
     def rows(self, start: int, stop: int) -> Tensor:
         """Return (stop - start, W) float32 in [0, 1]."""
         lower, upper, share = (part[start:stop] for part in self._rows)
         values = torch.lerp(self._grid[lower], self._grid[upper], share[:, None])
-        lower, upper, share = self._cols
-        values = torch.lerp(values[:, lower], values[:, upper], share)
+        if self._col_matrix is not None:
+            values = values @ self._col_matrix
+        else:
+            lower, upper, share = self._cols
+            values = torch.lerp(values[:, lower], values[:, upper], share)
         return values.sigmoid() if self._is_logit else values.clamp(0, 1)
 
 
-def candidate_classes(grids: tuple[Tensor, ...], margin: float = CANDIDATE_MARGIN) -> Tensor:
-    """Find the foreground classes that may be the best one somewhere.
+class Candidates:
+    """Which foreground classes can be the best one in which part of the picture.
 
-    Objectness is one positive factor for all of them, so it does not change which is best. A class is kept if on a
-    coarse reading of the maps it comes within `margin` of the best one anywhere; between two readings a bilinear map
-    moves by less than that.
+    Objectness is one positive factor for all foreground classes, so it does not change which of them is best, and they
+    can be sorted out before it comes in. Class maps are smooth: read at COARSE_PX samples to a side, the map of class c
+    and the upper envelope of all maps change from a sample to the points nearest to it by half the largest step between
+    neighbouring samples, along each axis. A class that can win at a point therefore comes within
 
-    Args:
-        grids: Per scale (C, h, w) float32 cosines, background first.
-        margin: Cosine by which a class may fall short.
+        margin = largest step along the rows + largest step along the columns
 
-    Returns:
-        (K,) int64, ascending positions, K >= 1, never 0.
+    of the best one at the nearest sample. Nothing that can win is left out.
     """
-    side = min(CANDIDATE_PX, 16 * max(grid.shape[1] for grid in grids))
-    field = similarity_field(grids, (side, side))
-    classes = field.left.shape[0]
-    chunk = max(1, STRIP_VALUES // (side * side))
-    best = torch.full((side, side), -torch.inf, device=field.left.device)
-    for start in range(1, classes, chunk):
-        best = torch.maximum(best, field.rows(0, side, slice(start, start + chunk)).amax(dim=0))
-    close = [
-        (field.rows(0, side, slice(start, start + chunk)) >= best - margin).flatten(1).any(dim=1)
-        for start in range(1, classes, chunk)
-    ]
-    return torch.cat(close).nonzero().squeeze(1) + 1
+
+    def __init__(self, grids: tuple[Tensor, ...]) -> None:
+        """Read the maps coarsely.
+
+        Args:
+            grids: Per scale (C, h, w) float32 cosines, background first.
+        """
+        field = similarity_field(grids, (COARSE_PX, COARSE_PX))
+        classes = field.left.shape[0]
+        chunk = max(1, STRIP_VALUES // COARSE_PX**2)
+        chunks = [slice(start, min(start + chunk, classes)) for start in range(1, classes, chunk)]
+        best = torch.full((COARSE_PX, COARSE_PX), -torch.inf, device=field.left.device)
+        for part in chunks:
+            best = torch.maximum(best, field.rows(0, COARSE_PX, part).amax(dim=0))
+        least = best - _largest_steps(grids) - 1e-6  # for the rounding of float32
+        # (C - 1, COARSE_PX, COARSE_PX) bool: 16 kB a class.
+        self._close = torch.cat([field.rows(0, COARSE_PX, part) >= least for part in chunks])
+
+    def by_block(self, row_ends: list[int], col_ends: list[int], size_hw: tuple[int, int]) -> list[list[list[int]]]:
+        """Return the classes that can win in each block of pixels.
+
+        Args:
+            row_ends: Where one row of blocks ends and the next begins, with 0 and the height.
+            col_ends: The same for columns.
+            size_hw: Size of the picture in pixels.
+
+        Returns:
+            Per row of blocks, per block: ascending positions in the vocabulary, at least one, never 0.
+        """
+        rows = [_samples(a, b, size_hw[0]) for a, b in pairwise(row_ends)]
+        cols = [_samples(a, b, size_hw[1]) for a, b in pairwise(col_ends)]
+        per_row = torch.stack([self._close[:, a:b].any(dim=1) for a, b in rows])  # (rows, C - 1, COARSE_PX)
+        per_block = torch.stack([per_row[:, :, a:b].any(dim=2) for a, b in cols], dim=1).cpu()  # (rows, cols, C - 1)
+        return [[(block.nonzero().squeeze(1) + 1).tolist() for block in row] for row in per_block]
+
+
+def _largest_steps(grids: tuple[Tensor, ...]) -> float:
+    """Bound how much a class map changes from one coarse sample to the next, along both axes together.
+
+    A bilinear map is steepest between two neighbouring crops of its grid; the mean over the scales is no steeper than
+    the mean of their steepest places.
+    """
+    total = 0.0
+    for grid in grids:
+        for axis in (1, 2):
+            if grid.shape[axis] > 1:
+                total += float(grid[1:].diff(dim=axis).abs().amax()) * grid.shape[axis] / COARSE_PX
+    return total / len(grids)
+
+
+def _samples(start: int, stop: int, size: int) -> tuple[int, int]:
+    """Return which coarse samples are nearest to some pixel of start..stop, as a half-open range."""
+    lower = math.floor((start + 0.5) / size * COARSE_PX - 0.5)
+    upper = math.ceil((stop - 0.5) / size * COARSE_PX - 0.5)
+    return max(0, lower), min(COARSE_PX, upper + 1)
+
+
+def _block_ends(size: int) -> list[int]:
+    """Cut a side into blocks: not so small that calls cost more than pixels, not so large that many classes meet."""
+    count = max(1, min(BLOCKS, size // LEAST_BLOCK_PX))
+    return [size * i // count for i in range(count + 1)]
 
 
 def full_label_map(grids: tuple[Tensor, ...], objectness: ObjectnessMap | None, size_hw: tuple[int, int]) -> Tensor:
     """Take Eq. 1 to 4 at the photo's own size: the best class of every pixel.
 
     Class maps and objectness are brought to full size before the argmax, so edges are smooth. The softmax of Eq. 4 has
-    no temperature and does not change which class is largest, so it is not computed. Worked in strips of rows, over the
-    classes that may win somewhere: memory does not grow with the number of classes times the size of the photo.
+    no temperature and does not change which class is largest, so it is not computed. Worked block by block, over the
+    classes that can win there: neither time nor memory grows with the number of classes times the size of the photo.
 
     Args:
         grids: Per scale (C, h, w) float32 cosines, background first, C >= 2.
@@ -103,25 +162,27 @@ def full_label_map(grids: tuple[Tensor, ...], objectness: ObjectnessMap | None, 
         (H, W) int16 on the grids' device: the position in the vocabulary. A tie goes to the background, then to the
         earlier class.
     """
-    height, width = size_hw
     field = similarity_field(grids, size_hw)
-    candidates = candidate_classes(grids)
-    foreground = SimilarityField(field.left[candidates], field.right)
-    background = SimilarityField(field.left[:1], field.right)
     guidance = None if objectness is None else ObjectnessField(objectness, size_hw)
+    row_ends, col_ends = _block_ends(size_hw[0]), _block_ends(size_hw[1])
+    winners = Candidates(grids).by_block(row_ends, col_ends, size_hw)
+    # int16 holds 32,767 classes; Segmentation reads it as uint16 without a copy.
     labels = torch.empty(size_hw, dtype=torch.int16, device=field.left.device)
-    # int16 holds 32,767 classes; Segmentation widens to uint16 without a copy.
-    names = candidates.to(torch.int16)
-    strip = max(1, STRIP_VALUES // (len(candidates) * width))
-    for start in range(0, height, strip):
-        stop = min(start + strip, height)
-        best, which = foreground.rows(start, stop).max(dim=0)
-        ground = background.rows(start, stop)[0]
-        if guidance is not None:
-            likely = guidance.rows(start, stop)
-            best = best * likely
-            ground = ground * (1 - likely)
-        labels[start:stop] = torch.where(best > ground, names[which], 0)
+    for (top, bottom), row in zip(pairwise(row_ends), winners, strict=True):
+        likely = None if guidance is None else guidance.rows(top, bottom)
+        for (left, right), classes in zip(pairwise(col_ends), row, strict=True):
+            # The rows' part was prepared for the whole height; the columns' part is a product with 11 columns.
+            maps = field.left[[0, *classes], top:bottom] @ field.right[:, left:right]
+            ground, best = maps[0], maps[1]
+            named = torch.full(best.shape, classes[0], dtype=torch.int16, device=labels.device)
+            for name, rival in zip(classes[1:], maps[2:], strict=True):
+                named.masked_fill_(rival > best, name)
+                best = torch.maximum(best, rival)
+            if likely is not None:
+                here = likely[:, left:right]
+                best = best * here
+                ground = ground * (1 - here)
+            labels[top:bottom, left:right] = named.masked_fill_(best <= ground, 0)
     return labels
 
 

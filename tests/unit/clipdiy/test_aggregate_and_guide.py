@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from clipdiy import guide as guide_room
 from clipdiy.aggregate import bilinear_matrix, bilinear_samples, grid_similarity, mean_similarity, similarity_field
 from clipdiy.errors import ShapeError
-from clipdiy.guide import candidate_classes, class_scores, full_label_map, guide, square_label_map
+from clipdiy.guide import Candidates, class_scores, full_label_map, guide, square_label_map
 from clipdiy.objectness.found import ObjectnessMap
 
 
@@ -87,20 +87,40 @@ def test_label_map_in_strips_is_the_plain_reading(seed, classes, size_hw, with_o
     assert (labels == expected.argmax(dim=0)).float().mean() >= 0.99
 
 
-def test_strips_of_one_row_give_the_same(monkeypatch):
+@pytest.mark.parametrize(("blocks", "least"), [(1, 1), (3, 1), (16, 1), (1000, 1)], ids=str)
+def test_blocks_of_any_size_give_the_same(monkeypatch, blocks, least):
     grids, objectness = random_grids(3, 9), ObjectnessMap(torch.randn(4, 4), True, (4.0, 4.0))
     whole = full_label_map(grids, objectness, (50, 61))
-    monkeypatch.setattr(guide_room, "STRIP_VALUES", 1)
+    monkeypatch.setattr(guide_room, "BLOCKS", blocks)
+    monkeypatch.setattr(guide_room, "LEAST_BLOCK_PX", least)
     assert torch.equal(full_label_map(grids, objectness, (50, 61)), whole)
 
 
-def test_candidates_hold_every_winner_and_leave_hopeless_classes_out():
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10_000), classes=st.integers(3, 60), sides=st.sampled_from([(1, 3, 7), (7,), (3, 15), (1,)]))
+def test_candidates_hold_every_winner(seed, classes, sides):
+    grids = random_grids(seed, classes, sides)
+    size_hw = (331, 217)
+    ends = [0, 100, 110, 331], [0, 1, 90, 217]
+    blocks = Candidates(grids).by_block(*ends, size_hw)
+    winners = naive(grids, None, size_hw)[1:].argmax(dim=0) + 1
+    for i, row in enumerate(blocks):
+        for j, kept in enumerate(row):
+            block = winners[ends[0][i] : ends[0][i + 1], ends[1][j] : ends[1][j + 1]]
+            assert set(block.unique().tolist()) <= set(kept)
+
+
+def test_hopeless_classes_are_no_candidates():
     grids = random_grids(5, 30)
     hopeless = tuple(torch.cat([grid, torch.full((100, *grid.shape[1:]), -0.5)]) for grid in grids)
-    kept = set(candidate_classes(hopeless).tolist())
-    winners = set(naive(grids, None, (300, 300))[1:].argmax(dim=0).unique().add(1).tolist())
-    assert winners <= kept
+    [[kept]] = Candidates(hopeless).by_block([0, 300], [0, 300], (300, 300))
     assert max(kept) < 30
+
+
+def test_a_class_that_wins_only_between_two_others_is_found():
+    # A best at the left, B at the right, C nowhere on the nodes but in the middle.
+    grids = (torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.8, 0.8]]).reshape(4, 1, 2),)
+    assert set(full_label_map(grids, None, (1, 200)).unique().tolist()) == {1, 2, 3}
 
 
 def test_a_tie_goes_to_the_background():
