@@ -43,10 +43,11 @@ _PAINTED = """regions => {
     const chosen = window.Htx?.annotationStore?.selected;
     return image?.naturalWidth > 0 && canvas && chosen?.regions.length === regions;
 }"""
-_PICTURE_BOX = """() => {
-    const box = document.querySelector('.lsf-image > img').getBoundingClientRect();
-    return [box.x, box.y, box.width, box.height];
-}"""
+# The picture, and the window it is seen through: Label Studio may have zoomed in a little.
+_BOXES = """() => ['.lsf-image > img', '.konvajs-content canvas'].map(selector => {
+    const box = document.querySelector(selector).getBoundingClientRect();
+    return [box.left, box.top, box.right, box.bottom];
+})"""
 _REGIONS = """() => Htx.annotationStore.selected.regions.map(
     region => [region.labels[0], region.getOneColor(), region.opacity]
 )"""
@@ -59,6 +60,9 @@ _WITHOUT_TOOLS = ".lsf-toolbar { visibility: hidden }"
 _SHOW_ALL = """() => Htx.annotationStore.selected.regions.forEach(region => {
     if (region.hidden) region.toggleHidden();
 })"""
+
+
+Box = tuple[int, int, int, int]
 
 
 class BrowserError(BackendError):
@@ -74,7 +78,8 @@ class PaintedRegion:
         colour: The colour it is painted in, as the label has it (`#rrggbb`).
         mask: (h, w) bool, where the displayed picture turns towards that colour when the region is shown; h and w are
             the size of the picture on the screen, not its natural size.
-        measurable: (h, w) bool, where the picture itself is unlike the colour, so that a change can be seen at all.
+        measurable: (h, w) bool, where a change can be seen at all: the picture itself is unlike the colour there, and
+            not cut off at the edge of the canvas.
     """
 
     label: str
@@ -193,13 +198,14 @@ class Browser:
         regions = page.evaluate(_REGIONS)
         no_tools = page.add_style_tag(content=_WITHOUT_TOOLS)
         bare = self._picture(-1)
+        visible = self._visible()
         painted = []
         for place, (label, colour, opacity) in enumerate(regions):
             way = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)], np.float32) - bare
             change = self._picture(place) - bare
             squared = (way**2).sum(axis=2)
             alpha = (change * way).sum(axis=2) / np.maximum(squared, 1.0)
-            measurable = squared > _DISTINCT**2
+            measurable = visible & (squared > _DISTINCT**2)
             painted.append(PaintedRegion(label, colour, measurable & (alpha > opacity / 2), measurable))
         page.evaluate(_SHOW_ALL)
         no_tools.evaluate("style => style.remove()")
@@ -243,7 +249,20 @@ class Browser:
         page = self._current_page()
         page.evaluate(_SHOW_ONLY, place)
         page.wait_for_timeout(_REPAINT_MS)
-        x, y, width, height = page.evaluate(_PICTURE_BOX)
         screen = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-        edges = [round(value * self._scale) for value in (x, y, x + width, y + height)]
-        return np.asarray(screen.crop((edges[0], edges[1], edges[2], edges[3])), np.float32)
+        picture, _ = self._boxes()
+        return np.asarray(screen.crop(picture), np.float32)
+
+    def _visible(self) -> NDArray[np.bool_]:
+        """Return which pixels of the displayed picture are not cut off, (h, w) bool."""
+        (left, top, right, bottom), canvas = self._boxes()
+        visible = np.zeros((bottom - top, right - left), np.bool_)
+        visible[max(canvas[1] - top, 0) : canvas[3] - top, max(canvas[0] - left, 0) : canvas[2] - left] = True
+        return visible
+
+    def _boxes(self) -> tuple[Box, Box]:
+        """Return where the picture and its canvas are on the screen, in screen pixels."""
+        picture, canvas = (
+            tuple(round(edge * self._scale) for edge in box) for box in self._current_page().evaluate(_BOXES)
+        )
+        return picture, canvas

@@ -110,6 +110,12 @@ def _iou(left: NDArray[np.bool_], right: NDArray[np.bool_]) -> float:
     return float((left & right).sum() / (left | right).sum())
 
 
+def _keep_comparison(sent: NDArray[np.bool_], painted: NDArray[np.bool_], path: Path) -> None:
+    """Save both masks in one picture: white where they agree, red only ours, blue only the painted."""
+    both = sent & painted
+    Image.fromarray(np.stack([sent, both, painted], axis=2).astype(np.uint8) * 255).save(path)
+
+
 @pytest.mark.parametrize("name", ROWS)
 def test_the_painted_pixels_are_our_mask(name: str, filled: Filled, browser: Browser, artifacts: Path) -> None:
     picture = ROWS[name].picture
@@ -130,6 +136,7 @@ def test_the_painted_pixels_are_our_mask(name: str, filled: Filled, browser: Bro
         shown = Image.fromarray(masks[region.label]).resize((width, height), Image.Resampling.BILINEAR)
         sent = (np.asarray(shown) > 127) & region.measurable
         assert region.measurable.mean() > 0.8
+        _keep_comparison(sent, region.mask, artifacts / f"painted-{name}-{region.label}.png")
         assert _iou(sent, region.mask) >= IOU_WANTED, f"{name}: {region.label}"
 
 
