@@ -272,7 +272,16 @@ class ImageLoader:
         if not re.fullmatch(r"[0-9]+", str(task_id)):
             raise TaskError("unsupported-source", f"{show_value(uri)} can only be resolved for a task with an id")
         encoded = base64.urlsafe_b64encode(uri.encode()).decode()
-        return self._download(label_studio.address_of(f"/tasks/{task_id}/presign/?fileuri={encoded}"), label_studio)
+        address = label_studio.address_of(f"/tasks/{task_id}/presign/?fileuri={encoded}")
+        try:
+            return self._download(address, label_studio)
+        except TaskError as err:
+            if err.reason == "not-found":
+                raise TaskError(
+                    "not-found",
+                    f"{show_value(uri)} is not there, or the task's project has no storage that it belongs to",
+                ) from err
+            raise
 
     def _download(self, url: str, label_studio: _LabelStudio | None) -> bytes:
         """Download, with credentials for Label Studio's origin only, and once more if they had just ended."""

@@ -158,6 +158,12 @@ def test_cloud_addresses_need_a_task(label_studio: WebServer, task_id: object) -
     assert label_studio.seen == []
 
 
+def test_a_cloud_address_that_label_studio_cannot_resolve_is_named(label_studio: WebServer) -> None:
+    error = failure(loader(label_studio), "s3://bucket/x.png", task_id=7)
+    assert error.reason == "not-found"
+    assert "s3://bucket/x.png" in str(error)
+
+
 def test_without_a_configured_label_studio_the_one_that_asks_is_asked(label_studio: WebServer) -> None:
     label_studio.replies["/data/upload/1/x.png"] = Reply(body=PNG)
     host = Host(label_studio.url_as("site.test"), "its-own-token")
