@@ -297,7 +297,7 @@ class _Run:
                 self.report(
                     f"{name} {step + 1}/{steps}  loss {mean_loss:.3f}  right {mean_right:.1%}  left {left:.1f} min"
                 )
-            if self.done % 500 == 0 and step + 1 != steps:
+            if self.done % 250 == 0 and step + 1 != steps:
                 self._keep(optimiser.state_dict())
         self._keep(None)
 

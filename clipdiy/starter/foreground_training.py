@@ -194,7 +194,7 @@ def train_foreground(
             shown = now
             eta = (now - began) / (step + 1 - start) * (plan.steps - step - 1)
             report(f"foreground {step + 1}/{plan.steps}  loss {running:.4f}  left {eta / 60:.1f} min")
-        if (step + 1) % 500 == 0 or step + 1 == last:
+        if (step + 1) % 250 == 0 or step + 1 == last:
             save_foreground(trained, plan.vit, out)
             _save_atomically(
                 {

@@ -321,18 +321,17 @@ def _checks(rng: np.random.Generator, size_hw: tuple[int, int]) -> NDArray[np.fl
 
 def _blobs(rng: np.random.Generator, size_hw: tuple[int, int]) -> NDArray[np.float32]:
     field = _noise(rng, size_hw, int(rng.integers(3, 9)))
-    colours = _colours(rng, 4, 0.9)
+    colours = _colours(rng, 4, 0.7)
     edges = np.sort(rng.uniform(-1.2, 1.2, 3))
-    out: NDArray[np.float32] = colours[np.digitize(field, edges)]
-    return out
+    return _defocus(colours[np.digitize(field, edges)], rng)
 
 
 def _clutter(rng: np.random.Generator, size_hw: tuple[int, int]) -> NDArray[np.float32]:
-    """Many plain shapes of all sizes: what the foreground model has to learn to ignore."""
+    """Many plain shapes of all sizes, out of focus: what the foreground model has to learn to ignore."""
     height, width = size_hw
     image = np.ascontiguousarray(_gradient(rng, size_hw).astype(np.float32))
     unit = min(size_hw)
-    for colour in _colours(rng, int(rng.integers(8, 36)), 0.9):
+    for colour in _colours(rng, int(rng.integers(8, 36)), 0.7):
         paint = tuple(float(c) for c in colour)
         x, y = int(rng.integers(width)), int(rng.integers(height))
         size = max(1, int(unit * rng.uniform(0.02, 0.16)))
@@ -348,7 +347,13 @@ def _clutter(rng: np.random.Generator, size_hw: tuple[int, int]) -> NDArray[np.f
         else:
             dx, dy = (rng.uniform(-4, 4, 2) * size).astype(int)
             cv2.line(image, (x, y), (x + int(dx), y + int(dy)), paint, max(1, size // 3))
-    return image
+    return _defocus(image, rng)
+
+
+def _defocus(image: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Blur by 0.6 to 1.6 % of the shorter side, so that edges in the surroundings differ from those of objects."""
+    sigma = min(image.shape[:2]) * float(rng.uniform(0.006, 0.016))
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), np.float32)
 
 
 def _premultiply(rgba: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -103,8 +103,8 @@ class CropSource:
             size_px: Side of the crops, S.
         """
         self._size_px = size_px
-        self._scenes = _Pool(shrink_sprites(sprites, 192), fresh=4, kept=64, seed=0)
-        self._singles = _Pool(shrink_sprites(sprites, 96), fresh=12, kept=96, seed=1 << 40, single_px=size_px)
+        self._scenes = _Pool(shrink_sprites(sprites, 192), fresh=3, kept=64, seed=0)
+        self._singles = _Pool(shrink_sprites(sprites, 96), fresh=8, kept=96, seed=1 << 40, single_px=size_px)
 
     def batch(self, step: int, batch: int, *, hard: float) -> CropBatch:
         """Cut the crops of one step.
