@@ -169,7 +169,7 @@ def _may_pass(service: Service) -> bool:
     return right_user and right_password
 
 
-def _json() -> Any:  # noqa: ANN401 - whatever JSON there is
+def _json() -> Any:
     try:
         return request.get_json(force=True)
     except BadRequest as err:

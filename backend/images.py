@@ -150,6 +150,7 @@ class ImageLoader:
         limits: ImageLimits | None = None,
         *,
         keep_px: int | None = None,
+        keep_short_px: int = 0,
         resolve: Resolve = resolve_host,
     ) -> None:
         """Keep the rules; nothing is opened yet.
@@ -157,12 +158,14 @@ class ImageLoader:
         Args:
             sources: Where images may come from.
             limits: How much of them is taken.
-            keep_px: Longest side that whoever uses the photos looks at; `None` keeps all pixels.
+            keep_px: Longer side that whoever uses the photos looks at; `None` keeps all pixels.
+            keep_short_px: Shorter side that they look at.
             resolve: How host names are looked up.
         """
         self._sources = sources
         self._limits = limits or ImageLimits()
         self._keep_px = keep_px
+        self._keep_short_px = keep_short_px
         policy = HostPolicy(
             allowed_hosts=sources.allowed_hosts,
             denied_hosts=sources.denied_hosts,
@@ -190,7 +193,9 @@ class ImageLoader:
         """
         data = self.fetch(value, task_id=task_id, host=host)
         try:
-            return decode_photo(data, max_px=self._limits.max_px, keep_px=self._keep_px)
+            return decode_photo(
+                data, max_px=self._limits.max_px, keep_px=self._keep_px, keep_short_px=self._keep_short_px
+            )
         except ImageTooLargeError as err:
             raise TaskError("too-large", str(err)) from err
         except ImageError as err:

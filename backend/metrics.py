@@ -53,6 +53,6 @@ class Metrics:
         """Return the metrics in Prometheus' text format, of all worker processes where there are several."""
         if several_processes:
             together = CollectorRegistry()
-            MultiProcessCollector(together)  # type: ignore[no-untyped-call]
+            MultiProcessCollector(together)
             return generate_latest(together)
         return generate_latest(self.registry)

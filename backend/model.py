@@ -59,7 +59,7 @@ class ClipDiyModel(LabelStudioMLBase):  # type: ignore[misc]
         return parse_label_config(xml, template=shared_service().settings.prompt_template)
 
 
-def _sent(field: str) -> Any:  # noqa: ANN401 - whatever was sent
+def _sent(field: str) -> Any:
     """Return a field of the request that is being answered, if there is one."""
     body = request.get_json(silent=True) if has_request_context() else None
     return body.get(field) if isinstance(body, dict) else None

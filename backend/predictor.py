@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from backend.errors import TaskError
+from backend.images import image_value
 from backend.label_config import LabelConfig
 from backend.metrics import Metrics
 from backend.regions import make_prediction, make_regions
@@ -193,12 +194,9 @@ class Predictor:
 
     def load(self, task: Mapping[str, Any], config: LabelConfig, host: LabelStudioHost) -> dict[str, Photo]:
         """Load the photos of a task, by data key."""
-        data = task.get("data")
         photos: dict[str, Photo] = {}
         for key in dict.fromkeys(control.data_key for control in config.controls):
-            value = data.get(key) if isinstance(data, Mapping) else None
-            if not isinstance(value, str) or not value.strip():
-                raise TaskError("missing-data", f"the task has no image: its data has no text under {key!r}")
+            value = image_value(task.get("data"), key)
             with self._metrics.stage_seconds.labels("load").time():
                 photos[key] = self._loader.load(value, task_id=task.get("id"), host=host)
         return photos

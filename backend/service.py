@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from backend.images import ImageLoader, ImageLimits, ImageSources
+from backend.images import ImageLimits, ImageLoader, ImageSources
 from backend.metrics import Metrics
 from backend.predictor import Predictor, PredictorOptions
 from backend.settings import Settings
@@ -70,15 +70,18 @@ def make_loader(settings: Settings, segmenter: Segmenter) -> ImageLoader:
     token = settings.label_studio_token
     sources = ImageSources(
         label_studio_url=settings.label_studio_url,
+        label_studio_aliases=settings.label_studio_aliases,
         token=token.get_secret_value() if token else None,
         local_files_roots=settings.local_files_root,
         allowed_hosts=settings.allowed_hosts,
+        denied_hosts=settings.denied_hosts,
+        private_hosts=settings.private_hosts,
         allow_private_addresses=settings.allow_private_addresses,
     )
     limits = ImageLimits(
         max_bytes=settings.max_image_bytes, max_px=settings.max_image_px, timeout_s=settings.download_timeout_s
     )
-    return ImageLoader(sources, limits)
+    return ImageLoader(sources, limits, keep_px=segmenter.keep_long_px, keep_short_px=segmenter.keep_short_px)
 
 
 @cache

@@ -41,6 +41,9 @@ class Settings(BaseSettings):
     label_studio_url: str | None = Field(
         None, description="Where Label Studio is for this service; else what Label Studio says of itself."
     )
+    label_studio_aliases: Names = Field(
+        (), description="Other addresses under which the same Label Studio appears in tasks, separated by commas."
+    )
     label_studio_token: SecretStr | None = Field(
         None, description="Legacy or personal access token; else the one Label Studio sends."
     )
@@ -48,6 +51,10 @@ class Settings(BaseSettings):
         (), description="Folders that /data/local-files/ may be read from directly, separated by commas."
     )
     allowed_hosts: Names = Field((), description="If set, the only hosts images are downloaded from, with commas.")
+    denied_hosts: Names = Field((), description="Hosts that are never asked for an image, with commas.")
+    private_hosts: Names = Field(
+        (), description="Hosts that may have private addresses, such as your own object store, with commas."
+    )
     allow_private_addresses: bool = Field(
         False, description="Also download from private and loopback addresses, not only Label Studio's."
     )
@@ -67,7 +74,9 @@ class Settings(BaseSettings):
     basic_auth_password: SecretStr | None = Field(None, description="See the user.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="How much is logged.")
 
-    @field_validator("local_files_root", "allowed_hosts", mode="before")
+    @field_validator(
+        *("local_files_root", "label_studio_aliases", "allowed_hosts", "denied_hosts", "private_hosts"), mode="before"
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         """Take a list as one text with commas, as environments hold it."""

@@ -32,8 +32,7 @@ class Photo:
     """One picture, turned upright.
 
     Attributes:
-        pixels: (h, w, 3) uint8, RGB. May be smaller than the original: nothing in the core looks at more than
-            `CoreConfig.keep_px` pixels of its longer side.
+        pixels: (h, w, 3) uint8, RGB. May be smaller than the original: see `Segmenter.keep_long_px`.
         size_hw: Height and width of the original in pixels, after its EXIF orientation. The label map has this size.
     """
 
@@ -62,7 +61,7 @@ class ImageTooLargeError(ImageError):
     """The file's header announces more pixels than allowed. Nothing was decoded."""
 
 
-def decode_photo(data: bytes | BinaryIO, *, max_px: int, keep_px: int | None = None) -> Photo:
+def decode_photo(data: bytes | BinaryIO, *, max_px: int, keep_px: int | None = None, keep_short_px: int = 0) -> Photo:
     """Decode a picture file.
 
     JPEG (also MPO), PNG, WebP, GIF, BMP and TIFF with 8 or 16 bits, nothing else, whatever else Pillow can open. Grey,
@@ -76,7 +75,8 @@ def decode_photo(data: bytes | BinaryIO, *, max_px: int, keep_px: int | None = N
     Args:
         data: The file's bytes, or a seekable binary file.
         max_px: Most pixels (height x width) the picture may have. Read from the header, before anything is decoded.
-        keep_px: Longest side that is needed, in pixels; `None` keeps all.
+        keep_px: Longer side that is needed, in pixels; `None` keeps all.
+        keep_short_px: The shorter side is not reduced below this, so that a panorama keeps its rows.
 
     Returns:
         The photo; `size_hw` is its natural size also where fewer pixels are kept.
@@ -96,11 +96,9 @@ def decode_photo(data: bytes | BinaryIO, *, max_px: int, keep_px: int | None = N
                 "picture smaller or raise the limit"
             )
         orientation = _orientation(name, image)
-        if keep_px is not None and max(width, height) > keep_px:
-            kept = _fit(width, height, keep_px)
+        kept = (width, height) if keep_px is None else _fit(width, height, keep_px, keep_short_px)
+        if kept != (width, height):
             image.draft(None, (2 * kept[0], 2 * kept[1]))
-        else:
-            kept = (width, height)
         picture = _to_8_bits(image)
         if picture.size != kept:
             picture = picture.resize(kept, Image.Resampling.BICUBIC, reducing_gap=2.0)
@@ -188,14 +186,14 @@ def _orientation(name: str, image: ImageFile.ImageFile) -> Image.Transpose | Non
     try:
         exif.load(image.info.get("exif", b""))
         return _TURNS.get(exif.get(ExifTags.Base.Orientation, 1))
-    except Exception:
+    except Exception:  # noqa: BLE001 - whatever is wrong with it
         # Damaged EXIF is no reason to refuse a picture that every browser shows, upright.
         return None
 
 
-def _fit(width: int, height: int, longest: int) -> tuple[int, int]:
-    """Return width and height with the longer side brought to `longest`, the other in proportion, at least 1."""
-    scale = longest / max(width, height)
+def _fit(width: int, height: int, longer: int, shorter: int) -> tuple[int, int]:
+    """Reduce width and height in proportion as far as neither side falls below what is needed of it; at least 1."""
+    scale = min(1.0, max(longer / max(width, height), shorter / min(width, height)))
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 

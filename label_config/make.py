@@ -1,4 +1,4 @@
-"""Which labels and colours do the labeling configs have? Run it to write them again:
+"""Which labels and colours do the labeling configs have? Run it to write them again.
 
     python label_config/make.py
 

@@ -177,7 +177,7 @@ def _one_photo(job: _Job, path: Path, target: Path) -> str:
     # More than the networks need: the overlay is drawn on it.
     keep_px = max(segmenter.keep_long_px, OVERLAY_LONG_PX[1])
     with path.open("rb") as file:
-        photo = decode_photo(file, max_px=MAX_PHOTO_PX, keep_px=keep_px)
+        photo = decode_photo(file, max_px=MAX_PHOTO_PX, keep_px=keep_px, keep_short_px=segmenter.keep_short_px)
     features = segmenter.encode([photo])[0]
     segmentation = segmenter.segment(features, vocabulary)
     colours = palette(len(vocabulary))

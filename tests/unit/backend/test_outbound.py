@@ -482,7 +482,7 @@ def secure_web(web: WebServer, certificate: Path) -> Iterator[WebServer]:
     web.server.socket = context.wrap_socket(web.server.socket, server_side=True, do_handshake_on_connect=False)
     web.server.handle_error = lambda *_: None  # type: ignore[method-assign]
     web.replies["/"] = Reply(body=b"ok")
-    yield web
+    return web
 
 
 SECURE_NAMES = Names(secure_test="127.0.0.1", other_test="127.0.0.1")

@@ -50,7 +50,19 @@ def test_one_failing_task_never_costs_another(make, caplog, image_batch):
     values = ["ok", "fail:not-found", "ok", "breaks", "odd", "ok", "ok", "fail:timeout", "ok"]
     with caplog.at_level(logging.INFO):
         results = predictor.predict([*tasks(*values), {"id": 10, "data": {}}, {"id": 11}], PARSED)
-    assert [bool(result) for result in results] == [True, False, True, False, False, True, True, False, True, False, False]
+    assert [bool(result) for result in results] == [
+        True,
+        False,
+        True,
+        False,
+        False,
+        True,
+        True,
+        False,
+        True,
+        False,
+        False,
+    ]
     assert [result for result in results if not result] == [[]] * 6
     assert outcome(predictor, "predicted") == 5
     assert outcome(predictor, "not-found") == 1
@@ -162,7 +174,9 @@ def test_model_version_changes_exactly_when_it_should(make):
     assert version == make().model_version(parse_label_config(CONFIG))
     assert version == predictor.model_version(parse_label_config(CONFIG.replace("<Label", '<Label background="#f00"')))
     assert version != predictor.model_version(parse_label_config(CONFIG.replace("Cat", "Cow")))
-    assert version != predictor.model_version(parse_label_config(CONFIG.replace('"Cat"', '"Cat" predicted_values="kitten"')))
+    assert version != predictor.model_version(
+        parse_label_config(CONFIG.replace('"Cat"', '"Cat" predicted_values="kitten"'))
+    )
     assert version != predictor.model_version(parse_label_config(CONFIG, template="a {}"))
     assert version != make(FakeCore("fake-2")).model_version(PARSED)
 

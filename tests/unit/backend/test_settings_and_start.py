@@ -63,7 +63,16 @@ def test_a_bad_value_says_which(monkeypatch, name, value):
 def test_the_service_ends_with_a_message_when_it_cannot_start(tmp_path, environment, words):
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "CLIPDIY_WEIGHTS_DIR": str(tmp_path), **environment}
     ended = subprocess.run(
-        [sys.executable, "-m", "gunicorn", "-c", "python:backend.gunicorn_conf", "-b", "127.0.0.1:0", "backend._wsgi:app"],
+        [
+            sys.executable,
+            "-m",
+            "gunicorn",
+            "-c",
+            "python:backend.gunicorn_conf",
+            "-b",
+            "127.0.0.1:0",
+            "backend._wsgi:app",
+        ],
         env=environment,
         capture_output=True,
         text=True,

@@ -391,3 +391,19 @@ def test_an_array_keeps_its_own_size() -> None:
     photo = Photo.from_array(pixels)
     assert photo.size_hw == (5, 7)
     assert photo.pixels is pixels
+
+
+@pytest.mark.parametrize(
+    ("size_hw", "kept_hw"),
+    [
+        pytest.param((40, 400), (32, 320), id="panorama: the shorter side counts"),
+        pytest.param((400, 40), (320, 32), id="the same upright"),
+        pytest.param((300, 400), (75, 100), id="usual: the longer side counts"),
+        pytest.param((20, 30), (20, 30), id="small already"),
+        pytest.param((30, 200), (30, 200), id="too narrow to be reduced"),
+    ],
+)
+def test_neither_side_falls_below_what_is_needed(size_hw: tuple[int, int], kept_hw: tuple[int, int]) -> None:
+    photo = decode_photo(saved(quarters(*size_hw), "PNG"), max_px=MAX_PX, keep_px=100, keep_short_px=32)
+    assert photo.pixels.shape[:2] == kept_hw
+    assert photo.size_hw == size_hw
