@@ -26,21 +26,28 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="List, fetch and check the weights.", no_args_is_help=True)
 
-PresetOption = Annotated[
+AnyPresetOption = Annotated[
     str | None, typer.Option("--preset", help=f"One of {', '.join(PRESETS)}; all of them if left out.")
 ]
+PresetOption = Annotated[str, typer.Option("--preset", help=f"One of {', '.join(PRESETS)}.")]
 ClipOption = Annotated[str | None, typer.Option(metavar="MODEL:TAG", help="Another OpenCLIP model for the preset.")]
+FoundOption = Annotated[str | None, typer.Option(help="Other FOUND weights for the preset.")]
 DirOption = Annotated[
     Path | None, typer.Option("--weights-dir", metavar="DIR", envvar=WEIGHTS_DIR_VARIABLE, help="Weights folder.")
 ]
 
 
 @app.command("list")
-def list_weights(preset_name: PresetOption = None, clip: ClipOption = None, weights_dir: DirOption = None) -> None:
+def list_weights(
+    preset_name: AnyPresetOption = None,
+    clip: ClipOption = None,
+    found: FoundOption = None,
+    weights_dir: DirOption = None,
+) -> None:
     """Show what each preset needs, where it is looked for, and what is there."""
     folder = weights_dir or default_weights_dir()
     console = _console()
-    needs = _needs(_configs(preset_name, clip))
+    needs = _needs(_configs(preset_name, clip, found))
     console.print(f"weights folder: {escape(str(folder))}")
     console.print(f"[dim](another one: --weights-dir, or {WEIGHTS_DIR_VARIABLE} in the environment)[/]")
     if needs:
@@ -56,14 +63,16 @@ def list_weights(preset_name: PresetOption = None, clip: ClipOption = None, weig
 
 
 @app.command("fetch")
-def fetch_weights(preset_name: PresetOption = None, clip: ClipOption = None, weights_dir: DirOption = None) -> None:
-    """Download what is missing; run it again to go on after an interruption.
-
-    Without --preset, what the preset `paper` needs.
-    """
+def fetch_weights(
+    preset_name: PresetOption = "paper",
+    clip: ClipOption = None,
+    found: FoundOption = None,
+    weights_dir: DirOption = None,
+) -> None:
+    """Download what is missing; run it again to go on after an interruption."""
     folder = weights_dir or default_weights_dir()
     console = _console()
-    for file in _needs(_configs(preset_name or "paper", clip)):
+    for file in _needs(_configs(preset_name, clip, found)):
         weight = locate(file, folder)
         if weight is not None and weight.intact:
             console.print(f"[green]there already[/]  {escape(str(weight.path))}")
@@ -76,15 +85,17 @@ def fetch_weights(preset_name: PresetOption = None, clip: ClipOption = None, wei
 
 
 @app.command("check")
-def check_weights(preset_name: PresetOption = None, clip: ClipOption = None, weights_dir: DirOption = None) -> None:
-    """Read every file and compare its SHA-256; exit code 1 if one is missing or damaged.
-
-    Without --preset, what the preset `paper` needs.
-    """
+def check_weights(
+    preset_name: PresetOption = "paper",
+    clip: ClipOption = None,
+    found: FoundOption = None,
+    weights_dir: DirOption = None,
+) -> None:
+    """Read every file and compare its SHA-256; exit code 1 if one is missing or damaged."""
     folder = weights_dir or default_weights_dir()
     console = _console()
     bad = 0
-    for file in _needs(_configs(preset_name or "paper", clip)):
+    for file in _needs(_configs(preset_name, clip, found)):
         weight = locate(file, folder)
         if weight is None:
             verdict = f"[red]missing[/]  {escape(str(folder / file.name))}\n  from  {escape(file.url)}"
@@ -112,9 +123,10 @@ def _console() -> "Console":
     return Console(highlight=False, soft_wrap=True)
 
 
-def _configs(name: str | None, clip: str | None) -> dict[str, CoreConfig]:
-    names = list(PRESETS) if name is None else [name]
-    return {one: preset(one, **({"clip": clip} if clip and one != STARTER else {})) for one in names}
+def _configs(name: str | None, clip: str | None, found: str | None) -> dict[str, CoreConfig]:
+    """Return the configuration of each preset; other models replace the presets' own."""
+    changes = {key: value for key, value in (("clip", clip), ("found", found)) if value}
+    return {one: preset(one, **changes) for one in (list(PRESETS) if name is None else [name])}
 
 
 def _needs(configs: dict[str, CoreConfig]) -> dict[WeightFile, list[str]]:

@@ -287,6 +287,14 @@ def test_weights_check_of_bundled_weights_needs_nothing(clipdiy_command, tmp_pat
     assert clipdiy_command("weights", "fetch", "--preset", "starter", "--weights-dir", tmp_path).code == 0
 
 
+def test_weights_of_other_models(clipdiy_command, tmp_path):
+    ran = clipdiy_command(
+        "weights", "list", "--preset", "paper", "--clip", "ViT-L-14:laion2b_s32b_b82k", "--found", "local-dir:/x"
+    )
+    assert "CLIP-ViT-L-14-laion2B-s32B-b82K/open_clip_model.safetensors" in ran.out
+    assert ran.out.count("missing") == 1
+
+
 def test_weights_fetch_gets_what_is_missing_only(clipdiy_command, tmp_path, monkeypatch):
     weights_of_paper(tmp_path)
     clip = tmp_path / required_files(preset("paper"))[0].name
