@@ -1,0 +1,35 @@
+FROM python:3.11-slim
+
+ENV PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PIP_DISABLE_PIP_VERSION_CHECK=1
+
+WORKDIR /app
+
+# The lock first: it changes less often than the code, and it is what takes long.
+COPY requirements.txt ./
+RUN pip install --no-cache-dir --no-deps -r requirements.txt
+
+COPY LICENSE README.md docker-entrypoint.sh ./
+COPY clipdiy ./clipdiy
+COPY backend ./backend
+COPY label_config ./label_config
+
+# A new volume takes over the owner of the folder it is mounted on.
+RUN useradd --uid 10001 --create-home clipdiy \
+    && install --directory --owner clipdiy --group clipdiy /weights /data
+USER clipdiy
+
+ENV PYTHONPATH=/app \
+    CLIPDIY_PRESET=paper \
+    CLIPDIY_WEIGHTS_DIR=/weights \
+    CLIPDIY_DATA_DIR=/data
+VOLUME ["/weights", "/data"]
+EXPOSE 9090
+
+# The first start downloads the weights: long, and no reason to call it unhealthy.
+HEALTHCHECK --interval=15s --timeout=5s --retries=4 --start-period=1h \
+    CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:9090/health', timeout=4)"]
+
+ENTRYPOINT ["sh", "/app/docker-entrypoint.sh"]
+CMD ["gunicorn", "--config", "python:backend.gunicorn_conf", "backend._wsgi:app"]
