@@ -38,9 +38,12 @@ PresetName = Literal["starter", "paper", "paper-b16"]
 LABEL_STUDIO_PORT = 8080
 BACKEND_PORT = 9090
 BACKEND_TITLE = "CLIP-DIY"
+# Without it the score column shows predictions of the version chosen in the project's settings, and none at first; with
+# it, those of the version that the connected backend has now.
+SCORE_FLAG = "ff_front_dev_1682_model_version_dropdown_070622_short"
 VIEW_TITLE = "Least sure first"
 
-# Few enough to see all labels under a picture, and no two colours that could be taken for each other.
+# Few enough for one row under a picture, and no two colours that could be taken for each other.
 SCENE_LABELS = {
     "dog": "#e6194b",
     "cat": "#4363d8",
@@ -49,26 +52,23 @@ SCENE_LABELS = {
     "banana": "#3cb44b",
     "pizza": "#42d4f4",
     "car": "#f032e6",
-    "bicycle": "#bfef45",
-    "guitar": "#469990",
-    "umbrella": "#9a6324",
-    "rocket": "#800000",
+    "rocket": "#469990",
     "sunflower": "#000075",
 }
 # (seed, (height, width)): landscape, portrait and an odd size.
 SCENES = (
-    (100, (480, 640)),
-    (104, (480, 640)),
-    (105, (640, 480)),
-    (106, (480, 640)),
-    (107, (480, 640)),
-    (112, (375, 501)),
-    (114, (640, 480)),
-    (118, (480, 640)),
-    (121, (480, 640)),
-    (127, (480, 640)),
-    (131, (480, 640)),
-    (135, (640, 480)),
+    (500, (480, 640)),
+    (502, (640, 480)),
+    (504, (480, 640)),
+    (507, (480, 640)),
+    (508, (480, 640)),
+    (510, (640, 480)),
+    (512, (375, 501)),
+    (516, (480, 640)),
+    (517, (480, 640)),
+    (526, (640, 480)),
+    (531, (480, 640)),
+    (544, (480, 640)),
 )
 PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")
 
@@ -290,7 +290,7 @@ def _take_pictures(url: str, login: Login, project_id: int, view_id: int, found:
     # A development tool, and needed for nothing else here.
     from backend.browser import Browser
 
-    best = max(found, key=lambda entry: (len(entry.masks), entry.score))
+    best = max(found, key=lambda entry: (min(len(entry.masks), 3), entry.score))
     with Browser(url, login, size_wh=(1440, 810), scale=1.5) as browser:
         browser.open_task(project_id, best.task_id, regions=len(best.masks))
         browser.photograph(path)
@@ -363,7 +363,6 @@ def run_demo(
         BackendError: If something cannot be had; the servers have been ended.
     """
     program = find_executable(executable)
-    show = starter_show() if preset == "starter" else photo_show(preset)
     with _own(data_dir, fresh=fresh):
         login = _login(data_dir)
         logs_dir = data_dir / "logs"
@@ -385,6 +384,7 @@ def run_demo(
             # The backend first: missing weights show in seconds.
             with _console.status(f"starting the backend with the preset {preset}"):
                 servers.enter_context(backend)
+            show = starter_show() if preset == "starter" else photo_show(preset)
             with _console.status("starting Label Studio (up to a minute the first time)"):
                 label_studio = label_studio_process(
                     program,
@@ -392,6 +392,7 @@ def run_demo(
                     login,
                     log_path=logs_dir / "label-studio.log",
                     port=label_studio_port,
+                    extra_environment={SCORE_FLAG: "true"},
                 )
                 servers.enter_context(label_studio)
             api = LabelStudioApi(label_studio.url, f"Token {login.token}")
@@ -399,9 +400,6 @@ def run_demo(
                 project_id = ensure_project(api, show, backend.url)
                 view_id = ensure_view(api, project_id)
             found = retrieve_all(api, project_id)
-            # Label Studio fills and sorts its score column for the predictions of the project's own version only; it
-            # was set to the backend's title when the backend was connected.
-            api.update_project(project_id, model_version=_model_version(api, project_id))
             _print_table(found)
             _print_way_in(f"{label_studio.url}/projects/{project_id}/data?tab={view_id}", login, show.note)
             if screenshot is not None:
@@ -432,7 +430,7 @@ def main(
     except KeyboardInterrupt:
         _console.print("ended")
     except (BackendError, OSError) as err:
-        _console.print(f"[red]error:[/] {escape(str(err))}")
+        _console.print(f"[red]error:[/] {escape(str(err))}", soft_wrap=True)
         raise typer.Exit(1) from err
 
 

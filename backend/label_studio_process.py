@@ -55,7 +55,7 @@ def find_executable(given: Path | None = None) -> Path:
     executable = given or (Path(named) if named else DEFAULT_EXECUTABLE)
     if not os.access(executable, os.X_OK):
         raise ServerError(
-            f"there is no Label Studio at {executable}. `make .venv-label-studio` installs it; "
+            f"there is no Label Studio at {executable}. `make setup` installs it; "
             f"or name the program of another installation in {EXECUTABLE_VARIABLE}."
         )
     return executable.absolute()

@@ -62,6 +62,7 @@ class ServerProcess:
         log_path: Path,
         ready_timeout_s: float,
         stop_timeout_s: float = 10.0,
+        reason_after: str | None = None,
     ) -> None:
         """Describe the server; nothing is started yet.
 
@@ -73,6 +74,7 @@ class ServerProcess:
             log_path: What the server prints is appended to this file.
             ready_timeout_s: How long it may take until it is ready.
             stop_timeout_s: How long it may take to end once asked to; then it is killed.
+            reason_after: If the server logs these words, the lines from there on say why it does not start.
         """
         self.name = name
         self.url = url
@@ -81,7 +83,9 @@ class ServerProcess:
         self._environment = dict(environment)
         self._ready_timeout_s = ready_timeout_s
         self._stop_timeout_s = stop_timeout_s
+        self._reason_after = reason_after
         self._process: subprocess.Popen[bytes] | None = None
+        self._log_start = 0
 
     def __enter__(self) -> Self:
         """Start the server and wait until it is ready.
@@ -141,6 +145,7 @@ class ServerProcess:
 
     def _start(self) -> None:
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
+        self._log_start = len(self.log_text())
         with self.log_path.open("ab") as log:
             try:
                 self._process = subprocess.Popen(
@@ -165,7 +170,12 @@ class ServerProcess:
         raise ServerError(self._complaint(f"was not ready after {self._ready_timeout_s:.0f} s"))
 
     def _complaint(self, what: str, tail_lines: int = 15) -> str:
-        tail = "\n".join(self.log_text().splitlines()[-tail_lines:])
+        log = self.log_text()[self._log_start :]
+        if self._reason_after is not None and self._reason_after in log:
+            # Up to the next line that gunicorn stamps with the time.
+            reason = log.partition(self._reason_after)[2].partition("\n[")[0]
+            return f"{self._reason_after}{reason}".strip()
+        tail = "\n".join(log.splitlines()[-tail_lines:])
         return f"{self.name} {what}. The end of its log ({self.log_path}):\n{tail}"
 
 
@@ -195,4 +205,5 @@ def backend_process(
         url=f"http://{LOOPBACK}:{port}",
         log_path=log_path,
         ready_timeout_s=ready_timeout_s,
+        reason_after="the backend cannot start: ",
     )
