@@ -1,6 +1,7 @@
 """`clipdiy segment`: photos and labels in; a label map, an overlay and a report each out."""
 
 import json
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -158,9 +159,16 @@ def _run(job: _Job, files: list[Path], names: list[str], out: Path, tell: "Conso
             return _Done(photo, problem=str(err) or type(err).__name__)
 
     bar = Progress(
-        TextColumn("segmenting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=tell, transient=True
+        TextColumn("segmenting"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=tell,
+        transient=True,
+        # Lines above the bar come from us; those that go to a file or a pipe must not end on the terminal.
+        redirect_stdout=sys.stdout.isatty(),
+        disable=not tell.is_terminal or len(files) == 1,
     )
-    bar.disable = not tell.is_terminal or len(files) == 1
     with bar, ThreadPoolExecutor(WORKERS) as pool:
         try:
             yield from bar.track(pool.map(one, files, names), total=len(files))
