@@ -27,7 +27,19 @@ from urllib.parse import parse_qs, unquote_to_bytes, urlsplit
 
 from backend.access_tokens import AccessTokens
 from backend.errors import SettingsError, TaskError
-from backend.outbound import Deadline, Home, HostPolicy, Origin, Outbound, Resolve, resolve_host, show_url, split_url
+from backend.outbound import (
+    Deadline,
+    Fetched,
+    Home,
+    HostPolicy,
+    Origin,
+    Outbound,
+    Resolve,
+    Validator,
+    resolve_host,
+    show_url,
+    split_url,
+)
 from clipdiy.errors import ImageError
 from clipdiy.photo import ImageTooLargeError, Photo, decode_photo
 
@@ -181,17 +193,19 @@ class ImageLoader:
         self._tokens = AccessTokens(self._outbound)
 
     def load(self, value: str, *, task_id: object = None, host: Introduction | None = None) -> Photo:
-        """Fetch and decode an image.
+        """Fetch and decode an image; arguments and errors as `fetch` and `decode`."""
+        return self.decode(self.fetch(value, task_id=task_id, host=host), value)
+
+    def decode(self, data: bytes, value: str) -> Photo:
+        """Decode an image that was fetched.
 
         Args:
-            value: From the task's data.
-            task_id: Needed for cloud addresses, which Label Studio resolves task by task.
-            host: The Label Studio that the request came from.
+            data: The file.
+            value: Where it came from, for the message.
 
         Raises:
-            TaskError: As `fetch`, or `not-an-image`.
+            TaskError: `too-large` (in pixels) or `not-an-image`.
         """
-        data = self.fetch(value, task_id=task_id, host=host)
         try:
             return decode_photo(
                 data, max_px=self._limits.max_px, keep_px=self._keep_px, keep_short_px=self._keep_short_px
@@ -202,7 +216,26 @@ class ImageLoader:
             raise TaskError("not-an-image", f"{show_value(value)}: {err}") from err
 
     def fetch(self, value: str, *, task_id: object = None, host: Introduction | None = None) -> bytes:
-        """Fetch an image's file.
+        """Fetch an image's file whatever its version; see `fetch_if_changed`."""
+        fetched = self.fetch_if_changed(value, task_id=task_id, host=host)
+        assert fetched.data is not None, "no version was asked about"
+        return fetched.data
+
+    def fetch_if_changed(
+        self,
+        value: str,
+        *,
+        task_id: object = None,
+        host: Introduction | None = None,
+        known: Validator | None = None,
+    ) -> Fetched:
+        """Fetch an image's file, unless its source says that it still is the version that is known.
+
+        Args:
+            value: From the task's data.
+            task_id: Needed for cloud addresses, which Label Studio resolves task by task.
+            host: The Label Studio that the request came from.
+            known: Version that the same value gave before.
 
         Raises:
             TaskError: `missing-data`, `unsupported-source`, `refused`, `unauthorized`, `not-found`, `download`,
@@ -218,17 +251,17 @@ class ImageLoader:
         scheme = _scheme(value)
         if scheme == "data":
             self._check_scheme(scheme)
-            return self._from_data_uri(value)
+            return Fetched(self._from_data_uri(value))
         label_studio = self._label_studio(host)
         if scheme is None:
-            return self._from_label_studio_path(_as_path(value), label_studio)
+            return self._from_label_studio_path(_as_path(value), label_studio, known)
         self._check_scheme(scheme)
         if scheme not in ("http", "https"):
-            return self._from_cloud(value, task_id, label_studio)
+            return self._from_cloud(value, task_id, label_studio, known)
         path = _path_at(value, label_studio)
         if path is not None:
-            return self._from_label_studio_path(path, label_studio)
-        return self._download(value, label_studio)
+            return self._from_label_studio_path(path, label_studio, known)
+        return self._download(value, label_studio, known)
 
     def _check_scheme(self, scheme: str) -> None:
         if scheme not in SCHEMES:
@@ -253,9 +286,9 @@ class ImageLoader:
             return _LabelStudio(_base_url(introduced), offered, Home(here), (here,))
         return None
 
-    def _from_label_studio_path(self, path: str, label_studio: _LabelStudio | None) -> bytes:
+    def _from_label_studio_path(self, path: str, label_studio: _LabelStudio | None, known: Validator | None) -> Fetched:
         if self._sources.local_files_roots and _is_local_file(path, label_studio):
-            content = self._from_disk(path)
+            content = self._from_disk(path, known)
             if content is not None:
                 return content
             if label_studio is None:
@@ -265,9 +298,11 @@ class ImageLoader:
                 "unsupported-source",
                 f"{show_value(path)} is a path of Label Studio, and no Label Studio is known: configure its address",
             )
-        return self._download(label_studio.address_of(path), label_studio)
+        return self._download(label_studio.address_of(path), label_studio, known)
 
-    def _from_cloud(self, uri: str, task_id: object, label_studio: _LabelStudio | None) -> bytes:
+    def _from_cloud(
+        self, uri: str, task_id: object, label_studio: _LabelStudio | None, known: Validator | None
+    ) -> Fetched:
         """Let Label Studio, which has the keys, resolve a cloud address."""
         if label_studio is None:
             raise TaskError(
@@ -279,7 +314,7 @@ class ImageLoader:
         encoded = base64.urlsafe_b64encode(uri.encode()).decode()
         address = label_studio.address_of(f"/tasks/{task_id}/presign/?fileuri={encoded}")
         try:
-            return self._download(address, label_studio)
+            return self._download(address, label_studio, known)
         except TaskError as err:
             if err.reason == "not-found":
                 raise TaskError(
@@ -288,27 +323,33 @@ class ImageLoader:
                 ) from err
             raise
 
-    def _download(self, url: str, label_studio: _LabelStudio | None) -> bytes:
+    def _download(self, url: str, label_studio: _LabelStudio | None, known: Validator | None) -> Fetched:
         """Download, with credentials for Label Studio's origin only, and once more if they had just ended."""
         deadline = Deadline(self._limits.timeout_s)
         if label_studio is None or not label_studio.token or not label_studio.home.origin.serves(split_url(url)[1]):
             home = label_studio.home if label_studio else None
-            return self._outbound.get(url, max_bytes=self._limits.max_bytes, deadline=deadline, home=home)
+            return self._outbound.get_if_changed(
+                url, max_bytes=self._limits.max_bytes, deadline=deadline, home=home, known=known
+            )
         token, base_url = label_studio.token.strip(), label_studio.base_url
         authorization = self._tokens.authorization(token, base_url, label_studio.home, deadline)
         try:
-            return self._download_as(url, authorization, label_studio.home, deadline)
+            return self._download_as(url, authorization, label_studio.home, deadline, known)
         except TaskError as err:
             if err.reason != "unauthorized" or not self._tokens.forget(token, base_url, authorization):
                 raise
         authorization = self._tokens.authorization(token, base_url, label_studio.home, deadline)
-        return self._download_as(url, authorization, label_studio.home, deadline)
+        return self._download_as(url, authorization, label_studio.home, deadline, known)
 
-    def _download_as(self, url: str, authorization: str, home: Home, deadline: Deadline) -> bytes:
+    def _download_as(
+        self, url: str, authorization: str, home: Home, deadline: Deadline, known: Validator | None
+    ) -> Fetched:
         home = replace(home, authorization=authorization)
-        return self._outbound.get(url, max_bytes=self._limits.max_bytes, deadline=deadline, home=home)
+        return self._outbound.get_if_changed(
+            url, max_bytes=self._limits.max_bytes, deadline=deadline, home=home, known=known
+        )
 
-    def _from_disk(self, path: str) -> bytes | None:
+    def _from_disk(self, path: str, known: Validator | None) -> Fetched | None:
         """Read a local file of Label Studio; `None` if no configured folder has it."""
         values = parse_qs(urlsplit(path).query, keep_blank_values=True).get("d") or [""]
         wanted = values[-1].replace("\\", "/")
@@ -316,12 +357,12 @@ class ImageLoader:
             raise TaskError("refused", "a local file's path may not lead out of its folder (..)")
         relative = posixpath.normpath(wanted).lstrip("/")
         for root in self._sources.local_files_roots:
-            content = self._read_below(root, relative)
+            content = self._read_below(root, relative, known)
             if content is not None:
                 return content
         return None
 
-    def _read_below(self, root: Path, relative: str) -> bytes | None:
+    def _read_below(self, root: Path, relative: str, known: Validator | None) -> Fetched | None:
         """Read a file if it lies below a folder, after all links are followed."""
         try:
             real_root = root.resolve(strict=True)
@@ -331,14 +372,18 @@ class ImageLoader:
             # Not blocking, so that a named pipe cannot hold us; no link in place of what was just resolved.
             descriptor = os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
             with open(descriptor, "rb") as file:
-                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                facts = os.fstat(descriptor)
+                if not stat.S_ISREG(facts.st_mode):
                     return None
+                version = Validator(f"{facts.st_dev}-{facts.st_ino}-{facts.st_size}-{facts.st_mtime_ns}")
+                if version == known:
+                    return Fetched(None, known)
                 content = file.read(self._limits.max_bytes + 1)
         except (OSError, RuntimeError):
             return None
         if len(content) > self._limits.max_bytes:
             raise TaskError("too-large", f"expected at most {self._limits.max_bytes:,} bytes, the local file has more")
-        return content
+        return Fetched(content, version)
 
     def _from_data_uri(self, uri: str) -> bytes:
         head, comma, body = uri.partition(",")

@@ -22,6 +22,12 @@ class Metrics:
             buckets=STAGE_BUCKETS,
             registry=self.registry,
         )
+        self.cache = Counter(
+            "clipdiy_feature_cache",
+            "Images by what was known of them: miss (encoded), hit (downloaded only), not-downloaded.",
+            ["outcome"],
+            registry=self.registry,
+        )
         self.requests_running = Gauge(
             "clipdiy_predict_requests_running",
             "Requests to /predict being worked on.",

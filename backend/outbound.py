@@ -23,6 +23,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import Any
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
@@ -34,6 +35,8 @@ from backend.errors import SettingsError, TaskError
 _CHUNK_BYTES = 1 << 16
 _USER_AGENT = "clip-diy-label-studio"
 _REDIRECTS = (301, 302, 303, 307, 308)
+_MAX_VALIDATOR_CHARS = 500
+_STRONG_AGE_S = 60
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 # What may stand in a path or query as it is; the rest is percent-encoded, and what is encoded stays so.
@@ -181,6 +184,53 @@ class Answer:
     body: bytes
 
 
+@dataclass(frozen=True)
+class Validator:
+    """How a source names the version of a file that it gave, to be asked whether it still has that one.
+
+    Attributes:
+        etag: Entity tag of an HTTP answer, or size and time of a file on disk.
+        modified: Last-Modified of an HTTP answer; only kept if it is old enough to tell versions apart.
+    """
+
+    etag: str | None = None
+    modified: str | None = None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The conditional headers of the next request."""
+        if self.etag is not None:
+            return {"If-None-Match": self.etag}
+        return {"If-Modified-Since": self.modified} if self.modified is not None else {}
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A file as its source gave it.
+
+    Attributes:
+        data: Its bytes; `None` if the source says that it still is the version asked about.
+        validator: To ask about this version next time; `None` if the source names no versions.
+    """
+
+    data: bytes | None
+    validator: Validator | None = None
+
+
+def _validator_of(headers: Mapping[str, str]) -> Validator | None:
+    etag, modified = headers.get("etag"), headers.get("last-modified")
+    if etag and len(etag) <= _MAX_VALIDATOR_CHARS:
+        return Validator(etag=etag)
+    if not modified or len(modified) > _MAX_VALIDATOR_CHARS:
+        return None
+    try:
+        age = parsedate_to_datetime(headers.get("date", "")) - parsedate_to_datetime(modified)
+    except (TypeError, ValueError):
+        return None
+    # Times have whole seconds: a file changed again within the same one would look the same (RFC 9110, 8.8.2.2).
+    return Validator(modified=modified) if age.total_seconds() >= _STRONG_AGE_S else None
+
+
 def resolve_host(host: str, port: int) -> list[tuple[int, tuple[Any, ...]]]:
     """Look a name up: address families with socket addresses."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -219,17 +269,33 @@ class Outbound:
         return context
 
     def get(self, url: str, *, max_bytes: int, deadline: Deadline, home: Home | None = None) -> bytes:
-        """Download a file, following redirects.
+        """Download a file whatever its version; see `get_if_changed`."""
+        fetched = self.get_if_changed(url, max_bytes=max_bytes, deadline=deadline, home=home)
+        assert fetched.data is not None, "a 304 was not asked for"
+        return fetched.data
+
+    def get_if_changed(
+        self,
+        url: str,
+        *,
+        max_bytes: int,
+        deadline: Deadline,
+        home: Home | None = None,
+        known: Validator | None = None,
+    ) -> Fetched:
+        """Download a file, following redirects, unless it still is the version that is known.
 
         Raises:
             TaskError: `unsupported-source`, `refused`, `unauthorized`, `not-found`, `too-many-redirects`,
                 `too-large`, `timeout` or `download`.
         """
         for _ in range(self._max_redirects + 1):
-            answer = self._ask("GET", url, None, max_bytes, deadline, home)
+            answer = self._ask("GET", url, None, max_bytes, deadline, home, known)
+            if answer.status == http.client.NOT_MODIFIED and known is not None:
+                return Fetched(None, known)
             if answer.status not in _REDIRECTS:
                 _check_status(url, answer.status)
-                return answer.body
+                return Fetched(answer.body, _validator_of(answer.headers))
             location = answer.headers.get("location")
             if not location:
                 raise TaskError("download", f"{show_url(url)} redirects to nowhere")
@@ -248,7 +314,14 @@ class Outbound:
         return self._ask("POST", url, body, max_bytes, deadline, home)
 
     def _ask(
-        self, method: str, url: str, body: bytes | None, max_bytes: int, deadline: Deadline, home: Home | None
+        self,
+        method: str,
+        url: str,
+        body: bytes | None,
+        max_bytes: int,
+        deadline: Deadline,
+        home: Home | None,
+        known: Validator | None = None,
     ) -> Answer:
         """Make one request, to one checked address."""
         parts, origin = split_url(url)
@@ -259,6 +332,8 @@ class Outbound:
         headers = {"User-Agent": _USER_AGENT, "Accept": "*/*", "Accept-Encoding": "identity", "Connection": "close"}
         if at_home and home is not None and home.authorization is not None:
             headers["Authorization"] = home.authorization
+        if known is not None:
+            headers.update(known.headers)
         if body is not None:
             headers["Content-Type"] = "application/json"
         target = quote(parts.path or "/", safe=_SAFE_PATH)

@@ -1,6 +1,6 @@
 """Tasks in, predictions out: within a deadline, one failing task never costing another.
 
-    task -> image -> features -> segmentation -> regions -> prediction
+    task -> image -> features (cached) -> segmentation -> regions -> prediction
 
 Images are downloaded and decoded in threads, the networks run for one batch at a time, and finished features are
 turned into regions in threads while the networks already work on the next batch. Only a window of tasks is under way,
@@ -19,9 +19,11 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from backend.errors import TaskError
+from backend.feature_cache import FeatureCache, content_of
 from backend.images import image_value
 from backend.label_config import LabelConfig
 from backend.metrics import Metrics
+from backend.outbound import Fetched, Validator
 from backend.regions import make_prediction, make_regions
 from clipdiy.errors import ClipDiyError
 from clipdiy.features import ImageFeatures
@@ -54,8 +56,13 @@ class LabelStudioHost:
 class PhotoLoader(Protocol):
     """Where photos come from; `backend.images.ImageLoader`, or a fake in tests."""
 
-    def load(self, value: str, *, task_id: object, host: LabelStudioHost) -> Photo:
-        """Return the photo that a task's value names, or raise `TaskError`."""
+    def fetch_if_changed(
+        self, value: str, *, task_id: object, host: LabelStudioHost, known: Validator | None = None
+    ) -> Fetched:
+        """Return the file that a task's value names, or that it is still the known one; or raise `TaskError`."""
+
+    def decode(self, data: bytes, value: str) -> Photo:
+        """Decode it, or raise `TaskError`."""
 
 
 class Core(Protocol):
@@ -67,6 +74,10 @@ class Core(Protocol):
     def identity(self) -> str:
         """Changes whenever the same photo and vocabulary would give another segmentation."""
 
+    @property
+    def encoder_identity(self) -> str:
+        """Changes whenever the same photo would give other features."""
+
     def encode(self, photos: Sequence[Photo]) -> list[ImageFeatures]:
         """Encode photos."""
 
@@ -75,6 +86,21 @@ class Core(Protocol):
 
     def doubts(self, vocabulary: Vocabulary) -> tuple[str, ...]:
         """Warn of words the weights never saw."""
+
+
+@dataclass(frozen=True)
+class LoadedImage:
+    """One image of a task, as far as it had to be brought in.
+
+    Attributes:
+        content: SHA-256 of its file.
+        photo: Its pixels, unless its features are known.
+        features: Its features, if they are known.
+    """
+
+    content: str
+    photo: Photo | None = None
+    features: ImageFeatures | None = None
 
 
 @dataclass(frozen=True)
@@ -123,8 +149,19 @@ class _Progress:
 class Predictor:
     """Predicts tasks with one segmenter. Holds no project: everything about it comes with the call."""
 
-    def __init__(self, core: Core, loader: PhotoLoader, options: PredictorOptions, metrics: Metrics) -> None:
-        """Take loaded models and a source of photos. Threads are started with the first call."""
+    def __init__(
+        self,
+        core: Core,
+        loader: PhotoLoader,
+        options: PredictorOptions,
+        metrics: Metrics,
+        cache: FeatureCache | None = None,
+    ) -> None:
+        """Take loaded models, a source of photos and what is known of them already. Threads start with the first call.
+
+        Without a cache nothing is kept between requests.
+        """
+        self._cache = cache or FeatureCache(None, memory_bytes=0, disk_bytes=0)
         self._core = core
         self._loader = loader
         self._options = options
@@ -192,14 +229,42 @@ class Predictor:
 
     # What follows is used by `_Run` only.
 
-    def load(self, task: Mapping[str, Any], config: LabelConfig, host: LabelStudioHost) -> dict[str, Photo]:
-        """Load the photos of a task, by data key."""
-        photos: dict[str, Photo] = {}
+    def load(self, task: Mapping[str, Any], config: LabelConfig, host: LabelStudioHost) -> dict[str, LoadedImage]:
+        """Bring in the images of a task, by data key: their features where they are known, else their pixels."""
+        images: dict[str, LoadedImage] = {}
         for key in dict.fromkeys(control.data_key for control in config.controls):
             value = image_value(task.get("data"), key)
             with self._metrics.stage_seconds.labels("load").time():
-                photos[key] = self._loader.load(value, task_id=task.get("id"), host=host)
-        return photos
+                images[key] = self._load_image(value, task.get("id"), host)
+        return images
+
+    def _load_image(self, value: str, task_id: object, host: LabelStudioHost) -> LoadedImage:
+        source = f"{host.url} {value}"
+        known = self._cache.source(source)
+        if known is not None:
+            fetched = self._loader.fetch_if_changed(value, task_id=task_id, host=host, known=known.validator)
+            if fetched.data is None:
+                features = self._cached(known.content)
+                if features is not None:
+                    self._metrics.cache.labels("not-downloaded").inc()
+                    return LoadedImage(known.content, features=features)
+                # Unchanged, but its features have been dropped meanwhile: the file is needed after all.
+                fetched = self._loader.fetch_if_changed(value, task_id=task_id, host=host)
+        else:
+            fetched = self._loader.fetch_if_changed(value, task_id=task_id, host=host)
+        if fetched.data is None:
+            raise TaskError("download", "the source says that nothing has changed, though nothing was known")
+        content = content_of(fetched.data)
+        self._cache.remember_source(source, content, fetched.validator)
+        features = self._cached(content)
+        if features is not None:
+            self._metrics.cache.labels("hit").inc()
+            return LoadedImage(content, features=features)
+        self._metrics.cache.labels("miss").inc()
+        return LoadedImage(content, photo=self._loader.decode(fetched.data, value))
+
+    def _cached(self, content: str) -> ImageFeatures | None:
+        return self._cache.get(content, self._core.encoder_identity)
 
     def encode(self, photos: Sequence[Photo], until: float) -> list[ImageFeatures] | None:
         """Run the networks, one batch at a time over all requests; `None` if the deadline came first."""
@@ -218,10 +283,17 @@ class Predictor:
         return features
 
     def finish(
-        self, task: Mapping[str, Any], config: LabelConfig, features: Mapping[str, ImageFeatures], version: str
+        self,
+        task: Mapping[str, Any],
+        config: LabelConfig,
+        features: Mapping[str, ImageFeatures],
+        new: Mapping[str, ImageFeatures],
+        version: str,
     ) -> Prediction:
-        """Turn features into a prediction."""
+        """Turn features into a prediction, and keep those that are new (by content) for the next time."""
         begun = time.monotonic()
+        for content, encoded in new.items():
+            self._cache.put(content, self._core.encoder_identity, encoded)
         regions = []
         scores = []
         for control in config.controls:
@@ -241,7 +313,7 @@ class Predictor:
         """See `in_turn`."""
         _remember(self._failed_before, _task_key(task), REMEMBERED_FAILURES)
 
-    def start_load(self, job: Callable[[], dict[str, Photo]]) -> "Future[dict[str, Photo]]":
+    def start_load(self, job: Callable[[], dict[str, LoadedImage]]) -> "Future[dict[str, LoadedImage]]":
         """Load in a thread."""
         return self._loads.submit(job)
 
@@ -293,8 +365,8 @@ class _Run:
         self.answers: list[Prediction | list[Any]] = [[] for _ in tasks]
         self.progress = _Progress(len(tasks), started, last_report=started)
         self.waiting = deque(predictor.in_turn(tasks))
-        self.loading: dict[Future[dict[str, Photo]], int] = {}
-        self.loaded: deque[tuple[int, dict[str, Photo]]] = deque()
+        self.loading: dict[Future[dict[str, LoadedImage]], int] = {}
+        self.loaded: deque[tuple[int, dict[str, LoadedImage]]] = deque()
         self.finishing: dict[Future[Prediction], int] = {}
         self.batches = 0
         # Enough to keep every stage busy, and no more: a photo waits decoded until its batch.
@@ -319,7 +391,7 @@ class _Run:
             i = self.waiting.popleft()
             self.loading[self.predictor.start_load(self._load_job(i))] = i
 
-    def _load_job(self, i: int) -> Callable[[], dict[str, Photo]]:
+    def _load_job(self, i: int) -> Callable[[], dict[str, LoadedImage]]:
         return lambda: self.predictor.load(self.tasks[i], self.config, self.host)
 
     def _step(self) -> bool:
@@ -348,7 +420,11 @@ class _Run:
         if future in self.loading:
             i = self.loading.pop(future)
             try:
-                self.loaded.append((i, future.result()))
+                images: dict[str, LoadedImage] = future.result()
+                if any(image.features is None for image in images.values()):
+                    self.loaded.append((i, images))
+                else:
+                    self._start_finish(i, images, {})
             except Exception as err:  # noqa: BLE001 - whatever it is, it concerns this task only
                 self._fail(i, err)
         elif future in self.finishing:
@@ -381,26 +457,25 @@ class _Run:
                 self._fail(member[0], err)
         return True
 
-    def _encode_and_finish(self, batch: Sequence[tuple[int, dict[str, Photo]]]) -> bool:
-        encoded = self._encode([photos for _, photos in batch])
+    def _encode_and_finish(self, batch: Sequence[tuple[int, dict[str, LoadedImage]]]) -> bool:
+        """Encode what is not known yet of several tasks together, each image once."""
+        photos = {
+            image.content: image.photo for _, images in batch for image in images.values() if image.photo is not None
+        }
+        encoded = self.predictor.encode(list(photos.values()), self.until)
         if encoded is None:
             return False
-        for (i, _), features in zip(batch, encoded, strict=True):
-            self._start_finish(i, features)
+        new = dict(zip(photos, encoded, strict=True))
+        for i, images in batch:
+            mine = {image.content: new[image.content] for image in images.values() if image.content in new}
+            self._start_finish(i, images, mine)
         return True
 
-    def _encode(self, batch: Sequence[dict[str, Photo]]) -> list[dict[str, ImageFeatures]] | None:
-        """Encode all photos of several tasks together, and sort them by task and key again."""
-        flat = [photo for photos in batch for photo in photos.values()]
-        encoded = self.predictor.encode(flat, self.until)
-        if encoded is None:
-            return None
-        features = iter(encoded)
-        return [{key: next(features) for key in photos} for photos in batch]
+    def _start_finish(self, i: int, images: Mapping[str, LoadedImage], new: Mapping[str, ImageFeatures]) -> None:
+        features = {key: image.features or new[image.content] for key, image in images.items()}
 
-    def _start_finish(self, i: int, features: dict[str, ImageFeatures]) -> None:
         def job() -> Prediction:
-            return self.predictor.finish(self.tasks[i], self.config, features, self.version)
+            return self.predictor.finish(self.tasks[i], self.config, features, new, self.version)
 
         self.finishing[self.predictor.start_finish(job)] = i
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
+from backend.feature_cache import FeatureCache
 from backend.images import ImageLimits, ImageLoader, ImageSources
 from backend.metrics import Metrics
 from backend.predictor import Predictor, PredictorOptions
@@ -55,6 +56,11 @@ def build_service(settings: Settings) -> Service:
             image_batch=CUDA_IMAGE_BATCH if segmenter.device.type == "cuda" else CPU_IMAGE_BATCH,
         ),
         metrics,
+        FeatureCache(
+            settings.data_dir / "features",
+            memory_bytes=settings.cache_memory_bytes,
+            disk_bytes=settings.cache_disk_bytes,
+        ),
     )
     logger.info("ready: weights %s on %s, core %s", segmenter.name, segmenter.device, segmenter.identity)
     if settings.preset == "starter" and not settings.clip:

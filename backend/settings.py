@@ -37,7 +37,15 @@ class Settings(BaseSettings):
         0.001, ge=0, lt=1, description="Parts and holes smaller than this share of the picture are removed."
     )
 
-    data_dir: Path = Field(Path("clipdiy-data"), description="Folder where webhooks are kept.")
+    data_dir: Path = Field(
+        Path("clipdiy-data"), description="Folder where webhooks and the features of images are kept."
+    )
+    cache_memory_bytes: int = Field(
+        500_000_000, ge=0, description="Most memory for features of images (about 62 kB each); 0 keeps none there."
+    )
+    cache_disk_bytes: int = Field(
+        20_000_000_000, ge=0, description="Most disk space for them, in the data folder; 0 keeps none there."
+    )
     label_studio_url: str | None = Field(
         None, description="Where Label Studio is for this service; else what Label Studio says of itself."
     )

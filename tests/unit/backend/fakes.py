@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from backend.errors import TaskError
+from backend.outbound import Fetched, Validator
 from clipdiy.features import ImageFeatures
 from clipdiy.photo import Photo
 from clipdiy.segmentation import Segmentation
@@ -25,6 +26,7 @@ class FakeCore:
 
     def __init__(self, identity="fake-1", unknown=()):
         self.identity = identity
+        self.encoder_identity = "fake"
         self.batches = []
         self.running = 0
         self.unknown = unknown
@@ -42,7 +44,7 @@ class FakeCore:
                 time.sleep(int(red) / 1000)
                 if green == 255:
                     raise RuntimeError("secret path /root/x")
-            return [ImageFeatures((), None, photo.size_hw, "fake") for photo in photos]
+            return [ImageFeatures((), None, photo.size_hw, self.encoder_identity) for photo in photos]
         finally:
             self.running -= 1
 
@@ -56,13 +58,32 @@ class FakeCore:
 
 
 class FakeLoader:
-    """`ok`, `ok:HxW`, `slow:MS` (networks), `wait:MS` (download), `breaks` (networks), `fail:REASON`, `odd`."""
+    """`ok`, `ok:HxW`, `slow:MS` (networks), `wait:MS` (download), `breaks` (networks), `fail:REASON`, `odd`.
+
+    `versioned:NAME` is a file whose source names versions: not given again as long as its version is the known one.
+    """
 
     def __init__(self):
         self.seen = []
+        self.versions = {}
+        self.decoded = 0
 
-    def load(self, value, *, task_id, host):
+    def fetch_if_changed(self, value, *, task_id, host, known=None):
         self.seen.append((value, task_id, host))
+        kind, _, rest = value.partition(":")
+        if kind == "wait":
+            time.sleep(int(rest) / 1000)
+        elif kind == "fail":
+            raise TaskError(rest, f"this one fails with {rest}")
+        elif kind == "odd":
+            raise ZeroDivisionError("secret token abc")
+        elif kind == "versioned":
+            version = Validator(etag=self.versions.get(rest, "1"))
+            return Fetched(None if known == version else f"{value} {version.etag}".encode(), version)
+        return Fetched(value.encode())
+
+    def decode(self, data, value):
+        self.decoded += 1
         kind, _, rest = value.partition(":")
         pixels = np.zeros((8, 6, 3), np.uint8)
         if kind == "ok" and rest:
@@ -70,14 +91,8 @@ class FakeLoader:
             pixels = np.zeros((height, width, 3), np.uint8)
         elif kind == "slow":
             pixels[0, 0, 0] = int(rest)
-        elif kind == "wait":
-            time.sleep(int(rest) / 1000)
         elif kind == "breaks":
             pixels[0, 0, 1] = 255
-        elif kind == "fail":
-            raise TaskError(rest, f"this one fails with {rest}")
-        elif kind == "odd":
-            raise ZeroDivisionError("secret token abc")
         return Photo.from_array(pixels)
 
 

@@ -60,7 +60,9 @@ def test_setup_answers_the_version_that_predictions_will_have(client):
 
 def test_images_are_asked_of_the_host_that_introduced_itself_for_the_project(make, monkeypatch):
     asked = []
-    monkeypatch.setattr(FakeLoader, "load", lambda self, value, *, task_id, host: asked.append(host) or 1 / 0)
+    monkeypatch.setattr(
+        FakeLoader, "fetch_if_changed", lambda self, value, *, task_id, host, known=None: asked.append(host) or 1 / 0
+    )
     client = make()
     client.post("/setup", json={"project": "7.1", "schema": CONFIG, "hostname": "http://ls:8080", "access_token": "t"})
     predict(client, "ok", project="7.1")

@@ -506,3 +506,13 @@ def test_values_in_messages_are_short_and_without_secrets() -> None:
     assert show_value("https://site.test/x.png?sig=secret") == "https://site.test/x.png"
     assert show_value("s3://bucket/x.png") == "s3://bucket/x.png"
     assert set(SCHEMES) >= {"http", "https", "data"}
+
+
+def test_a_local_file_is_read_again_only_if_it_changed(tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_bytes(b"one")
+    local = ImageLoader(ImageSources(local_files_roots=(tmp_path,)))
+    first = local.fetch_if_changed("/data/local-files/?d=x.png")
+    assert first.data == b"one"
+    assert local.fetch_if_changed("/data/local-files/?d=x.png", known=first.validator).data is None
+    (tmp_path / "x.png").write_bytes(b"another")
+    assert local.fetch_if_changed("/data/local-files/?d=x.png", known=first.validator).data == b"another"

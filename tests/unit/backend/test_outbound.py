@@ -6,6 +6,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from web_server import Reply, WebServer
 
 from backend.errors import SettingsError, TaskError
-from backend.outbound import Deadline, Home, HostPolicy, Origin, Outbound, show_url, split_url
+from backend.outbound import Deadline, Fetched, Home, HostPolicy, Origin, Outbound, Validator, show_url, split_url
 
 LOCAL = HostPolicy(private_hosts=("127.0.0.1",))
 
@@ -510,3 +511,63 @@ def test_a_handshake_that_never_ends_runs_into_the_deadline() -> None:
         begun = time.monotonic()
         assert reason_of(lambda: get(url, SECURE_POLICY, resolve=SECURE_NAMES, timeout_s=0.3)) == "timeout"
         assert time.monotonic() - begun < 2
+
+
+class TestVersions:
+    """A file is downloaded again only if its source says that it changed."""
+
+    @pytest.fixture
+    def versions(self) -> Iterator[WebServer]:
+        def by_etag(seen: Any) -> Reply:
+            if seen.headers.get("if-none-match") == '"1"':
+                return Reply(304, headers={"ETag": '"1"'})
+            return Reply(body=b"first", headers={"ETag": '"1"'})
+
+        def by_time(age_s: int) -> Callable[[Any], Reply]:
+            def reply(seen: Any) -> Reply:
+                if "if-modified-since" in seen.headers:
+                    return Reply(304)
+                modified = formatdate(time.time() - age_s, usegmt=True)
+                return Reply(body=b"old", headers={"Last-Modified": modified})
+
+            return reply
+
+        with WebServer() as web:
+            web.replies["/etag"] = by_etag
+            web.replies["/old"] = by_time(3600)
+            web.replies["/new"] = by_time(2)
+            web.replies["/none"] = Reply(body=b"x")
+            web.replies["/lies"] = Reply(304)
+            web.replies["/moved"] = Reply(302, headers={"Location": "/etag"})
+            yield web
+
+    def fetch(self, web: WebServer, path: str, known: Validator | None = None) -> Fetched:
+        return Outbound(LOCAL).get_if_changed(web.url + path, max_bytes=100, deadline=Deadline(5), known=known)
+
+    @pytest.mark.parametrize("path", ["/etag", "/old", "/moved"])
+    def test_unchanged(self, versions: WebServer, path: str) -> None:
+        first = self.fetch(versions, path)
+        assert first.data
+        assert first.validator is not None
+        second = self.fetch(versions, path, first.validator)
+        assert second == Fetched(None, first.validator)
+
+    def test_changed(self, versions: WebServer) -> None:
+        assert self.fetch(versions, "/etag", Validator(etag='"0"')).data == b"first"
+
+    def test_a_time_too_young_to_tell_versions_apart_is_not_kept(self, versions: WebServer) -> None:
+        assert self.fetch(versions, "/new").validator is None
+
+    def test_a_source_without_versions(self, versions: WebServer) -> None:
+        assert self.fetch(versions, "/none") == Fetched(b"x", None)
+
+    def test_a_304_that_nobody_asked_for(self, versions: WebServer) -> None:
+        with pytest.raises(TaskError) as caught:
+            self.fetch(versions, "/lies")
+        assert caught.value.reason == "download"
+
+    @pytest.mark.parametrize("etag", ['"a\r\nX-Injected: 1"', "\u20ac"], ids=["line break", "no latin-1"])
+    def test_a_hostile_etag_is_no_header(self, versions: WebServer, etag: str) -> None:
+        with pytest.raises(TaskError):
+            self.fetch(versions, "/etag", Validator(etag=etag))
+        assert not any("x-injected" in seen.headers for seen in versions.seen)

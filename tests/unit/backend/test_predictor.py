@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from fakes import CONFIG, FakeCore, FakeLoader, tasks
 
+from backend.feature_cache import FeatureCache
 from backend.label_config import parse_label_config
 from backend.metrics import Metrics
 from backend.predictor import LabelStudioHost, Predictor, PredictorOptions
@@ -129,7 +130,7 @@ def test_download_and_networks_overlap(make):
 def test_photos_go_through_the_networks_together(make):
     core = FakeCore()
     predictor = make(core, image_batch=8, load_threads=8)
-    predictor.predict(tasks("slow:100", *["ok"] * 15), PARSED)
+    predictor.predict(tasks("slow:100", *(f"ok:8x{width}" for width in range(6, 21))), PARSED)
     assert sum(core.batches) == 16
     assert max(core.batches) > 1
     assert max(core.batches) <= 8
@@ -208,3 +209,59 @@ def test_progress_is_logged(make, caplog, monkeypatch):
     lines = [record.getMessage() for record in caplog.records]
     assert any(line.startswith("project 7: ") and "s left" in line for line in lines)
     assert lines[-1].startswith("project 7: finished, 10 of 10 tasks done, 0 failed")
+
+
+class TestKeptFeatures:
+    @pytest.fixture
+    def predictor(self, tmp_path):
+        cache = FeatureCache(tmp_path, memory_bytes=10**6, disk_bytes=10**6)
+        predictor = Predictor(FakeCore(), FakeLoader(), PredictorOptions(), Metrics(), cache)
+        yield predictor
+        predictor.close()
+
+    def test_a_picture_is_encoded_once_whatever_is_asked_of_it(self, predictor):
+        batch = tasks("ok:10x12", "ok:20x30")
+        first = predictor.predict(batch, PARSED)
+        other = parse_label_config(CONFIG.replace("Cat", "Apple"))
+        second = predictor.predict(batch, other)
+        assert sum(predictor._core.batches) == 2
+        assert predictor._loader.decoded == 2
+        assert [r["result"][0]["value"]["brushlabels"] for r in second] == [["Apple"]] * 2
+        for a, b in zip(first, second, strict=True):
+            assert a["result"][0]["value"]["rle"] == b["result"][0]["value"]["rle"]
+            assert a["score"] == b["score"]
+
+    def test_the_same_picture_in_many_tasks_is_encoded_once(self, predictor):
+        results = predictor.predict(tasks(*["ok"] * 5), PARSED)
+        results += predictor.predict(tasks(*["ok"] * 5, first=6), PARSED)
+        assert all(results)
+        assert len({result["result"][0]["id"] for result in results}) == 10
+        assert sum(predictor._core.batches) <= 5, "those under way at the same time may be encoded twice"
+
+    def test_an_unchanged_picture_is_not_downloaded(self, predictor):
+        outcome = predictor.metrics.registry.get_sample_value
+        for _ in range(2):
+            assert all(predictor.predict(tasks("versioned:a"), PARSED))
+        assert outcome("clipdiy_feature_cache_total", {"outcome": "not-downloaded"}) == 1
+        predictor._loader.versions["a"] = "2"
+        assert all(predictor.predict(tasks("versioned:a"), PARSED))
+        assert outcome("clipdiy_feature_cache_total", {"outcome": "miss"}) == 2
+        assert sum(predictor._core.batches) == 2
+
+    def test_unchanged_but_dropped_features_are_made_again(self, tmp_path):
+        predictor = Predictor(FakeCore(), FakeLoader(), PredictorOptions(), Metrics())
+        for _ in range(2):
+            assert all(predictor.predict(tasks("versioned:a"), PARSED))
+        assert sum(predictor._core.batches) == 2
+        predictor.close()
+
+    def test_another_core_does_not_take_them(self, predictor):
+        predictor.predict(tasks("ok"), PARSED)
+        predictor._core.encoder_identity = "other"
+        predictor.predict(tasks("ok"), PARSED)
+        assert sum(predictor._core.batches) == 2
+
+    def test_known_pictures_need_no_networks(self, predictor):
+        predictor.predict(tasks("ok:9x9"), PARSED)
+        with predictor._networks:
+            assert all(predictor.predict(tasks("ok:9x9"), PARSED))
