@@ -130,11 +130,13 @@ class ServerProcess:
         if process is None:
             return
         _signal_group(process.pid, signal.SIGTERM)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(self._stop_timeout_s)
-        # Also when the leader ended in time: a child of it may not have.
-        _signal_group(process.pid, signal.SIGKILL)
-        process.wait()
+        try:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(self._stop_timeout_s)
+        finally:
+            # Also when the leader ended in time: a child of it may not have. And when Ctrl-C is pressed once more.
+            _signal_group(process.pid, signal.SIGKILL)
+            process.wait()
 
     def _refuse_busy_port(self) -> None:
         """Fail where somebody listens already: the other server's health would pass for this one's."""

@@ -39,8 +39,8 @@ class Row:
 
 
 def _rows() -> dict[str, Row]:
-    plain, turned, web, local, inline = (scene(seed, (480, 640), (1, 3)) for seed in (1, 2, 3, 4, 5))
-    odd, portrait, landscape = scene(6, (217, 333)), scene(7, (640, 427), (2, 3)), scene(8, (300, 900), (2, 3))
+    plain, turned, web, local, inline = (scene(seed, (480, 640), (1, 3)) for seed in (8, 18, 1, 20, 15))
+    odd, portrait, landscape = scene(22, (217, 333)), scene(18, (640, 427), (2, 3)), scene(20, (300, 900), (2, 3))
 
     def by_url(label_studio: LabelStudio, images: ImageServer) -> str:
         return images.add("web.png", png(web.image))
