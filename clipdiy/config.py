@@ -79,6 +79,29 @@ class CleanUp:
 
 
 @dataclass(frozen=True)
+class Pamr:
+    """Refinement of the masks by the colours of the picture (`clipdiy.pamr`).
+
+    Attributes:
+        long_px: The picture is reduced to this longer side for it. It is kept in the features, as a JPEG.
+        iterations: How often every pixel takes the mean of its neighbours.
+        dilations: Distances of the neighbours, 8 at each, in pixels.
+        temperature: Differences in colour count as multiples of this share of their local standard deviation.
+    """
+
+    long_px: int = 448
+    iterations: int = 10
+    dilations: tuple[int, ...] = (1, 2, 4, 8, 12, 24)
+    temperature: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.long_px < 8 or self.iterations < 1 or not self.dilations or min(self.dilations) < 1:
+            raise ConfigError(f"PAMR needs long_px >= 8, iterations >= 1 and dilations >= 1, got {self}")
+        if not self.temperature > 0:
+            raise ConfigError(f"PAMR's temperature must be above 0, got {self.temperature}")
+
+
+@dataclass(frozen=True)
 class CoreConfig:
     """Everything the core needs to know besides the image and the vocabulary.
 
@@ -92,6 +115,9 @@ class CoreConfig:
         label_map: `full`: class maps and objectness are brought to the photo's size before the argmax.
             `square`: the published way, argmax on the square, then nearest to the photo's size.
         clean_up: Specks and holes.
+        pamr: Refinement of the masks along the picture's edges, or `None` for none. Its result is always of full size.
+        prune_logits: Classes this many logits below the best one at the coarsest scale are taken for absent; `None`
+            keeps all. See `clipdiy.prune`.
         prompt_template: Text a label is put into, `{}` standing for the label.
         device: A torch device, or `auto` (CUDA if there is one).
         dtype: What the image towers compute in, or `auto` (float16 on CUDA, float32 on the CPU).
@@ -104,6 +130,8 @@ class CoreConfig:
     objectness: ObjectnessConfig = field(default_factory=ObjectnessConfig)
     label_map: LabelMapSize = "full"
     clean_up: CleanUp = field(default_factory=CleanUp)
+    pamr: Pamr | None = None
+    prune_logits: float | None = None
     prompt_template: str = PUBLISHED_TEMPLATE
     device: str = "auto"
     dtype: DtypeName | Literal["auto"] = "auto"
@@ -116,6 +144,8 @@ class CoreConfig:
             raise ConfigError(f"dtype must be auto, float32, bfloat16 or float16, got {self.dtype!r}")
         if "{}" not in self.prompt_template:
             raise ConfigError(f"prompt_template must hold {{}} where the label goes, got {self.prompt_template!r}")
+        if self.prune_logits is not None and not self.prune_logits > 0:
+            raise ConfigError(f"prune_logits must be above 0, got {self.prune_logits}")
         if self.crop_batch is not None and self.crop_batch < 1:
             raise ConfigError(f"crop_batch must be at least 1, got {self.crop_batch}")
 

@@ -1,19 +1,24 @@
 """Everything a picture costs to encode, free of any vocabulary, and its bytes."""
 
+import io
 import json
 import struct
 import zlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from clipdiy.errors import FeaturesError
 from clipdiy.objectness.found import ObjectnessMap
+from clipdiy.photo import Photo
 
 MAGIC = b"CDIYF\x01"  # the last byte is the version of the layout
+PICTURE_QUALITY = 92
 _PREFIX = struct.Struct("<6sII")  # magic, length of the header, CRC-32 of all that follows
 
 
@@ -27,12 +32,23 @@ class ImageFeatures:
         size_hw: The photo's own height and width in pixels.
         made_by: Identity of the core that made them (`Segmenter.encoder_identity`); features of another core are
             refused.
+        picture: The photo, reduced, as a JPEG, where the configuration refines masks by its colours.
     """
 
     crop_embeddings: tuple[Tensor, ...]
     objectness: ObjectnessMap | None
     size_hw: tuple[int, int]
     made_by: str
+    picture: bytes | None = None
+
+    def of_scales(self, scales: Sequence[int], made_by: str) -> "ImageFeatures":
+        """Return the features that a core with fewer scales would have made.
+
+        Args:
+            scales: Which scales, by position, coarsest first.
+            made_by: Identity of that core.
+        """
+        return replace(self, crop_embeddings=tuple(self.crop_embeddings[scale] for scale in scales), made_by=made_by)
 
     def to_bytes(self) -> bytes:
         """Pack into bytes: a prefix with a checksum, a JSON header, and the arrays as little-endian float16.
@@ -51,8 +67,11 @@ class ImageFeatures:
             header["is_logit"] = self.objectness.is_logit
             header["extent_hw"] = self.objectness.extent_hw
             arrays.append(grid)
+        picture = self.picture or b""
+        if picture:
+            header["picture"] = len(picture)
         text = json.dumps(header).encode()
-        body = text + b"".join(array.tobytes() for array in arrays)
+        body = text + b"".join(array.tobytes() for array in arrays) + picture
         return _PREFIX.pack(MAGIC, len(text), zlib.crc32(body)) + body
 
     @classmethod
@@ -70,7 +89,8 @@ class ImageFeatures:
             if zlib.crc32(body) != checksum:
                 raise FeaturesError("image features are damaged: the checksum differs; encode the image again")
             header = json.loads(bytes(body[:header_length]))
-            values = np.frombuffer(body[header_length:], dtype="<f2")
+            picture_start = len(body) - int(header.get("picture", 0))
+            values = np.frombuffer(body[header_length:picture_start], dtype="<f2")
             shapes = [tuple(shape) for shape in header["crops"]]
             if "objectness" in header:
                 shapes.append(tuple(header["objectness"]))
@@ -81,11 +101,38 @@ class ImageFeatures:
                 objectness = ObjectnessMap(torch.from_numpy(arrays.pop()), bool(header["is_logit"]), (rows, cols))
             height, width = header["size_hw"]
             crops = tuple(torch.from_numpy(array) for array in arrays)
-            return cls(crops, objectness, (int(height), int(width)), str(header["made_by"]))
-        except (struct.error, ValueError, KeyError, TypeError) as err:
+            picture = bytes(body[picture_start:]) or None
+            return cls(crops, objectness, (int(height), int(width)), str(header["made_by"]), picture)
+        except (struct.error, ValueError, KeyError, TypeError, AttributeError) as err:
             if isinstance(err, FeaturesError):
                 raise
             raise FeaturesError(f"image features cannot be read ({err}); encode the image again") from err
+
+
+def pack_picture(photo: Photo, long_px: int) -> bytes:
+    """Reduce a photo to a longer side of at most `long_px` and write it as a JPEG of little loss."""
+    image = Image.fromarray(photo.pixels)
+    scale = long_px / max(image.size)
+    if scale < 1:
+        width, height = (max(1, round(side * scale)) for side in image.size)
+        image = image.resize((width, height), Image.Resampling.BICUBIC)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=PICTURE_QUALITY, subsampling=0)
+    return buffer.getvalue()
+
+
+def unpack_picture(data: bytes) -> Tensor:
+    """Read what `pack_picture` wrote: (3, h, w) uint8.
+
+    Raises:
+        FeaturesError: If it cannot be decoded.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
+            pixels = np.array(image.convert("RGB"))
+    except OSError as err:
+        raise FeaturesError(f"the picture in the features is damaged ({err}); encode the image again") from err
+    return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
 
 
 def _split(values: NDArray[np.float16], shapes: list[tuple[int, ...]]) -> list[NDArray[np.float16]]:

@@ -12,13 +12,15 @@ from torch import Tensor
 
 from clipdiy.aggregate import grid_similarity, mean_similarity
 from clipdiy.clip import ClipEncoder
-from clipdiy.config import CoreConfig
+from clipdiy.config import CoreConfig, ObjectnessName
 from clipdiy.crops import cut_crops, scale_boxes, to_square
 from clipdiy.errors import ConfigError, FeaturesError
-from clipdiy.features import ImageFeatures
+from clipdiy.features import ImageFeatures, pack_picture, unpack_picture
 from clipdiy.guide import ObjectnessField, class_scores, full_label_map, guided_square, square_label_map
 from clipdiy.objectness.found import FoundModel, ObjectnessMap, background_objectness, image_size_for, prepare
+from clipdiy.pamr import refined_label_map
 from clipdiy.photo import Photo
+from clipdiy.prune import likely_classes
 from clipdiy.refine import clean_up
 from clipdiy.segmentation import Segmentation
 from clipdiy.vocabulary import Vocabulary
@@ -86,6 +88,24 @@ class Segmenter:
         self._find_doubts = find_doubts
         self._boxes = scale_boxes(config.grid)
 
+    def with_config(self, config: CoreConfig) -> "Segmenter":
+        """Return a segmenter with the same loaded weights under another configuration.
+
+        Args:
+            config: Its weights, device and dtype are not looked at.
+
+        Raises:
+            ConfigError: As the constructor does.
+        """
+        return Segmenter(
+            config,
+            self.clip,
+            self._found,
+            name=self.name,
+            weights_id=self._weights_id,
+            find_doubts=self._find_doubts,
+        )
+
     @property
     def device(self) -> torch.device:
         """Where the networks run."""
@@ -99,7 +119,8 @@ class Segmenter:
     def keep_long_px(self) -> int:
         """A photo may be given reduced to this longer side (see `keep_short_px`); nothing here sees more pixels."""
         objectness = self.config.objectness
-        return max(self.config.grid.square_px, objectness.square_px or objectness.long_px)
+        pamr_px = self.config.pamr.long_px if self.config.pamr else 0
+        return max(self.config.grid.square_px, objectness.square_px or objectness.long_px, pamr_px)
 
     @property
     def keep_short_px(self) -> int:
@@ -109,19 +130,25 @@ class Segmenter:
     @property
     def encoder_identity(self) -> str:
         """Changes whenever `encode` would give other features for the same photo."""
-        parts = [
+        parts: list[object] = [
             ENCODING_VERSION,
             self._weights_id,
             asdict(self.config.grid),
             asdict(self.config.objectness),
             str(self.clip.dtype),
         ]
+        if self.config.pamr:
+            parts.append({"picture_long_px": self.config.pamr.long_px})
         return _digest(parts)
 
     @property
     def identity(self) -> str:
         """Changes whenever the same photo and vocabulary would give another segmentation."""
-        return _digest([self.encoder_identity, self.config.label_map, asdict(self.config.clean_up)])
+        config = self.config
+        parts: list[object] = [self.encoder_identity, config.label_map, asdict(config.clean_up)]
+        if config.pamr or config.prune_logits:
+            parts += [config.pamr and asdict(config.pamr), config.prune_logits]
+        return _digest(parts)
 
     @torch.inference_mode()
     def encode(self, photos: Sequence[Photo]) -> list[ImageFeatures]:
@@ -144,11 +171,35 @@ class Segmenter:
             crops = cut_crops(squares, boxes, self.clip.input_px)
             embedded = self.clip.embed_crops(crops.flatten(0, 1))
             per_scale.append(embedded.reshape(len(photos), *boxes.grid_hw, -1).half().cpu())
-        objectness = self._objectness(images)
+        method = self.config.objectness.method
+        objectness = self._objectness(images, [method])[method]
+        pamr = self.config.pamr
         return [
-            ImageFeatures(tuple(scale[i] for scale in per_scale), objectness[i], photo.size_hw, self.encoder_identity)
+            ImageFeatures(
+                tuple(scale[i] for scale in per_scale),
+                objectness[i],
+                photo.size_hw,
+                self.encoder_identity,
+                pack_picture(photo, pamr.long_px) if pamr else None,
+            )
             for i, photo in enumerate(photos)
         ]
+
+    @torch.inference_mode()
+    def objectness(self, photo: Photo, methods: Sequence[ObjectnessName]) -> dict[ObjectnessName, ObjectnessMap | None]:
+        """Run FOUND once on one photo and read it off in several ways, to compare them.
+
+        Args:
+            photo: The photo, at the size that the configuration says.
+            methods: Which; `none` gives `None`.
+
+        Raises:
+            ConfigError: If FOUND is asked for and its weights were not given.
+        """
+        if self._found is None and set(methods) != {"none"}:
+            raise ConfigError(f"objectness by {', '.join(methods)} needs FOUND's weights, and none were given")
+        image = torch.from_numpy(np.ascontiguousarray(photo.pixels.transpose(2, 0, 1))).to(self.device)
+        return {method: maps[0] for method, maps in self._objectness([image], methods).items()}
 
     @torch.inference_mode()
     def segment(self, features: ImageFeatures, vocabulary: Vocabulary) -> Segmentation:
@@ -162,14 +213,26 @@ class Segmenter:
             FeaturesError: If the features were made by another core.
         """
         grids = self._grids(features, vocabulary)
+        kept = None
+        if self.config.prune_logits is not None:
+            kept = likely_classes(grids[0], self.clip.logit_scale, self.config.prune_logits)
+            grids = tuple(grid[kept] for grid in grids)
         objectness = self._on_device(features.objectness)
         square_px = self.config.grid.square_px
-        if self.config.label_map == "full":
+        if self.config.pamr is not None:
+            picture = self._picture(features)
+            labels = refined_label_map(
+                grids, objectness, picture, features.size_hw, self.clip.logit_scale, self.config.pamr
+            )
+        elif self.config.label_map == "full":
             labels = full_label_map(grids, objectness, features.size_hw)
         else:
             labels = square_label_map(grids, objectness, features.size_hw, square_px)
         guided = guided_square(grids, objectness, square_px // 2)
         score, image_score = class_scores(guided, self.clip.logit_scale)
+        if kept is not None:
+            labels = kept.to(labels.dtype)[labels.long()]
+            score = torch.zeros(len(vocabulary), device=score.device).index_copy_(0, kept, score)
         pixels = features.size_hw[0] * features.size_hw[1]
         label_map = clean_up(labels.cpu().numpy().view(np.uint16), self.config.clean_up.min_area * pixels)
         area = np.bincount(label_map.ravel(), minlength=len(vocabulary)) / pixels
@@ -203,16 +266,25 @@ class Segmenter:
         texts = self.clip.embed_vocabulary(vocabulary)
         return grid_similarity([scale.to(self.device).float() for scale in features.crop_embeddings], texts)
 
+    def _picture(self, features: ImageFeatures) -> Tensor:
+        """Return (3, h, w) uint8."""
+        if features.picture is None:
+            raise FeaturesError("these features hold no picture to refine the masks by: encode the image again")
+        return unpack_picture(features.picture).to(self.device)
+
     def _on_device(self, objectness: ObjectnessMap | None) -> ObjectnessMap | None:
         if objectness is None:
             return None
         return ObjectnessMap(objectness.grid.to(self.device), objectness.is_logit, objectness.extent_hw)
 
-    def _objectness(self, images: Sequence[Tensor]) -> list[ObjectnessMap | None]:
-        """Run FOUND on every image, those of one size together."""
+    def _objectness(
+        self, images: Sequence[Tensor], methods: Sequence[ObjectnessName]
+    ) -> dict[ObjectnessName, list[ObjectnessMap | None]]:
+        """Run FOUND on every image, those of one size together, and read it off in each way that is asked for."""
         found, config = self._found, self.config.objectness
-        maps: list[ObjectnessMap | None] = [None] * len(images)
-        if config.method == "none" or found is None:
+        maps: dict[ObjectnessName, list[ObjectnessMap | None]] = {method: [None] * len(images) for method in methods}
+        trained = [method for method in methods if method != "none"]
+        if not trained or found is None:
             return maps
         by_size: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
         for i, image in enumerate(images):
@@ -220,11 +292,12 @@ class Segmenter:
         for (height, width), members in by_size.items():
             batch = torch.stack([prepare(images[i], (height, width), found.patch_px) for i in members])
             read = found(batch.to(self.clip.dtype))
-            trained = config.method == "found"
-            grids = (found.logits(read.keys) if trained else background_objectness(read)).half().cpu()
             extent = height / found.patch_px, width / found.patch_px
-            for i, grid in zip(members, grids, strict=True):
-                maps[i] = ObjectnessMap(grid, trained, extent)
+            for method in trained:
+                is_logit = method == "found"
+                grids = (found.logits(read.keys) if is_logit else background_objectness(read)).half().cpu()
+                for i, grid in zip(members, grids, strict=True):
+                    maps[method][i] = ObjectnessMap(grid, is_logit, extent)
         return maps
 
 

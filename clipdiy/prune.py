@@ -1,0 +1,25 @@
+"""Which classes are in the picture at all? What the whole picture hardly resembles is not asked for in its parts."""
+
+import torch
+from torch import Tensor
+
+
+def likely_classes(coarsest: Tensor, logit_scale: float, margin: float) -> Tensor:
+    """Leave out classes whose similarity at the coarsest scale is far below the best.
+
+    Small crops show little, and methods like this one then name classes that are nowhere in the picture. Where the
+    coarsest scale has several crops, a class counts by its best.
+
+    Args:
+        coarsest: (C, h, w) float32 cosines of the coarsest scale, background first.
+        logit_scale: CLIP's inverse temperature: it makes a margin mean the same for any CLIP model.
+        margin: How many logits (cosine x logit scale) a class may lie below the best one and stay. 5 keeps what is not
+            150 times less likely.
+
+    Returns:
+        Ascending positions, int64: always the background and at least one other.
+    """
+    logits = coarsest.flatten(1).amax(dim=1) * logit_scale
+    kept = logits >= logits[1:].max() - margin
+    kept[0] = True
+    return torch.nonzero(kept).squeeze(1)
