@@ -222,7 +222,7 @@ class _Run:
         plan = self.plan
 
         def loss_at(step: int, _progress: float) -> tuple[Tensor, float]:
-            embedding, targets = self._embed(step, hard=0.7)
+            embedding, targets = self._embed(step, hard=0.85)
             cosines = embedding @ self._text_vectors(step).t()
             scale = self.scale.exp().clamp(10.0, 30.0)
             loss = classification_loss(cosines, targets, scale)

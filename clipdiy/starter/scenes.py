@@ -248,7 +248,7 @@ def _find_place(
     for _ in range(40):
         x = float(rng.uniform(min(margin, width / 2), max(width - margin, width / 2)))
         y = float(rng.uniform(min(margin, height / 2), max(height - margin, height / 2)))
-        if all(max(abs(x - a), abs(y - b)) > 0.9 * (radius + r) for a, b, r in taken):
+        if all(max(abs(x - a), abs(y - b)) > radius + r for a, b, r in taken):
             return x, y
     return (width / 2, height / 2) if not taken else None
 
@@ -351,8 +351,8 @@ def _clutter(rng: np.random.Generator, size_hw: tuple[int, int]) -> NDArray[np.f
 
 
 def _defocus(image: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Blur by 0.6 to 1.6 % of the shorter side, so that edges in the surroundings differ from those of objects."""
-    sigma = min(image.shape[:2]) * float(rng.uniform(0.006, 0.016))
+    """Blur by 1 to 2.4 % of the shorter side, so that edges in the surroundings differ from those of objects."""
+    sigma = min(image.shape[:2]) * float(rng.uniform(0.010, 0.024))
     return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), np.float32)
 
 

@@ -24,8 +24,8 @@ from clipdiy.starter.measure import MEASURING_SEEDS, Measured, Measurer
 from clipdiy.starter.scenes import NOUNS, TRAINING_SEEDS_FROM, bundled_weights_path, load_sprites, save_sprites
 from clipdiy.starter.vocabulary import ADJECTIVES, BACKGROUND, SYNONYMS, TEMPLATES, known_words
 
-CLIP_PLAN = ClipPlan(image_steps=2200, text_steps=1000, joint_steps=2200)
-FOREGROUND_PLAN = ForegroundPlan(DEFAULT_VIT, steps=2900)
+CLIP_PLAN = ClipPlan(image_steps=2200, text_steps=1000, joint_steps=5000)
+FOREGROUND_PLAN = ForegroundPlan(DEFAULT_VIT, steps=5000)
 # Every stage once, in a minute or two, for trying the script out. The result is of no use.
 QUICK_CLIP_PLAN = ClipPlan(image_steps=6, text_steps=6, joint_steps=6, batch=32)
 QUICK_FOREGROUND_PLAN = ForegroundPlan(DEFAULT_VIT, steps=4, batch=2)
