@@ -31,3 +31,11 @@ class WeightsError(ClipDiyError):
 
 class FeaturesError(ClipDiyError, ValueError):
     """Stored image features are damaged, of another version, or made by another core. Encode the image again."""
+
+
+class DatasetError(ClipDiyError):
+    """A data set for evaluation is missing, incomplete or not laid out as expected. Nothing was evaluated."""
+
+
+class ObjectnessError(ClipDiyError):
+    """Instance masks for objectness cannot be read or decoded. Mend the file or the detector."""
