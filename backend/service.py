@@ -43,7 +43,7 @@ def build_service(settings: Settings) -> Service:
     """
     from clipdiy.build import build_segmenter  # torch is imported only where weights are loaded
 
-    segmenter = build_segmenter(settings.core_config(), weights_dir=settings.weights_dir)
+    segmenter = build_segmenter(settings.core_config(), weights_dir=settings.weights_dir, cache_dir=settings.data_dir)
     metrics = Metrics()
     metrics.info.labels(segmenter.name, str(segmenter.device), segmenter.identity).set(1)
     predictor = Predictor(

@@ -38,7 +38,7 @@ class Settings(BaseSettings):
     )
 
     data_dir: Path = Field(
-        Path("clipdiy-data"), description="Folder where webhooks and the features of images are kept."
+        Path("clipdiy-data"), description="Folder where webhooks, the features of images and of texts are kept."
     )
     cache_memory_bytes: int = Field(
         500_000_000, ge=0, description="Most memory for features of images (about 62 kB each); 0 keeps none there."

@@ -22,6 +22,7 @@ from clipdiy.errors import ConfigError, WeightsError
 from clipdiy.objectness.found import FoundModel
 from clipdiy.photo import Photo
 from clipdiy.segmenter import Segmenter
+from clipdiy.text_cache import TextCache
 from clipdiy.vocabulary import Vocabulary, make_vocabulary
 from clipdiy.weights import (
     LOCAL_DIR,
@@ -57,13 +58,18 @@ DINO_VITS8_SHAPE: dict[str, Any] = {
 
 
 def build_segmenter(
-    config: str | CoreConfig = "paper", *, weights_dir: Path | None = None, warm_up: bool = True
+    config: str | CoreConfig = "paper",
+    *,
+    weights_dir: Path | None = None,
+    cache_dir: Path | None = None,
+    warm_up: bool = True,
 ) -> Segmenter:
     """Find, check and load the weights, and run one small picture through them.
 
     Args:
         config: A preset's name, or a configuration.
         weights_dir: Where downloaded weights lie; the user's cache folder by default.
+        cache_dir: Where text embeddings are kept for the next start; without it they are forgotten with the process.
         warm_up: Run one picture, so that the first real one is not slower than the others and broken weights show now.
 
     Raises:
@@ -78,11 +84,11 @@ def build_segmenter(
     paths = {name: weight.path for name, weight in files.items()}
     digests = {name: weight.sha256 for name, weight in files.items()}
     clip_path = next((path for name, path in paths.items() if not name.startswith("found/")), None)
-    clip = load_clip(config, clip_path, device, dtype, digests)
+    clip = load_clip(config, clip_path, device, dtype, digests, cache_dir)
     found = None
     if config.objectness.method != "none":
         found = load_found(config.found, paths, digests).to(device=device, dtype=dtype)
-    weights_id = hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
+    weights_id = digest_of(digests)
     segmenter = Segmenter(
         config, clip, found, name=config.clip, weights_id=weights_id, find_doubts=_starter_doubts(config)
     )
@@ -116,7 +122,12 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
 
 
 def load_clip(
-    config: CoreConfig, path: Path | None, device: torch.device, dtype: torch.dtype, digests: dict[str, str]
+    config: CoreConfig,
+    path: Path | None,
+    device: torch.device,
+    dtype: torch.dtype,
+    digests: dict[str, str],
+    cache_dir: Path | None = None,
 ) -> ClipEncoder:
     """Load both towers: the image tower in `dtype`, the text tower in float32.
 
@@ -126,6 +137,7 @@ def load_clip(
         device: Where to put it.
         dtype: What the image tower computes in.
         digests: The digest of what was loaded is added here, if it is not there yet.
+        cache_dir: Where text embeddings are kept, in a folder of these weights' own.
 
     Raises:
         WeightsError: If a folder lacks a file, or the weights do not fit the architecture.
@@ -160,6 +172,8 @@ def load_clip(
     shape = network.visual.preprocess_cfg
     size = network.visual.image_size
     input_px = int(size[0] if isinstance(size, (tuple, list)) else size)
+    clip_digests = {file: digest for file, digest in digests.items() if not file.startswith("found/")}
+    text_cache = TextCache(cache_dir / "texts", digest_of([name, clip_digests])) if cache_dir else None
     return ClipEncoder(
         network,
         tokenizer,
@@ -169,6 +183,7 @@ def load_clip(
         device=device,
         dtype=dtype,
         crop_batch=config.crop_batch or (CUDA_CROP_BATCH if device.type == "cuda" else CPU_CROP_BATCH),
+        text_cache=text_cache,
     )
 
 
@@ -217,6 +232,11 @@ def make_vit(shape: dict[str, Any]) -> VisionTransformer:
     arguments = dict(shape)
     epsilon = float(arguments.pop("layer_norm_eps", 1e-6))
     return VisionTransformer(**arguments, num_classes=0, norm_layer=partial(nn.LayerNorm, eps=epsilon))
+
+
+def digest_of(parts: object) -> str:
+    """Return 64 hexadecimal digits that change with anything in `parts`."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _reason(err: Exception) -> str:

@@ -10,10 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clipdiy.errors import ShapeError
+from clipdiy.text_cache import TextCache
+from clipdiy.text_tower import causal_text_tower
 from clipdiy.vocabulary import Vocabulary
 
 TEXT_BATCH = 64
 TEXT_CACHE_SIZE = 20_000  # prompts; about 40 MB at 512 numbers each
+VOCABULARY_CACHE_SIZE = 64
 
 
 class ClipNetwork(Protocol):
@@ -47,6 +50,7 @@ class ClipEncoder:
         device: torch.device,
         dtype: torch.dtype,
         crop_batch: int,
+        text_cache: TextCache | None = None,
     ) -> None:
         """Take a loaded model.
 
@@ -60,6 +64,7 @@ class ClipEncoder:
             device: Where the model is.
             dtype: What the image tower computes in.
             crop_batch: How many crops go through the image tower at once.
+            text_cache: Where text embeddings outlive this object, if they are to.
         """
         self.network = network
         self.input_px = input_px
@@ -69,7 +74,10 @@ class ClipEncoder:
         self._mean = torch.tensor(mean, device=device)[:, None, None] * 255
         self._std = torch.tensor(std, device=device)[:, None, None] * 255
         self._crop_batch = crop_batch
+        self._text_tower = causal_text_tower(network)
+        self._text_cache = text_cache
         self._known_texts: OrderedDict[str, Tensor] = OrderedDict()
+        self._known_vocabularies: OrderedDict[tuple[tuple[str, ...], ...], Tensor] = OrderedDict()
         self._lock = threading.Lock()
 
     @property
@@ -112,10 +120,19 @@ class ClipEncoder:
         Returns:
             (C, D) float32 unit vectors on the model's device, background first.
         """
+        # Read without the lock: a known vocabulary does not wait while another one is embedded.
+        known = self._known_vocabularies.get(vocabulary.prompts)
+        if known is not None:
+            return known
         prompts = list(dict.fromkeys(prompt for prompts in vocabulary.prompts for prompt in prompts))
         embeddings = dict(zip(prompts, self.embed_texts(prompts), strict=True))
         means = [torch.stack([embeddings[prompt] for prompt in prompts]).mean(dim=0) for prompts in vocabulary.prompts]
-        return F.normalize(torch.stack(means), dim=-1)
+        made = F.normalize(torch.stack(means), dim=-1)
+        with self._lock:
+            self._known_vocabularies[vocabulary.prompts] = made
+            if len(self._known_vocabularies) > VOCABULARY_CACHE_SIZE:
+                self._known_vocabularies.popitem(last=False)
+        return made
 
     @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
@@ -129,11 +146,15 @@ class ClipEncoder:
         """
         with self._lock:  # one thread embeds, the others then find it done
             new = [text for text in dict.fromkeys(texts) if text not in self._known_texts]
-            for start in range(0, len(new), TEXT_BATCH):
-                batch = new[start : start + TEXT_BATCH]
-                tokens = self._tokenizer(batch).to(self.device)
-                embedded = F.normalize(self.network.encode_text(tokens).float(), dim=-1)
-                self._known_texts.update(zip(batch, embedded, strict=True))
+            if new and self._text_cache is not None:
+                kept = self._text_cache.news()
+                self._known_texts.update((text, embedding.to(self.device)) for text, embedding in kept.items())
+                new = [text for text in new if text not in self._known_texts]
+            if new:
+                embedded = dict(zip(new, self._embed_new(new), strict=True))
+                self._known_texts.update(embedded)
+                if self._text_cache is not None:
+                    self._text_cache.put(embedded)
             found = []
             for text in texts:
                 self._known_texts.move_to_end(text)
@@ -141,3 +162,14 @@ class ClipEncoder:
             while len(self._known_texts) > max(TEXT_CACHE_SIZE, len(found)):
                 self._known_texts.popitem(last=False)
         return torch.stack(found)
+
+    def _embed_new(self, texts: list[str]) -> Tensor:
+        """Run texts through the tower, those of about one length together; return (len(texts), D) unit vectors."""
+        tokens = self._tokenizer(texts).to(self.device)
+        tower = self._text_tower
+        if tower is None:
+            embedded = torch.cat([self.network.encode_text(batch).float() for batch in tokens.split(TEXT_BATCH)])
+        else:
+            order = tower.lengths(tokens).argsort()
+            embedded = torch.cat([tower(batch).float() for batch in tokens[order].split(TEXT_BATCH)])[order.argsort()]
+        return F.normalize(embedded, dim=-1)

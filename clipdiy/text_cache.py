@@ -1,0 +1,107 @@
+"""Text embeddings on disk: a prompt is embedded once in the life of an encoder, not once in that of a process.
+
+One folder an encoder, in it one file for each time that new prompts came. Files are never changed: a process writes
+its own, whole or not at all, and reads what others wrote. A file that is damaged or of another version is left out of
+account. Nothing in a file is ever executed.
+
+    CDIYT 01 | length of the header | CRC-32 of all that follows | header, JSON {"prompts": [...], "numbers": D}
+    | (prompts x D) little-endian float32
+"""
+
+import contextlib
+import json
+import logging
+import os
+import struct
+import tempfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+MAGIC = b"CDIYT\x01"  # the last byte is the version of the layout
+ENDING = ".texts"
+MOST_FILES = 64  # then they are written together into one
+MOST_BYTES = 256_000_000  # about 120,000 prompts; then the oldest files are dropped
+_PREFIX = struct.Struct("<6sII")
+
+
+class TextCache:
+    """Text embeddings of one encoder in one folder. Safe to use from several processes; not from several threads."""
+
+    def __init__(self, folder: Path, encoder_id: str) -> None:
+        """Take a folder. Nothing is read or made yet.
+
+        Args:
+            folder: Where the folders of all encoders lie.
+            encoder_id: Digest that changes with the text tower's weights; letters and digits.
+        """
+        self._folder = folder / encoder_id
+        self._seen: set[str] = set()
+
+    def news(self) -> dict[str, Tensor]:
+        """Return prompts with their (D,) float32 embeddings out of every file that was not read yet."""
+        found: dict[str, Tensor] = {}
+        try:
+            names = sorted(entry.name for entry in os.scandir(self._folder) if entry.name.endswith(ENDING))
+        except OSError:  # not there yet
+            return {}
+        for name in names:
+            if name not in self._seen:
+                self._seen.add(name)
+                found.update(self._read(name))
+        return found
+
+    def put(self, embeddings: Mapping[str, Tensor]) -> None:
+        """Keep embeddings. If the folder cannot be written, they are not kept; that is logged."""
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            files = sorted(self._folder.glob(f"*{ENDING}"), key=lambda path: path.stat().st_mtime)
+            together: dict[str, Tensor] = {}
+            if len(files) >= MOST_FILES:
+                for file in files:
+                    together.update(self._read(file.name))
+            while files and sum(file.stat().st_size for file in files) > MOST_BYTES:
+                files.pop(0).unlink(missing_ok=True)
+            self._write({**together, **embeddings})
+            for file in files if together else ():
+                file.unlink(missing_ok=True)
+        except OSError as err:
+            logger.warning("text embeddings are not kept in %s: %s", self._folder, err)
+
+    def _write(self, embeddings: Mapping[str, Tensor]) -> None:
+        values = torch.stack(list(embeddings.values())).float().cpu().numpy().astype("<f4")
+        header = json.dumps({"prompts": list(embeddings), "numbers": values.shape[1]}).encode()
+        body = header + values.tobytes()
+        handle, part = tempfile.mkstemp(prefix="new-", suffix=".part", dir=self._folder)
+        try:
+            with open(handle, "wb") as file:
+                file.write(_PREFIX.pack(MAGIC, len(header), zlib.crc32(body)) + body)
+            name = f"{zlib.crc32(header):08x}-{Path(part).stem[4:]}{ENDING}"
+            os.replace(part, self._folder / name)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.unlink(part)
+            raise
+        self._seen.add(name)
+
+    def _read(self, name: str) -> dict[str, Tensor]:
+        try:
+            data = (self._folder / name).read_bytes()
+            magic, length, checksum = _PREFIX.unpack_from(data)
+            body = data[_PREFIX.size :]
+            if magic != MAGIC or zlib.crc32(body) != checksum:
+                raise ValueError("damaged, or of another version")
+            header = json.loads(body[:length])
+            values = np.frombuffer(body[length:], "<f4").reshape(len(header["prompts"]), int(header["numbers"]))
+        except FileNotFoundError:  # another process has just put it together with others
+            return {}
+        except (OSError, ValueError, KeyError, TypeError, struct.error) as err:
+            logger.warning("text embeddings in %s are not used: %s", self._folder / name, err)
+            return {}
+        return dict(zip(header["prompts"], torch.from_numpy(values.copy()), strict=True))
