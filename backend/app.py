@@ -179,4 +179,6 @@ def _json() -> Any:
 
 
 def _read_config(service: Service, xml: str) -> LabelConfig:
-    return parse_label_config(xml, template=service.settings.prompt_template)
+    return parse_label_config(
+        xml, template=service.settings.prompt_template, scales=service.settings.core_config().grid.patch_px
+    )

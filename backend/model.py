@@ -56,7 +56,8 @@ class ClipDiyModel(LabelStudioMLBase):  # type: ignore[misc]
         xml = _sent("label_config") or _sent("schema") or getattr(self, "label_config", None)
         if not isinstance(xml, str):
             raise LabelConfigError("no labeling config came with the request")
-        return parse_label_config(xml, template=shared_service().settings.prompt_template)
+        settings = shared_service().settings
+        return parse_label_config(xml, template=settings.prompt_template, scales=settings.core_config().grid.patch_px)
 
 
 def _sent(field: str) -> Any:

@@ -18,17 +18,17 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from backend.answer import answer_task
 from backend.errors import TaskError
 from backend.feature_cache import FeatureCache, content_of
-from backend.images import image_value
 from backend.label_config import LabelConfig
 from backend.metrics import Metrics
 from backend.outbound import Fetched, Validator
-from backend.regions import make_prediction, make_regions
+from backend.pages import ImageKey, pictures_of
+from backend.variants import ConfigurableCore, Variants
 from clipdiy.errors import ClipDiyError
 from clipdiy.features import ImageFeatures
 from clipdiy.photo import Photo
-from clipdiy.segmentation import Segmentation
 from clipdiy.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class PhotoLoader(Protocol):
         """Decode it, or raise `TaskError`."""
 
 
-class Core(Protocol):
+class Core(ConfigurableCore, Protocol):
     """What is used of `clipdiy.segmenter.Segmenter`."""
 
     name: str
@@ -74,15 +74,8 @@ class Core(Protocol):
     def identity(self) -> str:
         """Changes whenever the same photo and vocabulary would give another segmentation."""
 
-    @property
-    def encoder_identity(self) -> str:
-        """Changes whenever the same photo would give other features."""
-
     def encode(self, photos: Sequence[Photo]) -> list[ImageFeatures]:
         """Encode photos."""
-
-    def segment(self, features: ImageFeatures, vocabulary: Vocabulary) -> Segmentation:
-        """Segment one encoded photo."""
 
     def doubts(self, vocabulary: Vocabulary) -> tuple[str, ...]:
         """Warn of words the weights never saw."""
@@ -163,6 +156,7 @@ class Predictor:
         """
         self._cache = cache or FeatureCache(None, memory_bytes=0, disk_bytes=0)
         self._core = core
+        self._variants = Variants(core)
         self._loader = loader
         self._options = options
         self._metrics = metrics
@@ -191,7 +185,11 @@ class Predictor:
 
     def look_at(self, config: LabelConfig) -> tuple[str, ...]:
         """Return warnings about a config, and log each once per version."""
-        doubts = tuple(doubt for control in config.controls for doubt in self._core.doubts(control.vocabulary))
+        doubts = tuple(
+            dict.fromkeys(
+                doubt for control in config.controls if control.drawn for doubt in self._core.doubts(control.vocabulary)
+            )
+        )
         notes = (*config.skipped, *doubts)
         if notes and _remember(self._warned, self.model_version(config), 1000):
             for note in notes:
@@ -229,11 +227,11 @@ class Predictor:
 
     # What follows is used by `_Run` only.
 
-    def load(self, task: Mapping[str, Any], config: LabelConfig, host: LabelStudioHost) -> dict[str, LoadedImage]:
-        """Bring in the images of a task, by data key: their features where they are known, else their pixels."""
-        images: dict[str, LoadedImage] = {}
-        for key in dict.fromkeys(control.data_key for control in config.controls):
-            value = image_value(task.get("data"), key)
+    def load(self, task: Mapping[str, Any], config: LabelConfig, host: LabelStudioHost) -> dict[ImageKey, LoadedImage]:
+        """Bring in the images of a task, by field and page: their features where they are known, else their pixels."""
+        images: dict[ImageKey, LoadedImage] = {}
+        config.for_task(task.get("data"))  # what is missing there is better known before anything is downloaded
+        for key, value in pictures_of(task.get("data"), config.controls).items():
             with self._metrics.stage_seconds.labels("load").time():
                 images[key] = self._load_image(value, task.get("id"), host)
         return images
@@ -286,7 +284,7 @@ class Predictor:
         self,
         task: Mapping[str, Any],
         config: LabelConfig,
-        features: Mapping[str, ImageFeatures],
+        features: Mapping[ImageKey, ImageFeatures],
         new: Mapping[str, ImageFeatures],
         version: str,
     ) -> Prediction:
@@ -294,16 +292,11 @@ class Predictor:
         begun = time.monotonic()
         for content, encoded in new.items():
             self._cache.put(content, self._core.encoder_identity, encoded)
-        regions = []
-        scores = []
-        for control in config.controls:
-            with self._metrics.stage_seconds.labels("segment").time():
-                segmentation = self._core.segment(features[control.data_key], control.vocabulary)
-                regions.append(make_regions(segmentation, control, task_id=task.get("id"), model_version=version))
-            scores.append(segmentation.image_score)
+        with self._metrics.stage_seconds.labels("segment").time():
+            prediction = answer_task(task, config, features, self._variants.segment, model_version=version)
         with self._timing:
             self._finish_s = _running_mean(self._finish_s, time.monotonic() - begun)
-        return make_prediction(regions, score=sum(scores) / len(scores), model_version=version)
+        return prediction
 
     def in_turn(self, tasks: Sequence[Mapping[str, Any]]) -> list[int]:
         """Put tasks that failed before last, so that they cannot keep the others waiting again and again."""
@@ -313,7 +306,7 @@ class Predictor:
         """See `in_turn`."""
         _remember(self._failed_before, _task_key(task), REMEMBERED_FAILURES)
 
-    def start_load(self, job: Callable[[], dict[str, LoadedImage]]) -> "Future[dict[str, LoadedImage]]":
+    def start_load(self, job: Callable[[], dict[ImageKey, LoadedImage]]) -> "Future[dict[ImageKey, LoadedImage]]":
         """Load in a thread."""
         return self._loads.submit(job)
 
@@ -365,8 +358,8 @@ class _Run:
         self.answers: list[Prediction | list[Any]] = [[] for _ in tasks]
         self.progress = _Progress(len(tasks), started, last_report=started)
         self.waiting = deque(predictor.in_turn(tasks))
-        self.loading: dict[Future[dict[str, LoadedImage]], int] = {}
-        self.loaded: deque[tuple[int, dict[str, LoadedImage]]] = deque()
+        self.loading: dict[Future[dict[ImageKey, LoadedImage]], int] = {}
+        self.loaded: deque[tuple[int, dict[ImageKey, LoadedImage]]] = deque()
         self.finishing: dict[Future[Prediction], int] = {}
         self.batches = 0
         # Enough to keep every stage busy, and no more: a photo waits decoded until its batch.
@@ -391,7 +384,7 @@ class _Run:
             i = self.waiting.popleft()
             self.loading[self.predictor.start_load(self._load_job(i))] = i
 
-    def _load_job(self, i: int) -> Callable[[], dict[str, LoadedImage]]:
+    def _load_job(self, i: int) -> Callable[[], dict[ImageKey, LoadedImage]]:
         return lambda: self.predictor.load(self.tasks[i], self.config, self.host)
 
     def _step(self) -> bool:
@@ -420,7 +413,7 @@ class _Run:
         if future in self.loading:
             i = self.loading.pop(future)
             try:
-                images: dict[str, LoadedImage] = future.result()
+                images: dict[ImageKey, LoadedImage] = future.result()
                 if any(image.features is None for image in images.values()):
                     self.loaded.append((i, images))
                 else:
@@ -457,7 +450,7 @@ class _Run:
                 self._fail(member[0], err)
         return True
 
-    def _encode_and_finish(self, batch: Sequence[tuple[int, dict[str, LoadedImage]]]) -> bool:
+    def _encode_and_finish(self, batch: Sequence[tuple[int, dict[ImageKey, LoadedImage]]]) -> bool:
         """Encode what is not known yet of several tasks together, each image once."""
         photos = {
             image.content: image.photo for _, images in batch for image in images.values() if image.photo is not None
@@ -471,7 +464,7 @@ class _Run:
             self._start_finish(i, images, mine)
         return True
 
-    def _start_finish(self, i: int, images: Mapping[str, LoadedImage], new: Mapping[str, ImageFeatures]) -> None:
+    def _start_finish(self, i: int, images: Mapping[ImageKey, LoadedImage], new: Mapping[str, ImageFeatures]) -> None:
         features = {key: image.features or new[image.content] for key, image in images.items()}
 
         def job() -> Prediction:
@@ -492,7 +485,8 @@ class _Run:
         for future in [*self.finishing]:
             if future.done():
                 self._take(future)
-        for future in [*self.loading, *self.finishing]:
+        open_ones: list[Future[Any]] = [*self.loading, *self.finishing]
+        for future in open_ones:
             future.cancel()
         left = self.progress.total - self.progress.done - self.progress.failed
         if left:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 from typing import Any
 
 import pytest
@@ -9,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from label_studio_sdk.label_interface.interface import LabelInterface
 
-from backend.errors import BackendError, LabelConfigError
+from backend.controls import Area
+from backend.errors import BackendError, LabelConfigError, TaskError
 from backend.label_config import (
     MAX_CONFIG_CHARS,
     WORKING_CONFIG,
@@ -130,8 +132,13 @@ def test_finds_controls_anywhere_in_the_tree_each_with_its_own_vocabulary() -> N
     assert [(c.from_name, c.to_name, c.data_key) for c in found.controls] == [
         ("one", "left", "a"),
         ("two", "right", "b"),
+        ("boxes", "right", "b"),
     ]
-    assert [c.vocabulary.names for c in found.controls] == [("background", "Cat", "Dog"), ("background", "Cat")]
+    assert [c.vocabulary.names for c in found.controls] == [
+        ("background", "Cat", "Dog"),
+        ("background", "Cat"),
+        ("background", "Box"),
+    ]
     assert found.controls[0].vocabulary.prompts[1] != found.controls[1].vocabulary.prompts[1]
     assert found.skipped == ()
 
@@ -166,11 +173,7 @@ def test_a_thousand_labels() -> None:
 
 
 SKIPPED = {
-    "dynamic labels": ('<BrushLabels name="b2" toName="img" value="$labels"/>', "labels from the task's data"),
-    "several pages": (
-        '<Image name="p" valueList="$p"/><BrushLabels name="b2" toName="p"><Label value="A"/></BrushLabels>',
-        "several pages",
-    ),
+    "shape without labels": ('<Brush name="b2" toName="img"/>', "has no labels: add <Labels"),
     "video": (
         '<Video name="v" value="$v"/><BrushLabels name="b2" toName="v"><Label value="A"/></BrushLabels>',
         "only an Image",
@@ -189,6 +192,261 @@ def test_what_is_not_served_is_skipped_with_a_note_as_long_as_something_is_left(
 
 
 CAT = '<Label value="Cat"/>'
+
+# --- how labels and controls are steered ------------------------------------------------------------------------------
+
+STEERED: dict[str, tuple[str, str, float, Area]] = {
+    "nothing said": ("", "", 0.0, Area()),
+    "control": ('score_threshold="0.3" min_area="0.01"', "", 0.3, Area(0.01)),
+    "label": ("", 'threshold="0.6" min_area="200px"', 0.6, Area(200, "px")),
+    "label before control": (
+        'score_threshold="0.3" min_area="0.01"',
+        'threshold="0" min_area="0"',
+        *(0.0, Area()),
+    ),
+    "percent": ('score_threshold="30%"', 'min_area="2 %"', 0.3, Area(0.02)),
+    "empty": ('score_threshold="" min_area=" "', 'threshold="" min_area=""', 0.0, Area()),
+    "any case": ('Score_Threshold="0.25"', 'MIN_AREA="50PX"', 0.25, Area(50, "px")),
+}
+
+
+@pytest.mark.parametrize(("brush", "label", "threshold", "min_area"), STEERED.values(), ids=STEERED)
+def test_thresholds_and_least_areas(brush: str, label: str, threshold: float, min_area: Area) -> None:
+    control = only_control(config(f'<Label value="Cat" {label}/>', brush=f'name="brush" toName="img" {brush}'))
+    assert (control.drawn[0].threshold, control.drawn[0].min_area) == (threshold, min_area)
+
+
+def test_an_area_in_pixels() -> None:
+    assert Area.parse("1%").pixels((100, 200)) == 200
+    assert Area.parse("75px").pixels((100, 200)) == 75
+
+
+def test_a_controls_own_prompts() -> None:
+    control = only_control(
+        config(
+            '<Label value="Roof" predicted_values="roof, tiles"/><Label value="Background"/>',
+            brush='name="b" toName="img" prompt="a satellite photo of {} | a map of {}"',
+        )
+    )
+    assert control.vocabulary.prompts == (
+        ("a satellite photo of background", "a map of background"),
+        ("a satellite photo of roof", "a map of roof", "a satellite photo of tiles", "a map of tiles"),
+    )
+
+
+def steered(attributes: str, **options: Any) -> MaskControl:
+    return only_control(config('<Label value="Cat"/>', brush=f'name="b" toName="img" {attributes}'), **options)
+
+
+def test_scales_and_refinement() -> None:
+    assert steered('model_scales="128, 256"', scales=(256, 128, 64)).scales == (256, 128)
+    assert steered('model_scales="64,128,256"', scales=(256, 128, 64)).scales is None, "all of them"
+    assert steered('model_scales="64"').scales == (64,)
+    assert [steered(f'refine="{word}"').refinement for word in ("pamr", "true", "none", "False")] == [
+        *("pamr", "pamr", "none", "none")
+    ]
+    assert (steered("").scales, steered("").refinement) == (None, None)
+
+
+CONTRADICTORY: dict[str, tuple[str, str, str, str]] = {
+    "threshold above 1": ("", 'threshold="60"', "from 0 to 1, got 60", 'threshold="0.6"'),
+    "threshold in words": ("", 'threshold="high"', "expected a number", 'threshold="0.5"'),
+    "threshold not a number": ("", 'threshold="nan"', "from 0 to 1, got nan", 'threshold="0.5"'),
+    "area without unit": ("", 'min_area="200"', "from 0 to 1, got 200", 'min_area="200px"'),
+    "area below 0": ("", 'min_area="-1"', "got -1", 'min_area="0.001"'),
+    "score_threshold": ('score_threshold="30"', "", "score_threshold: .*got 30", 'score_threshold="0.3"'),
+    "min_area of a control": ('min_area="5x"', "", "min_area: expected a number", 'min_area="200px"'),
+    "prompt without a place": ('prompt="a map of"', "", "needs {} where", 'prompt="a map of {}"'),
+    "one prompt of two": ('prompt="a {}|map"', "", "needs {} where", 'prompt="a {}|map {}"'),
+    "empty prompt of two": ('prompt="a {}|"', "", "needs {} where", 'prompt="a {}"'),
+    "scale that is not encoded": ('model_scales="256,32"', "", "which are encoded", 'model_scales="256"'),
+    "no scale": ('model_scales="all"', "", "list of crop sizes", 'model_scales="256,128,64"'),
+    "refine": ('refine="crf"', "", "pamr", 'refine="pamr"'),
+    "tolerance": ('tolerance="wide"', "", "number of pixels", 'tolerance="1"'),
+    "predict": ('predict="maybe"', "", "true", 'predict="true"'),
+}
+
+
+@pytest.mark.parametrize(("brush", "label", "problem", "instead"), CONTRADICTORY.values(), ids=CONTRADICTORY)
+def test_a_contradiction_is_shown_with_what_was_meant(brush: str, label: str, problem: str, instead: str) -> None:
+    xml = config(f'<Label value="Cat" {label}/>', brush=f'name="b" toName="img" {brush}')
+    with pytest.raises(LabelConfigError, match=problem) as caught:
+        parse_label_config(xml, scales=(256, 128, 64))
+    found, corrected = str(caught.value).splitlines()[-2:]
+    assert found.startswith("Found:   <")
+    assert (brush or label) in found
+    assert instead in corrected
+    corrected_tag = corrected.removeprefix("Instead: ")
+    broken_tag = found.removeprefix("Found:   ")
+    if "<BrushLabels" in broken_tag:
+        mended = re.sub(r"<BrushLabels[^>]*>", corrected_tag, xml)
+    else:
+        mended = re.sub(r"<Label [^>]*/>", corrected_tag[:-1] + "/>", xml)
+    parse_label_config(mended, scales=(256, 128, 64))
+
+
+def test_predict_false_leaves_a_control_to_people() -> None:
+    xml = config(CAT).replace(
+        "</View>", '<BrushLabels name="b2" toName="img" predict="false"><Label value="A"/></BrushLabels></View>'
+    )
+    assert [control.from_name for control in parse_label_config(xml).controls] == ["brush"]
+
+
+# --- several forms, and labels that stand elsewhere -------------------------------------------------------------------
+
+IMAGE = '<Image name="img" value="$image"/>'
+
+
+def view(body: str) -> LabelConfig:
+    return parse_label_config(f"<View>{IMAGE}{body}</View>")
+
+
+@pytest.mark.parametrize("tag", ["BrushLabels", "BitmaskLabels", "PolygonLabels", "RectangleLabels"])
+def test_every_form_is_read(tag: str) -> None:
+    (control,) = view(f'<{tag} name="c" toName="img"><Label value="Cat"/></{tag}>').controls
+    assert (control.kind, control.labels_name) == (tag.lower(), None)
+
+
+@pytest.mark.parametrize("tag", ["Brush", "Bitmask", "Polygon", "Rectangle"])
+@pytest.mark.parametrize("nested", [False, True], ids=["beside", "nested"])
+def test_a_shape_borrows_its_labels(tag: str, nested: bool) -> None:
+    shape = f'<{tag} name="shape" toName="img" prompt="{{}}!" min_area="9px"/>'
+    inside, beside = (shape, "") if nested else ("", shape)
+    (control,) = view(
+        f'<Labels name="labels" toName="img" score_threshold="0.5"><Label value="Cat"/>{inside}</Labels>{beside}'
+    ).controls
+    assert (control.kind, control.from_name, control.labels_name) == (tag.lower(), "shape", "labels")
+    assert control.drawn == (MaskLabel("Cat", ("Cat!",), threshold=0.5, min_area=Area(9, "px")),)
+
+
+def test_labels_with_the_same_text_in_two_controls() -> None:
+    one, two = view(
+        '<BrushLabels name="one" toName="img"><Label value="Cat"/></BrushLabels>'
+        '<BrushLabels name="two" toName="img"><Label value="Cat" alias="lynx"/></BrushLabels>'
+    ).controls
+    assert one.drawn[0].prompts != two.drawn[0].prompts
+
+
+def test_several_pages() -> None:
+    (control,) = parse_label_config(config(CAT, image='name="img" valueList="$pages"')).controls
+    assert (control.data_key, control.is_list) == ("pages", True)
+
+
+@pytest.mark.parametrize("tag", ["Rectangle", "RectangleLabels"])
+def test_a_smart_rectangle_is_a_tool_unless_nothing_else_takes_masks(tag: str) -> None:
+    label = '<Label value="Cat"/>'
+    smart = f'<{tag} name="box" toName="img" smart="true">{label if "Labels" in tag else ""}</{tag}>'
+    labels = "" if "Labels" in tag else f'<Labels name="l" toName="img">{label}</Labels>'
+    alone = view(smart + labels)
+    assert [control.from_name for control in alone.controls] == ["box"]
+    beside = view(smart + labels + f'<BrushLabels name="brush" toName="img">{label}</BrushLabels>')
+    assert [control.from_name for control in beside.controls] == ["brush"]
+    assert [tool.from_name for tool in beside.tools] == ["box"]
+
+
+def test_the_config_is_interactive_when_it_has_smart_controls() -> None:
+    brush = '<BrushLabels name="brush" toName="img"><Label value="Cat"/></BrushLabels>'
+    tools = """<KeyPointLabels name="kp" toName="img" smart="true"><Label value="Cat"/></KeyPointLabels>
+        <RectangleLabels name="box" toName="img" smartOnly="true"><Label value="Cat"/></RectangleLabels>
+        <TextArea name="text" toName="img" smart="true"/><TextArea name="notes" toName="img"/>"""
+    found = view(brush + tools)
+    assert [(tool.from_name, tool.kind, tool.labels) for tool in found.tools] == [
+        *(("kp", "keypoint", ("Cat",)), ("box", "rectangle", ("Cat",)), ("text", "textarea", ()))
+    ]
+    assert found.is_interactive
+    assert not view(brush).is_interactive
+    assert found.identity == view(brush).identity, "tools do not change what is predicted"
+
+
+def choices(attributes: str = "", values: tuple[str, ...] = ("Cat", "Dog")) -> str:
+    tags = "".join(f'<Choice value="{value}"/>' for value in values)
+    return f'<Choices name="c" toName="img" {attributes}>{tags}</Choices>'
+
+
+def test_choices_alone() -> None:
+    (single,) = view(choices()).controls
+    assert (single.kind, single.is_single) == ("choices", True), "Label Studio's default is one choice"
+    (several,) = view(choices('choice="multiple"')).controls
+    assert not several.is_single
+    assert several.vocabulary.names == ("background", "Cat", "Dog")
+
+
+def test_choices_beside_masks_take_over_prompts_and_rivals() -> None:
+    brush = (
+        '<BrushLabels name="b" toName="img"><Label value="Background" alias="wall"/>'
+        '<Label value="Cat" predicted_values="cat, kitten"/><Label value="Cow"/></BrushLabels>'
+    )
+    control = view(choices() + brush).controls[0]
+    assert control.background == ("a photo of a wall",)
+    assert [(label.value, label.is_rival) for label in control.drawn] == [
+        *(("Cat", False), ("Dog", False), ("Cow", True))
+    ]
+    assert control.drawn[0].prompts == ("a photo of a cat", "a photo of a kitten")
+
+
+def test_questions_about_something_else_are_left_to_people() -> None:
+    brush = '<BrushLabels name="b" toName="img"><Label value="Cat"/></BrushLabels>'
+    quality = choices(values=("good", "blurred"))
+    found = view(brush + quality)
+    assert [control.from_name for control in found.controls] == ["b"]
+    assert "shares no label" in found.skipped[0]
+    asked = view(brush + quality.replace("<Choices", '<Choices predict="true"'))
+    assert [control.from_name for control in asked.controls] == ["b", "c"]
+    per_region = view(brush + choices('perRegion="true"'))
+    assert [control.from_name for control in per_region.controls] == ["b"]
+
+
+DYNAMIC = f'<View>{IMAGE}<BrushLabels name="b" toName="img" value="$labels" prompt="a {{}}" min_area="9px"/></View>'
+
+
+def dynamic(labels: object, xml: str = DYNAMIC) -> MaskControl:
+    (control,) = parse_label_config(xml).for_task({"image": "x", "labels": labels}).controls
+    return control
+
+
+def test_labels_from_the_tasks_data() -> None:
+    control = dynamic(
+        [
+            {"value": "Dyn A", "background": "#0033ff"},
+            "plain",
+            {"value": "Katze", "alias": "cat", "predicted_values": "kitten, cat", "threshold": 0.5, "min_area": "1%"},
+            {"value": "Background", "predicted_values": "wall"},
+            {"background": "red"},
+        ]
+    )
+    assert control.drawn == (
+        MaskLabel("Dyn A", ("a Dyn A",), min_area=Area(9, "px")),
+        MaskLabel("plain", ("a plain",), min_area=Area(9, "px")),
+        MaskLabel("cat", ("a kitten", "a cat"), threshold=0.5, min_area=Area(0.01)),
+    )
+    assert control.background == ("a wall",)
+
+
+def test_labels_of_the_config_and_of_the_task_together() -> None:
+    control = dynamic(["Dog"], DYNAMIC.replace("/></View>", '><Label value="Cat"/></BrushLabels></View>'))
+    assert control.vocabulary.names == ("background", "Cat", "Dog")
+    assert control.background == ("a background",)
+
+
+WITHOUT_LABELS = {
+    "nothing": None,
+    "text": "Cat, Dog",
+    "number in it": [1],
+    "bad threshold": [{"value": "Cat", "threshold": 7}],
+    "long": ["x" * 1001],
+}
+
+
+@pytest.mark.parametrize("labels", WITHOUT_LABELS.values(), ids=WITHOUT_LABELS)
+def test_a_task_without_the_labels_it_should_have_fails_alone(labels: object) -> None:
+    with pytest.raises(TaskError, match="labels"):
+        dynamic(labels)
+
+
+def test_an_empty_list_of_labels_is_nothing_to_look_for() -> None:
+    assert dynamic([]).drawn == ()
+
+
 UNUSABLE: dict[str, tuple[str, str]] = {
     "empty": ("", "is empty"),
     "blank": (" \n", "is empty"),
@@ -200,8 +458,8 @@ UNUSABLE: dict[str, tuple[str, str]] = {
     "undefined entity": (config('<Label value="&nbsp;"/>'), "is no XML"),
     "nothing in it": ("<View/>", "found <View> with no named tag"),
     "other controls only": (
-        '<View><Image name="img" value="$i"/><Choices name="c" toName="img"><Choice value="a"/></Choices></View>',
-        "found Image 'img', Choices 'c'",
+        '<View><Image name="img" value="$i"/><Taxonomy name="c" toName="img"><Choice value="a"/></Taxonomy></View>',
+        "found Image 'img', Taxonomy 'c'",
     ),
     "no name": (config(CAT, brush='toName="img"'), "needs name="),
     "no toName": (config(CAT, brush='name="brush"'), "needs name="),
@@ -249,7 +507,7 @@ HOSTILE = {
     "external DTD": ('<!DOCTYPE v SYSTEM "http://127.0.0.1:9/x.dtd"><v/>', "document type"),
     "empty doctype": ("<!DOCTYPE v><v/>", "document type"),
     "too long": ("<View>" + " " * MAX_CONFIG_CHARS + "</View>", "2,000,000 characters"),
-    "too many labels": (config('<Label value="a"/>' * 65_535), "65,534 labels"),
+    "too many labels": (config('<Label value="a"/>' * 32_767), "32,766 labels"),
 }
 
 
@@ -291,6 +549,20 @@ OTHER = {
     "control's name": identity(CAT, brush='name="b" toName="img"'),
     "data key": identity(CAT, image='name="img" value="$other"'),
     "template": parse_label_config(config(CAT), template="{}").identity,
+    "prompt of the control": identity(CAT, brush='name="brush" toName="img" prompt="a {}"'),
+    "threshold": identity('<Label value="Cat" threshold="0.5"/>'),
+    "other threshold": identity('<Label value="Cat" threshold="0.6"/>'),
+    "least area": identity('<Label value="Cat" min_area="1%"/>'),
+    "least area in pixels": identity('<Label value="Cat" min_area="1px"/>'),
+    "scales": identity(CAT, brush='name="brush" toName="img" model_scales="128"'),
+    "refinement": identity(CAT, brush='name="brush" toName="img" refine="pamr"'),
+    "no refinement": identity(CAT, brush='name="brush" toName="img" refine="none"'),
+    "tolerance": identity(CAT, brush='name="brush" toName="img" tolerance="3"'),
+    "pages": identity(CAT, image='name="img" valueList="$image"'),
+    "form": identity(CAT).replace("brushlabels", "bitmasklabels"),
+    "labels of tasks": identity(CAT, brush='name="brush" toName="img" value="$labels"'),
+    "the rule for them": identity(CAT, brush='name="brush" toName="img" value="$labels" min_area="1%"'),
+    "other labels of tasks": identity(CAT, brush='name="brush" toName="img" value="$words"'),
 }
 
 
