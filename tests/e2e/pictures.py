@@ -5,6 +5,7 @@ import io
 import struct
 import zlib
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,10 +48,14 @@ class Picture:
 
 def scene(seed: int, size_hw: tuple[int, int] = (240, 320), n_objects: tuple[int, int] = (1, 1)) -> Picture:
     """Compose a scene with objects of `LABEL_COLOURS` only."""
-    every = load_sprites()
-    sprites = Sprites({noun: every.by_noun[noun] for noun in LABEL_COLOURS})
-    made = compose_scene(seed, size_hw=size_hw, n_objects=n_objects, sprites=sprites)
+    made = compose_scene(seed, size_hw=size_hw, n_objects=n_objects, sprites=_sprites())
     return Picture(made.image, made.labels > 0)
+
+
+@cache
+def _sprites() -> Sprites:
+    every = load_sprites()
+    return Sprites({noun: every.by_noun[noun] for noun in LABEL_COLOURS})
 
 
 def png(image: NDArray[np.uint8]) -> bytes:
