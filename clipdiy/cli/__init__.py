@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from clipdiy.cli import segment, weights
+from clipdiy.cli import evaluate, segment, weights
 from clipdiy.errors import ClipDiyError
 
 USAGE_ERROR = 2
@@ -16,6 +16,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("segment")(segment.segment)
+app.command("evaluate")(evaluate.evaluate)
 app.add_typer(weights.app, name="weights")
 
 

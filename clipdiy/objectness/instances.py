@@ -1,5 +1,6 @@
 """Objectness from instance masks with scores: CutLER's, or any detector's (CLIP-DIY Eq. 5)."""
 
+import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -91,11 +92,13 @@ class InstanceFile:
         path: The file.
         by_image: Image id, as text -> its annotations, undecoded.
         sizes: Image id, as text -> height and width, where the file tells.
+        digest: SHA-256 of the file.
     """
 
     path: Path
     by_image: Mapping[str, tuple[dict[str, Any], ...]]
     sizes: Mapping[str, tuple[int, int]]
+    digest: str
 
     def objectness(self, image_id: str, size_hw: tuple[int, int], threshold: float = SCORE_THRESHOLD) -> ObjectnessMap:
         """Decode and combine the instances of one image; an image without instances gets all zeros.
@@ -131,7 +134,8 @@ def open_instances(path: Path) -> InstanceFile:
         ObjectnessError: If the file is missing or none of these.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        data = path.read_bytes()
+        content = json.loads(data)
         images = content.get("images", []) if isinstance(content, dict) else []
         results = content["annotations"] if isinstance(content, dict) else content
         by_image: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -157,7 +161,7 @@ def open_instances(path: Path) -> InstanceFile:
             f"{path} is no file of COCO results ({err}); expected a list of "
             '{"image_id": …, "segmentation": RLE or polygons, "score": …}'
         ) from err
-    return InstanceFile(path, found, sizes)
+    return InstanceFile(path, found, sizes, hashlib.sha256(data).hexdigest())
 
 
 def _decode(segmentation: Any, size_hw: tuple[int, int]) -> NDArray[np.bool_]:

@@ -1,0 +1,182 @@
+"""`clipdiy evaluate`: a data set in; the paper's tables, beside the paper's figures, out."""
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from clipdiy.cli.segment import WEIGHTS_DIR_VARIABLE
+from clipdiy.config import PRESETS, CleanUp, CoreConfig, preset
+from clipdiy.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from clipdiy.evaluate.evaluator import Evaluator
+    from clipdiy.evaluate.runner import Finished, Job
+
+DATA_HELP = (
+    "voc:PATH (VOC2012), coco:PATH (annotations and val2017), folder:PATH (VOC layout with classes.txt), or composed "
+    "scenes: scenes:SEED[:COUNT[:single]]."
+)
+FILE_WIDTH = 120  # of tables that go to a file
+TABLE_HELP = "A table: 1 to 4 of the paper, or stride, peer, refine, prune."
+
+
+def evaluate(
+    data: Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP)],
+    preset_name: Annotated[str, typer.Option("--preset", help=f"Weights and sizes: {', '.join(PRESETS)}.")] = "paper",
+    table: Annotated[str | None, typer.Option(help=TABLE_HELP)] = None,
+    variants: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Single systems by name, in addition; `list` shows all.")
+    ] = None,
+    full: Annotated[
+        bool,
+        typer.Option(
+            "--full/--published",
+            help="Argmax at full size with clean-up as in daily use, or as published (argmax at 256, no clean-up).",
+        ),
+    ] = False,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Processes; each takes one thread, or the next GPU. The result is the same.")
+    ] = 1,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with what lies in --out.")] = False,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where results go.")] = Path("clipdiy-out/evaluate"),
+    figures: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Draw the N pictures with the lowest IoU, and the confusions.")
+    ] = 0,
+    limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Only the first N pictures.")] = None,
+    instances: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Instance masks as COCO results, for the variant cutler.")
+    ] = None,
+    boundary: Annotated[bool, typer.Option(help="Also count boundary IoU.")] = True,
+    clip: Annotated[
+        str | None, typer.Option(metavar="MODEL:TAG", help="Another OpenCLIP model, or local-dir:FOLDER.")
+    ] = None,
+    found: Annotated[str | None, typer.Option(help="Other FOUND weights: dino-vits8 or local-dir:FOLDER.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16 or float16.")] = None,
+    weights_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", envvar=WEIGHTS_DIR_VARIABLE, help="Where downloaded weights lie.")
+    ] = None,
+) -> None:
+    """Measure segmentation quality on a data set, one row for each system.
+
+    Truth is brought to a shorter side of 448 (nearest), the pixels of the whole set go into one confusion matrix, 255
+    is ignored. Writes results.json, results.csv, classes.csv and records.jsonl (for --resume) into --out.
+    """
+    from rich.console import Console
+
+    from clipdiy.evaluate.variants import VARIANTS, choose
+
+    tell = Console(stderr=True, highlight=False)
+    if variants == "list":
+        for variant in VARIANTS.values():
+            print(f"{variant.key:24}{variant.title}")
+        return
+    keys = [key.strip() for key in (variants or "").split(",") if key.strip()]
+    title, chosen = choose(table, keys, preset_name)
+    if instances is None and "cutler" not in keys:
+        without = tuple(variant for variant in chosen if variant.objectness != "instances")
+        if without != chosen:
+            tell.print("[yellow]the row of CutLER is left out: it needs its masks, --instances FILE[/]", soft_wrap=True)
+        chosen = without
+    changes = {"clip": clip, "found": found, "device": device, "dtype": dtype}
+    changes = {key: value for key, value in changes.items() if value is not None}
+    config: CoreConfig = preset(preset_name, **changes)
+    if not full:
+        config = preset(preset_name, **changes, label_map="square", clean_up=CleanUp(0))
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as err:
+        raise ConfigError(f"cannot make the folder for the results {out}: {err.strerror or err}") from err
+
+    from clipdiy.evaluate.datasets import open_dataset
+    from clipdiy.evaluate.evaluator import Evaluator, Plan
+    from clipdiy.evaluate.report import (
+        completeness,
+        make_rows,
+        print_classes,
+        print_rows,
+        write_class_csv,
+        write_csv,
+        write_json,
+    )
+    from clipdiy.evaluate.runner import Job
+
+    with tell.status(f"opening {escape(data)}"):
+        dataset = open_dataset(data, out / "data")
+    with tell.status(f"loading {escape(config.clip)}"):
+        plan = Plan(config, chosen, weights_dir, instances, boundary=boundary)
+        evaluator = Evaluator(plan, dataset)
+    doubts = [doubt for segmenter in evaluator.segmenters.values() for doubt in segmenter.doubts(evaluator.vocabulary)]
+    for doubt in dict.fromkeys(doubts):
+        tell.print(f"[yellow]warning: {escape(doubt)}[/]", soft_wrap=True)
+    job = Job(data, out / "data", out / "records.jsonl", limit, workers, resume, figures)
+    finished = _run_with_progress(evaluator, job, tell)
+    rows = make_rows(chosen, finished)
+    about = {
+        "dataset": {"name": dataset.name, "title": dataset.title, "asked": data, "pictures": finished.count},
+        "protocol": "full" if full else "published",
+        "preset": preset_name,
+        "worst": list(finished.worst),
+        "configurations": evaluator.description,
+        "identity": evaluator.identity,
+    }
+    write_json(out / "results.json", rows, dataset, about)
+    write_csv(out / "results.csv", rows)
+    write_class_csv(out / "classes.csv", rows, dataset.classes)
+    say = Console(highlight=False)
+    if not say.is_terminal:
+        say = Console(highlight=False, width=FILE_WIDTH)
+    say.print(print_classes(rows[0], dataset.classes))
+    say.print(print_rows(rows, title, dataset, finished.count))
+    warning = completeness(dataset, finished.count)
+    if warning:
+        tell.print(f"[yellow]{escape(warning)}[/]", soft_wrap=True)
+    if figures:
+        _draw(evaluator, finished, out / "figures")
+    tell.print(f"written to {escape(str(out))}", soft_wrap=True)
+
+
+def _run_with_progress(evaluator: "Evaluator", job: "Job", tell: "Console") -> "Finished":
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from clipdiy.evaluate.runner import run
+
+    bar = Progress(
+        TextColumn("evaluating"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("mIoU {task.fields[miou]}"),
+        console=tell,
+        transient=True,
+        disable=not tell.is_terminal,
+    )
+    with bar:
+        task = bar.add_task("", total=len(evaluator.dataset.image_ids[: job.limit]), miou="-")
+
+        def report(done: int, total: int, miou: float) -> None:
+            bar.update(task, completed=done, total=total, miou=f"{100 * miou:.1f}")
+
+        return run(evaluator, job, report)
+
+
+def _draw(evaluator: "Evaluator", finished: "Finished", folder: Path) -> None:
+    """Draw the worst pictures of the first variant, lowest first, and its confusion matrix."""
+    from clipdiy.evaluate.figures import comparison_panel, confusion_picture, with_background
+
+    folder.mkdir(exist_ok=True)
+    for old in folder.glob("worst-*.png"):
+        old.unlink()
+    names = with_background(evaluator.dataset.classes)
+    variant = evaluator.plan.variants[0]
+    for number, image_id in enumerate(finished.worst, start=1):
+        panel = comparison_panel(evaluator.look(image_id, variant.key), names, f"{image_id} · {variant.title}")
+        panel.save(folder / f"worst-{number:02d}-{re.sub(r'[^A-Za-z0-9_.-]', '_', image_id)}.png")
+    tally = finished.tallies[variant.key]
+    title = f"{variant.title} · {evaluator.dataset.title} · mIoU {100 * tally.quality.miou:.1f}"
+    confusion_picture(tally.confusion, names, title).save(folder / "confusion.png")

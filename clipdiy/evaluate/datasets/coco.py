@@ -1,0 +1,88 @@
+"""COCO-Object: COCO 2017 instances, those of a class merged, over a background class."""
+
+import contextlib
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clipdiy.errors import DatasetError
+from clipdiy.evaluate.datasets.sample import IGNORE, MOST_CLASSES, Sample, check_fit, read_photo, require_files
+
+COCO_VAL_COUNT = 5000
+COCO_LAYOUT = (
+    "Expected is a folder with annotations/instances_val2017.json (from annotations_trainval2017.zip) and val2017/ "
+    "with its pictures (from val2017.zip)"
+)
+INSTALL = "reading COCO needs pycocotools: pip install 'clip-diy-label-studio[eval]'"
+
+
+@dataclass(frozen=True)
+class CocoObject:
+    """COCO 2017 val as a semantic data set. See `Dataset` for what the attributes mean.
+
+    The masks of an image are laid over each other in the order of the annotation file, later ones on top. A crowd
+    region (`iscrowd`: many objects outlined as one, gaps included) is ignored, as COCO's own evaluation does, except
+    where an instance of its own lies on it.
+    """
+
+    photos: Path
+    classes: tuple[str, ...]
+    image_ids: tuple[str, ...]
+    name: str = "coco"
+    title: str = "COCO-Object val2017"
+    published_count: int | None = COCO_VAL_COUNT
+    _coco: Any = field(default=None, repr=False, compare=False)
+    _position: dict[int, int] = field(default_factory=dict, repr=False, compare=False)
+
+    def read(self, image_id: str) -> Sample:
+        """Read one picture and merge its instances."""
+        path = self.photos / self._coco.imgs[int(image_id)]["file_name"]
+        photo = read_photo(path)
+        truth = np.zeros(photo.size_hw, np.uint8)
+        annotations = self._coco.imgToAnns.get(int(image_id), [])
+        for annotation in sorted(annotations, key=lambda a: not a.get("iscrowd", 0)):
+            mask = self._coco.annToMask(annotation).astype(bool)
+            if mask.shape != truth.shape:
+                # check_fit says the same in words.
+                return check_fit(path, photo, mask.astype(np.uint8))
+            crowd = annotation.get("iscrowd", 0)
+            truth[mask] = IGNORE if crowd else self._position[annotation["category_id"]]
+        return check_fit(path, photo, truth)
+
+
+def open_coco(path: Path) -> CocoObject:
+    """Open COCO 2017 val.
+
+    Args:
+        path: The folder that holds `annotations` and `val2017`.
+
+    Raises:
+        DatasetError: If it is missing or incomplete, or pycocotools is not installed.
+    """
+    file = path / "annotations" / "instances_val2017.json"
+    if not file.is_file():
+        raise DatasetError(f"no COCO at {path}: there is no annotations/instances_val2017.json. {COCO_LAYOUT}")
+    try:
+        from pycocotools.coco import COCO
+    except ImportError as err:
+        raise DatasetError(INSTALL) from err
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints how long it took
+            coco = COCO(str(file))
+        categories = sorted(coco.dataset["categories"], key=lambda category: category["id"])
+        ids = tuple(str(image_id) for image_id in sorted(coco.imgs))
+        wanted = [path / "val2017" / coco.imgs[int(image_id)]["file_name"] for image_id in ids]
+    except (ValueError, KeyError, TypeError, AssertionError) as err:
+        raise DatasetError(f"{file} is no COCO instances file ({type(err).__name__}: {err}). {COCO_LAYOUT}") from err
+    if not ids or not 1 <= len(categories) < MOST_CLASSES:
+        raise DatasetError(
+            f"{file} has {len(ids)} pictures and {len(categories)} categories; expected 1 or more of each, and fewer "
+            f"than {MOST_CLASSES} categories. {COCO_LAYOUT}"
+        )
+    require_files(f"COCO at {path}", [photo for photo in wanted if not photo.is_file()], len(wanted), COCO_LAYOUT)
+    classes = tuple(str(category["name"]) for category in categories)
+    position = {int(category["id"]): i + 1 for i, category in enumerate(categories)}
+    return CocoObject(path / "val2017", classes, ids, _coco=coco, _position=position)

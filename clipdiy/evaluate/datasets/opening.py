@@ -1,0 +1,48 @@
+"""What did a person mean by `voc:PATH`, `coco:PATH`, `folder:PATH` or `scenes:SEED:COUNT:single`?"""
+
+from pathlib import Path
+
+from clipdiy.errors import DatasetError
+from clipdiy.evaluate.datasets.coco import open_coco
+from clipdiy.evaluate.datasets.sample import Dataset
+from clipdiy.evaluate.datasets.scenes import open_scenes
+from clipdiy.evaluate.datasets.voc import open_folder, open_voc
+
+KINDS = "voc:PATH, coco:PATH, folder:PATH, scenes:SEED, scenes:SEED:COUNT or scenes:SEED:COUNT:single"
+DEFAULT_SCENES = 100
+
+
+def open_dataset(spec: str, scratch: Path) -> Dataset:
+    """Open a data set.
+
+    Args:
+        spec: One of `KINDS`.
+        scratch: Folder in which scenes are written.
+
+    Raises:
+        DatasetError: If there is no such kind, or the data is missing or incomplete.
+    """
+    kind, colon, place = spec.partition(":")
+    if not colon or not place:
+        raise DatasetError(f"a data set is written {KINDS}; got {spec!r}")
+    if kind == "voc":
+        return open_voc(Path(place))
+    if kind == "coco":
+        return open_coco(Path(place))
+    if kind == "folder":
+        return open_folder(Path(place))
+    if kind == "scenes":
+        seed, count, single = _scenes(spec, place)
+        name = f"scenes-{seed}-{count}{'-single' if single else ''}"
+        return open_scenes(scratch / name, seed, count, single=single)
+    raise DatasetError(f"there is no kind of data set {kind!r}; there are {KINDS}")
+
+
+def _scenes(spec: str, place: str) -> tuple[int, int, bool]:
+    seed, *rest = place.split(":")
+    count, *last = rest or [str(DEFAULT_SCENES)]
+    if not (seed.isascii() and seed.isdigit() and count.isascii() and count.isdigit()) or last not in ([], ["single"]):
+        raise DatasetError(
+            f"scenes are written scenes:SEED, scenes:SEED:COUNT or scenes:SEED:COUNT:single; got {spec!r}"
+        )
+    return int(seed), int(count), bool(last)

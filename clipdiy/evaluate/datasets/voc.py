@@ -1,0 +1,116 @@
+"""PASCAL VOC 2012, and any folder laid out like it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from clipdiy.errors import DatasetError
+from clipdiy.evaluate.datasets.sample import (
+    MOST_CLASSES,
+    Sample,
+    check_fit,
+    read_photo,
+    read_truth,
+    require_files,
+)
+from clipdiy.vocabulary import BACKGROUND
+
+VOC_CLASSES = (
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "dining table", "dog",
+    "horse", "motorbike", "person", "potted plant", "sheep", "sofa", "train", "tv/monitor",
+)  # fmt: skip
+VOC_VAL_COUNT = 1449
+CLASS_LIST = "classes.txt"
+PHOTO_ENDINGS = (".jpg", ".jpeg", ".png")
+
+VOC_LAYOUT = (
+    "Expected is VOCdevkit/VOC2012 of the PASCAL VOC 2012 archive (VOCtrainval_11-May-2012.tar) with "
+    "ImageSets/Segmentation/val.txt, JPEGImages/NAME.jpg and SegmentationClass/NAME.png"
+)
+FOLDER_LAYOUT = (
+    f"Expected is a folder with {CLASS_LIST} (one class a line, without the background), "
+    "ImageSets/Segmentation/val.txt (one NAME a line), JPEGImages/NAME.jpg or .png, and SegmentationClass/NAME.png "
+    "(indexed: 0 background, 1 the first class, ..., 255 ignored)"
+)
+
+
+@dataclass(frozen=True)
+class VocFolder:
+    """A folder in VOC layout. See `Dataset` for what the attributes mean."""
+
+    name: str
+    title: str
+    root: Path
+    classes: tuple[str, ...]
+    image_ids: tuple[str, ...]
+    published_count: int | None
+
+    def read(self, image_id: str) -> Sample:
+        """Read one picture and its truth."""
+        path = _photo_path(self.root, image_id)
+        truth = read_truth(_truth_path(self.root, image_id), len(self.classes) + 1)
+        return check_fit(path, read_photo(path), truth)
+
+
+def open_voc(path: Path) -> VocFolder:
+    """Open PASCAL VOC 2012, split val.
+
+    Args:
+        path: `VOC2012`, or a folder above it (`VOCdevkit`, or the one that holds that).
+
+    Raises:
+        DatasetError: If it is missing or incomplete.
+    """
+    places = [path, path / "VOC2012", path / "VOCdevkit" / "VOC2012"]
+    root = next((place for place in places if _list_path(place).is_file()), None)
+    if root is None:
+        raise DatasetError(f"no PASCAL VOC 2012 at {path}: there is no ImageSets/Segmentation/val.txt. {VOC_LAYOUT}")
+    ids = _image_ids(root, VOC_LAYOUT)
+    return VocFolder("voc", "PASCAL VOC 2012 val", root, VOC_CLASSES, ids, VOC_VAL_COUNT)
+
+
+def open_folder(path: Path, *, name: str = "folder", title: str | None = None) -> VocFolder:
+    """Open a folder in VOC layout that brings its own class list.
+
+    Args:
+        path: The folder.
+        name: What kind of data set it is called.
+        title: What tables are headed with; the folder's name by default.
+
+    Raises:
+        DatasetError: If something is missing, or there are more classes than 8 bits hold.
+    """
+    for needed in (path / CLASS_LIST, _list_path(path)):
+        if not needed.is_file():
+            raise DatasetError(f"no data set at {path}: there is no {needed.relative_to(path)}. {FOLDER_LAYOUT}")
+    lines = [line.strip() for line in (path / CLASS_LIST).read_text(encoding="utf-8").splitlines()]
+    classes = tuple(line for line in lines if line)
+    if classes and classes[0].casefold() == BACKGROUND:
+        classes = classes[1:]
+    if not 1 <= len(classes) < MOST_CLASSES:
+        raise DatasetError(
+            f"{path / CLASS_LIST} must name 1 to {MOST_CLASSES - 1} classes (8 bits a pixel), and names {len(classes)}"
+        )
+    return VocFolder(name, title or path.resolve().name, path, classes, _image_ids(path, FOLDER_LAYOUT), None)
+
+
+def _list_path(root: Path) -> Path:
+    return root / "ImageSets" / "Segmentation" / "val.txt"
+
+
+def _truth_path(root: Path, image_id: str) -> Path:
+    return root / "SegmentationClass" / f"{image_id}.png"
+
+
+def _photo_path(root: Path, image_id: str) -> Path:
+    paths = [root / "JPEGImages" / f"{image_id}{ending}" for ending in PHOTO_ENDINGS]
+    return next((path for path in paths if path.is_file()), paths[0])
+
+
+def _image_ids(root: Path, layout: str) -> tuple[str, ...]:
+    """Read the list, and make sure that everything on it is there."""
+    ids = tuple(line.strip() for line in _list_path(root).read_text(encoding="utf-8").splitlines() if line.strip())
+    if not ids:
+        raise DatasetError(f"{_list_path(root)} names no picture. {layout}")
+    wanted = [path for image_id in ids for path in (_photo_path(root, image_id), _truth_path(root, image_id))]
+    require_files(str(root), [path for path in wanted if not path.is_file()], len(wanted), layout)
+    return ids

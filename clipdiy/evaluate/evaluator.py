@@ -1,0 +1,274 @@
+"""One picture in, what every variant gets right and wrong on it out. Nothing expensive is done twice."""
+
+import time
+from collections import defaultdict
+from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from clipdiy.build import build_segmenter
+from clipdiy.config import CoreConfig, CropGrid, ObjectnessConfig, ObjectnessName
+from clipdiy.errors import ConfigError
+from clipdiy.evaluate.boundary import boundary_overlap
+from clipdiy.evaluate.confusion import confusion_matrix, resize_nearest, short_side_size
+from clipdiy.evaluate.datasets import Dataset
+from clipdiy.evaluate.datasets.sample import fingerprint
+from clipdiy.evaluate.record import Outcome, Record
+from clipdiy.evaluate.variants import Variant
+from clipdiy.features import ImageFeatures
+from clipdiy.maskclip import MaskClip
+from clipdiy.objectness.found import ObjectnessMap
+from clipdiy.objectness.instances import InstanceFile, open_instances
+from clipdiy.photo import Photo
+from clipdiy.segmenter import Segmenter
+from clipdiy.vocabulary import make_vocabulary
+
+SHORT_PX = 448  # of the ground truth, as published
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is evaluated, small enough to be sent to another process.
+
+    Attributes:
+        config: The configuration that the variants are changes of.
+        variants: Systems to compare.
+        weights_dir: Where downloaded weights lie.
+        instances: File of instance masks for the variants that take their objectness from one.
+        short_px: Shorter side at which prediction and truth are compared.
+        boundary: Whether boundary IoU is counted, too (it takes longer than all the rest of the counting).
+    """
+
+    config: CoreConfig
+    variants: tuple[Variant, ...]
+    weights_dir: Path | None = None
+    instances: Path | None = None
+    short_px: int = SHORT_PX
+    boundary: bool = True
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One picture with its truth and one variant's answer, for a figure.
+
+    Attributes:
+        pixels: (h, w, 3) uint8.
+        truth: (H, W) uint8, as compared.
+        prediction: (H, W) uint16.
+    """
+
+    pixels: NDArray[np.uint8]
+    truth: NDArray[np.uint8]
+    prediction: NDArray[np.uint16]
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Everything of one picture that variants with the same weights share.
+
+    Attributes:
+        crops: Side of a crop, in pixels, and stride ratio -> its grid of embeddings.
+        dense: The one grid of a dense pass, if a variant uses it.
+        maps: Objectness by where it comes from.
+        features: What the crops came with (size, picture).
+    """
+
+    crops: dict[tuple[int, float], Tensor]
+    dense: Tensor | None
+    maps: dict[str, ObjectnessMap | None]
+    features: ImageFeatures
+
+
+class _Weights:
+    """The variants that share loaded weights."""
+
+    def __init__(self, plan: Plan, variants: tuple[Variant, ...], configs: dict[str, CoreConfig]) -> None:
+        self.sources = {variant.key: variant.map_source(plan.config) for variant in variants}
+        trained = [source for source in self.sources.values() if source in ("found", "found-bkg")]
+        self.methods: list[ObjectnessName] = list(dict.fromkeys(trained))
+        any_config = configs[variants[0].key]
+        objectness = replace(any_config.objectness, method="found" if self.methods else "none")
+        self.loaded = build_segmenter(
+            replace(any_config, objectness=objectness), weights_dir=plan.weights_dir, warm_up=False
+        )
+        without = ObjectnessConfig(method="none")
+        pamr = next((configs[variant.key].pamr for variant in variants if configs[variant.key].pamr), None)
+        crops = [configs[variant.key].grid for variant in variants if variant.encoder == "clip-diy"]
+        self.encoders = [
+            self.loaded.with_config(replace(any_config, grid=grid, objectness=without, pamr=pamr))
+            for grid in union_grids(crops or [CropGrid(patch_px=(any_config.grid.square_px,))])
+        ]
+        self.dense = MaskClip(self.loaded.clip) if any(v.encoder == "maskclip" for v in variants) else None
+        self.segmenters = {variant.key: self.loaded.with_config(configs[variant.key]) for variant in variants}
+
+    def read(self, photo: Photo, instances: InstanceFile | None, image_id: str, size_hw: tuple[int, int]) -> _Source:
+        """Encode one picture for all variants.
+
+        Args:
+            photo: The picture; its `size_hw` is that of the truth as compared.
+            instances: Masks to make objectness of.
+            image_id: The picture's name among them.
+            size_hw: The picture's own size.
+        """
+        maps: dict[str, ObjectnessMap | None] = {"none": None}
+        if self.methods:
+            maps.update({str(k): v for k, v in self.loaded.objectness(photo, self.methods).items()})
+        if instances is not None:
+            maps["instances"] = instances.objectness(image_id, size_hw)
+        crops: dict[tuple[int, float], Tensor] = {}
+        for encoder in self.encoders:
+            features = encoder.encode([photo])[0]
+            grid = encoder.config.grid
+            for patch_px, embeddings in zip(grid.patch_px, features.crop_embeddings, strict=True):
+                crops[patch_px, grid.stride_ratio] = embeddings
+        return _Source(crops, self.dense.encode(photo) if self.dense else None, maps, features)
+
+    def features(self, variant: Variant, source: _Source) -> ImageFeatures:
+        """Put together what the variant's own segmenter would have encoded."""
+        segmenter = self.segmenters[variant.key]
+        grid = segmenter.config.grid
+        if variant.encoder == "maskclip":
+            if source.dense is None:
+                raise AssertionError("no dense pass was made")
+            scales: tuple[Tensor, ...] = (source.dense,)
+        else:
+            scales = tuple(_crops_of(source.crops, patch_px, grid.stride_ratio) for patch_px in grid.patch_px)
+        return replace(
+            source.features,
+            crop_embeddings=scales,
+            objectness=source.maps[self.sources[variant.key]],
+            made_by=segmenter.encoder_identity,
+        )
+
+
+def union_grids(grids: list[CropGrid]) -> list[CropGrid]:
+    """Return the fewest grids whose crops include those of all grids given.
+
+    Crops with a stride of P are every second one of those with P/2, so the coarser stride is a part of the finer.
+    """
+    sizes: defaultdict[float, set[int]] = defaultdict(set)
+    for grid in sorted(grids, key=lambda grid: grid.stride_ratio):
+        finer = next((ratio for ratio in sizes if _step(grid.stride_ratio, ratio)), grid.stride_ratio)
+        sizes[finer].update(grid.patch_px)
+    return [
+        replace(grids[0], patch_px=tuple(sorted(patches, reverse=True)), stride_ratio=ratio)
+        for ratio, patches in sizes.items()
+    ]
+
+
+def _step(coarse: float, fine: float) -> int:
+    """Return how many strides of the finer kind make one of the coarser; 0 if that is no whole number."""
+    ratio = Fraction(coarse).limit_denominator(64) / Fraction(fine).limit_denominator(64)
+    return ratio.numerator if ratio.denominator == 1 else 0
+
+
+def _crops_of(crops: dict[tuple[int, float], Tensor], patch_px: int, stride_ratio: float) -> Tensor:
+    for (side, ratio), embeddings in crops.items():
+        step = _step(stride_ratio, ratio)
+        if side == patch_px and step:
+            return embeddings[::step, ::step]
+    raise AssertionError(f"no crops of {patch_px} px with stride {stride_ratio}")
+
+
+class Evaluator:
+    """Loaded weights and a data set: evaluates one picture at a time, without state between them."""
+
+    def __init__(self, plan: Plan, dataset: Dataset) -> None:
+        """Load what the plan needs.
+
+        Raises:
+            ConfigError: If a variant needs a file of instance masks and the plan has none.
+            WeightsError: If weights are missing.
+            ObjectnessError: If the file of instance masks cannot be read.
+        """
+        self.plan = plan
+        self.dataset = dataset
+        self._instances = _open_instances(plan)
+        configs = {variant.key: variant.configure(plan.config) for variant in plan.variants}
+        groups: defaultdict[tuple[str, str], list[Variant]] = defaultdict(list)
+        for variant in plan.variants:
+            config = configs[variant.key]
+            groups[config.clip, config.found].append(variant)
+        self._groups = [_Weights(plan, tuple(variants), configs) for variants in groups.values()]
+        template = plan.config.prompt_template
+        self.vocabulary = make_vocabulary(dataset.classes, template=template)
+        self._by_key = {key: group for group in self._groups for key in group.segmenters}
+
+    @property
+    def segmenters(self) -> dict[str, Segmenter]:
+        """Each variant's segmenter, by key, in the order of the plan."""
+        return {variant.key: self._by_key[variant.key].segmenters[variant.key] for variant in self.plan.variants}
+
+    @property
+    def identity(self) -> dict[str, object]:
+        """What must be the same for records to be continued, as JSON."""
+        return {
+            "dataset": fingerprint(self.dataset),
+            "short_px": self.plan.short_px,
+            "boundary": self.plan.boundary,
+            "instances": self._instances.digest if self._instances else None,
+            "prompts": self.plan.config.prompt_template,
+            "variants": {
+                variant.key: [
+                    self._by_key[variant.key].segmenters[variant.key].identity,
+                    variant.encoder,
+                    self._by_key[variant.key].sources[variant.key],
+                ]
+                for variant in self.plan.variants
+            },
+        }
+
+    @property
+    def description(self) -> dict[str, object]:
+        """Each variant's whole configuration, for the report."""
+        return {key: asdict(segmenter.config) for key, segmenter in self.segmenters.items()}
+
+    def evaluate(self, image_id: str) -> Record:
+        """Compare every variant's prediction with the truth of one picture."""
+        sample = self.dataset.read(image_id)
+        size_hw = short_side_size(sample.photo.size_hw, self.plan.short_px)
+        truth = resize_nearest(sample.truth, size_hw)
+        photo = Photo(sample.photo.pixels, size_hw)
+        classes = len(self.vocabulary)
+        outcomes: dict[str, Outcome] = {}
+        for group in self._groups:
+            source = group.read(photo, self._instances, image_id, sample.photo.size_hw)
+            for variant in self.plan.variants:
+                if variant.key not in group.segmenters:
+                    continue
+                features = group.features(variant, source)
+                start = time.perf_counter()
+                prediction = group.segmenters[variant.key].segment(features, self.vocabulary).label_map
+                elapsed_ms = (time.perf_counter() - start) * 1000
+                outcomes[variant.key] = Outcome(
+                    confusion_matrix(truth, prediction, classes),
+                    boundary_overlap(truth, prediction, classes) if self.plan.boundary else None,
+                    elapsed_ms,
+                )
+        return Record(image_id, {variant.key: outcomes[variant.key] for variant in self.plan.variants})
+
+    def look(self, image_id: str, key: str) -> Seen:
+        """Segment one picture again with one variant, to show it."""
+        sample = self.dataset.read(image_id)
+        size_hw = short_side_size(sample.photo.size_hw, self.plan.short_px)
+        group = self._by_key[key]
+        variant = next(variant for variant in self.plan.variants if variant.key == key)
+        source = group.read(Photo(sample.photo.pixels, size_hw), self._instances, image_id, sample.photo.size_hw)
+        segmentation = group.segmenters[key].segment(group.features(variant, source), self.vocabulary)
+        return Seen(sample.photo.pixels, resize_nearest(sample.truth, size_hw), segmentation.label_map)
+
+
+def _open_instances(plan: Plan) -> InstanceFile | None:
+    asking = [variant.key for variant in plan.variants if variant.map_source(plan.config) == "instances"]
+    if not asking:
+        return None
+    if plan.instances is None:
+        raise ConfigError(
+            f"variant {asking[0]!r} takes its objectness from instance masks: name a file of COCO results, such as "
+            "CutLER's demo writes, with --instances FILE"
+        )
+    return open_instances(plan.instances)
