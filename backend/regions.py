@@ -208,8 +208,8 @@ def _as_results(
     of_control = {**common, "from_name": control.from_name, "type": control.kind}
     if control.labels_name is None:
         return [{**of_control, **shared, "value": {**value, control.kind: [label.value]}}]
-    # Label Studio's own validation takes every Labels control for one of texts, where labels have a start and an end.
-    labelled = {"start": 0, "end": 0, "labels": [label.value]}
+    # Both carry the shape, as in what Label Studio itself stores, and as its validation wants it.
+    labelled = {**value, "labels": [label.value]}
     of_labels = {**common, "from_name": control.labels_name, "type": "labels"}
     return [
         {**of_control, **shared, "value": value},
