@@ -16,7 +16,14 @@ from clipdiy.config import CoreConfig, ObjectnessName
 from clipdiy.crops import cut_crops, scale_boxes, to_square
 from clipdiy.errors import ConfigError, FeaturesError
 from clipdiy.features import ImageFeatures, pack_picture, unpack_picture
-from clipdiy.guide import ObjectnessField, class_scores, full_label_map, guided_square, square_label_map
+from clipdiy.guide import (
+    ObjectnessField,
+    class_scores,
+    full_label_map,
+    guided_square,
+    picture_score,
+    square_label_map,
+)
 from clipdiy.objectness.found import FoundModel, ObjectnessMap, background_objectness, image_size_for, prepare
 from clipdiy.pamr import refined_label_map
 from clipdiy.photo import Photo
@@ -228,8 +235,7 @@ class Segmenter:
             labels = full_label_map(grids, objectness, features.size_hw)
         else:
             labels = square_label_map(grids, objectness, features.size_hw, square_px)
-        guided = guided_square(grids, objectness, square_px // 2)
-        score, image_score = class_scores(guided, self.clip.logit_scale)
+        score = class_scores(grids, objectness, self.clip.logit_scale)
         if kept is not None:
             labels = kept.to(labels.dtype)[labels.long()]
             score = torch.zeros(len(vocabulary), device=score.device).index_copy_(0, kept, score)
@@ -237,7 +243,9 @@ class Segmenter:
         label_map = clean_up(labels.cpu().numpy().view(np.uint16), self.config.clean_up.min_area * pixels)
         area = np.bincount(label_map.ravel(), minlength=len(vocabulary)) / pixels
         present = area > 0
-        return Segmentation(label_map, area, np.where(present, score.cpu().numpy(), np.float32(0)), image_score)
+        score = score.cpu()
+        image_score = picture_score(score, torch.from_numpy(present))
+        return Segmentation(label_map, area, np.where(present, score.numpy(), np.float32(0)), image_score)
 
     @torch.inference_mode()
     def explain(self, features: ImageFeatures, vocabulary: Vocabulary) -> Explanation:

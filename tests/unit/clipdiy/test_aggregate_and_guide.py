@@ -1,5 +1,7 @@
 """Eq. 1 to 4 in strips against the plain reading: upsample every map to full size, average, guide, argmax."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from clipdiy import guide as guide_room
 from clipdiy.aggregate import bilinear_matrix, bilinear_samples, grid_similarity, mean_similarity, similarity_field
 from clipdiy.errors import ShapeError
-from clipdiy.guide import Candidates, class_scores, full_label_map, guide, square_label_map
+from clipdiy.guide import Candidates, class_scores, full_label_map, guide, picture_score, square_label_map
 from clipdiy.objectness.found import ObjectnessMap
 
 
@@ -147,17 +149,46 @@ def test_published_way_takes_the_nearest_pixel():
 
 
 class TestScores:
-    def test_sure_and_unsure(self):
-        sure = torch.tensor([0.0, 0.3, 0.1]).reshape(3, 1, 1).expand(3, 4, 4)
-        unsure = torch.tensor([0.0, 0.2, 0.199]).reshape(3, 1, 1).expand(3, 4, 4)
-        sure_score, sure_image = class_scores(sure, 100.0)
-        unsure_score, unsure_image = class_scores(unsure, 100.0)
-        assert sure_score[1] > 0.99
-        assert 0.4 < unsure_score[1] < 0.6
-        assert sure_image > unsure_image
+    """Held on real pictures by tests/unit/benchmarks/test_scores.py."""
 
-    def test_range_with_huge_scale(self):
-        score, image = class_scores(torch.randn(5, 8, 8), 1e6)
+    def scores(self, cosines, likely=(0.9, 0.1), logit_scale=20.0):
+        """Score two halves: the left is an object with probability `likely[0]`, the right with `likely[1]`."""
+        grid = torch.tensor(cosines).reshape(-1, 1, 1)
+        half = torch.tensor([likely[0], likely[0], likely[1], likely[1]]).expand(4, 4)
+        return class_scores((grid,), ObjectnessMap(half, False, (4.0, 4.0)), logit_scale)
+
+    def test_by_hand(self):
+        # One class and nothing beside it: its probability is objectness, or a softmax of two.
+        grids = (torch.tensor([0.2, 0.2]).reshape(2, 1, 1),)
+        left = class_scores(grids, ObjectnessMap(torch.full((1, 1), 0.9), False, (1.0, 1.0)), 20.0)
+        torch.testing.assert_close(left, torch.tensor([0.0, 0.9]), atol=1e-3, rtol=0)
+        without = class_scores((torch.tensor([0.1, 0.2]).reshape(2, 1, 1),), None, 20.0)
+        sigmoid = 1 / (1 + math.exp(-0.1 * 20 * 2))
+        torch.testing.assert_close(without, torch.tensor([0.0, sigmoid]), atol=1e-3, rtol=0)
+
+    def test_rises_with_the_lead_over_the_next_class(self):
+        scores = [float(self.scores([0.2, 0.3, rival])[1]) for rival in (0.29, 0.25, 0.2, 0.1)]
+        assert scores == sorted(scores)
+        assert scores[0] < scores[-1] - 0.2
+
+    def test_rises_with_objectness_inside_and_falls_with_it_outside(self):
+        inside = [float(self.scores([0.2, 0.3, 0.1], (likely, 0.1))[1]) for likely in (0.6, 0.7, 0.8, 0.99)]
+        outside = [float(self.scores([0.2, 0.3, 0.1], (0.9, likely))[1]) for likely in (0.01, 0.1, 0.2, 0.3)]
+        assert inside == sorted(inside)
+        assert outside == sorted(outside, reverse=True)
+
+    @given(seed=st.integers(0, 1000), classes=st.integers(2, 6), guided=st.booleans(), exponent=st.integers(0, 8))
+    @settings(max_examples=40, deadline=None)
+    def test_range(self, seed, classes, guided, exponent):
+        grids = random_grids(seed, classes)
+        objectness = ObjectnessMap(torch.randn(5, 4) * 10, True, (5.0, 4.0)) if guided else None
+        score = class_scores(grids, objectness, 10.0**exponent)
+        assert score.shape == (classes,)
+        assert score.isfinite().all()
         assert (score >= 0).all()
         assert (score <= 1).all()
-        assert 0 <= image <= 1
+
+    def test_a_picture_is_the_mean_of_its_masks(self):
+        scores = torch.tensor([0.9, 0.2, 0.4, 0.0])
+        assert picture_score(scores, torch.tensor([True, True, True, False])) == pytest.approx(0.3)
+        assert picture_score(scores, torch.tensor([True, False, False, False])) == pytest.approx(0.9)
