@@ -41,7 +41,7 @@ def answer_task(
     known: dict[tuple[ImageKey, Vocabulary, object, object], Segmentation] = {}
 
     def ask(key: ImageKey, control: MaskControl) -> Segmentation:
-        question = key, control.vocabulary, control.scales, control.refinement
+        question = key, control.vocabulary, control.scales, control.unrefined
         if question not in known:
             known[question] = segment(features[key], control)
         return known[question]

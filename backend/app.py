@@ -12,7 +12,6 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from werkzeug.exceptions import BadRequest, HTTPException, ServiceUnavailable
 
 from backend.errors import LabelConfigError
-from backend.label_config import LabelConfig, parse_label_config
 from backend.predictor import LabelStudioHost
 from backend.protocol import PredictRequest, RequestError, SetupRequest, WebhookRequest, parse
 from backend.service import Service
@@ -97,7 +96,7 @@ def create_app(service: Service) -> Flask:
         body = parse(SetupRequest, _json())
         project = str(body.project or "")
         introductions.remember(project, LabelStudioHost(body.hostname or None, body.access_token or None))
-        config = _read_config(service, body.label_config)
+        config = service.read_label_config(body.label_config)
         version = service.predictor.model_version(config)
         service.predictor.look_at(config)
         if version not in versions:
@@ -108,7 +107,7 @@ def create_app(service: Service) -> Flask:
     def predict() -> Response:
         body = parse(PredictRequest, _json())
         project = str(body.project or "")
-        config = _read_config(service, body.label_config)
+        config = service.read_label_config(body.label_config)
         if not places.acquire(blocking=False):
             raise Busy
         try:
@@ -176,9 +175,3 @@ def _json() -> Any:
         raise RequestError("body: not JSON") from err
     except RecursionError as err:
         raise RequestError("body: nested too deeply") from err
-
-
-def _read_config(service: Service, xml: str) -> LabelConfig:
-    return parse_label_config(
-        xml, template=service.settings.prompt_template, scales=service.settings.core_config().grid.patch_px
-    )

@@ -32,7 +32,8 @@ ControlKind = Literal[
     "rectangle",
 ]
 """Type of the results, in Label Studio's words. The last four draw shapes whose labels a `Labels` control gives."""
-Refinement = Literal["none", "pamr"]
+Refining = Literal["never", "asked", "always"]
+"""Whether the service refines the edges of masks by the picture: never, for controls that say so, or for all others."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,7 @@ class MaskControl:
         is_single: Of several labels that are there, only the best is answered (`Choices` without `choice="multiple"`).
         per_item: `Choices` that are given for each page, not for the whole task.
         scales: Crop sizes that are looked at; `None` means all that were encoded.
-        refinement: What is done to the edges; `None` leaves it to the service.
+        unrefined: The edges are left as they are though the service could refine them.
         tolerance_px: How far a polygon may lie from the edge of its mask.
     """
 
@@ -187,7 +188,7 @@ class MaskControl:
     is_single: bool = False
     per_item: bool = False
     scales: tuple[int, ...] | None = None
-    refinement: Refinement | None = None
+    unrefined: bool = False
     tolerance_px: float | None = None
 
     @cached_property
@@ -251,7 +252,7 @@ class MaskControl:
             "is_single": self.is_single or None,
             "per_item": self.per_item or None,
             "scales": self.scales,
-            "refinement": self.refinement,
+            "unrefined": self.unrefined or None,
             "tolerance_px": self.tolerance_px,
         }
         given = {name: value for name, value in further.items() if value is not None}

@@ -56,7 +56,7 @@ from backend.controls import (
     LabelRules,
     MaskControl,
     MaskLabel,
-    Refinement,
+    Refining,
     SmartTool,
     make_label,
     parse_score,
@@ -96,7 +96,7 @@ _TOOLS: dict[str, Literal["keypoint", "rectangle", "textarea"]] = {
     "rectanglelabels": "rectangle",
     "textarea": "textarea",
 }
-_REFINEMENTS: dict[str, Refinement] = {"pamr": "pamr", "true": "pamr", "none": "none", "false": "none"}
+_REFINEMENTS = {"pamr": True, "true": True, "none": False, "false": False}
 _VARIABLE = re.compile(r"\$([^, ]+)")
 _T = TypeVar("_T")
 
@@ -117,7 +117,11 @@ class _Source:
 
 
 def parse_label_config(
-    xml: str, *, template: str = PUBLISHED_TEMPLATE, scales: Sequence[int] | None = None
+    xml: str,
+    *,
+    template: str = PUBLISHED_TEMPLATE,
+    scales: Sequence[int] | None = None,
+    refining: Refining = "never",
 ) -> LabelConfig:
     """Read a labeling config.
 
@@ -129,6 +133,7 @@ def parse_label_config(
         xml: The config. Document type declarations, and with them entities, are refused.
         template: Text the phrases are put into unless the control has a `prompt`, `{}` standing for the phrase.
         scales: Crop sizes that are encoded, for checking `model_scales`; `None` takes any.
+        refining: Whether the service refines masks; decides what `refine` may say, and means where it says nothing.
 
     Raises:
         LabelConfigError: If it is no XML, too long, contradicts itself, or has no control we can serve.
@@ -136,7 +141,7 @@ def parse_label_config(
     """
     phrases_to_prompts((), (template,))
     root = parse_xml(xml)
-    reader = _Reader(root, template, scales)
+    reader = _Reader(root, template, scales, refining)
     controls = reader.controls()
     if not controls:
         found = "; ".join(reader.skipped) if reader.skipped else f"found {summary(root)}"
@@ -147,8 +152,9 @@ def parse_label_config(
 class _Reader:
     """Reads one config. `skipped` fills up on the way."""
 
-    def __init__(self, root: ET.Element, template: str, scales: Sequence[int] | None) -> None:
+    def __init__(self, root: ET.Element, template: str, scales: Sequence[int] | None, refining: Refining) -> None:
         self._template = template
+        self._refining = refining
         self._scales = None if scales is None else tuple(scales)
         self._elements = list(root.iter())
         named = [(name, element) for element in self._elements if (name := attribute(element, "name"))]
@@ -325,7 +331,7 @@ class _Reader:
             rules=rules,
             is_list=source.is_list,
             scales=self._first(both, "model_scales", self._read_scales),
-            refinement=self._first(both, "refine", _read_refinement),
+            unrefined=self._is_unrefined(self._first(both, "refine", self._read_refinement)),
             tolerance_px=self._first(both, "tolerance", _read_tolerance),
         )
 
@@ -363,6 +369,25 @@ class _Reader:
             )
         kept = tuple(scale for scale in known if scale in chosen)
         return None if kept == known else kept
+
+    def _read_refinement(self, element: ET.Element, text: str) -> bool:
+        if text.lower() not in _REFINEMENTS:
+            possible = "none" if self._refining == "never" else "pamr"
+            raise contradiction(element, f'refine is "pamr" or "none", got {text!r}', refine=possible)
+        wanted = _REFINEMENTS[text.lower()]
+        if wanted and self._refining == "never":
+            raise contradiction(
+                element,
+                "refine asks for what this service does not do: it has to be started with CLIPDIY_REFINE=asked",
+                refine="none",
+            )
+        return wanted
+
+    def _is_unrefined(self, wanted: bool | None) -> bool:
+        """Whether to leave out what the core would do."""
+        if self._refining == "never":
+            return False
+        return not wanted if wanted is not None else self._refining == "asked"
 
     def _label(self, element: ET.Element, rules: LabelRules) -> MaskLabel | None:
         given = attributes(element)
@@ -414,12 +439,6 @@ def _read_area(element: ET.Element, text: str) -> Area:
         return Area.parse(text)
     except ValueError as err:
         raise contradiction(element, f"min_area: {err}", min_area=_better_area(text)) from err
-
-
-def _read_refinement(element: ET.Element, text: str) -> Refinement:
-    if text.lower() not in _REFINEMENTS:
-        raise contradiction(element, f'refine is "pamr" or "none", got {text!r}', refine="pamr")
-    return _REFINEMENTS[text.lower()]
 
 
 def _read_tolerance(element: ET.Element, text: str) -> float:

@@ -11,7 +11,7 @@ from flask import has_request_context, request
 from label_studio_ml.model import LabelStudioMLBase
 
 from backend.errors import LabelConfigError
-from backend.label_config import LabelConfig, parse_label_config
+from backend.label_config import LabelConfig
 from backend.predictor import LabelStudioHost
 from backend.service import shared_service
 
@@ -56,8 +56,7 @@ class ClipDiyModel(LabelStudioMLBase):  # type: ignore[misc]
         xml = _sent("label_config") or _sent("schema") or getattr(self, "label_config", None)
         if not isinstance(xml, str):
             raise LabelConfigError("no labeling config came with the request")
-        settings = shared_service().settings
-        return parse_label_config(xml, template=settings.prompt_template, scales=settings.core_config().grid.patch_px)
+        return shared_service().read_label_config(xml)
 
 
 def _sent(field: str) -> Any:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from backend.feature_cache import FeatureCache
 from backend.images import ImageLimits, ImageLoader, ImageSources
+from backend.label_config import LabelConfig, parse_label_config
 from backend.metrics import Metrics
 from backend.predictor import Predictor, PredictorOptions
 from backend.settings import Settings
@@ -32,6 +33,17 @@ class Service:
     predictor: Predictor
     webhooks: WebhookStore
     metrics: Metrics
+
+    def read_label_config(self, xml: str) -> LabelConfig:
+        """Read a labeling config as this service can answer it.
+
+        Raises:
+            LabelConfigError: If it cannot be answered.
+        """
+        core = self.settings.core_config()
+        return parse_label_config(
+            xml, template=core.prompt_template, scales=core.grid.patch_px, refining=self.settings.refine
+        )
 
 
 def build_service(settings: Settings) -> Service:

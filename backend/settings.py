@@ -6,7 +6,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from clipdiy.config import PRESETS, PUBLISHED_TEMPLATE, CleanUp, CoreConfig, DtypeName, LabelMapSize, preset
+from backend.controls import Refining
+from clipdiy.config import PRESETS, PUBLISHED_TEMPLATE, CleanUp, CoreConfig, DtypeName, LabelMapSize, Pamr, preset
 from clipdiy.weights import default_weights_dir
 
 Names = Annotated[tuple[str, ...], NoDecode]
@@ -35,6 +36,11 @@ class Settings(BaseSettings):
     )
     min_area: float = Field(
         0.001, ge=0, lt=1, description="Parts and holes smaller than this share of the picture are removed."
+    )
+
+    refine: Refining = Field(
+        "never",
+        description="Masks that follow the picture's edges (PAMR): never, asked (controls with refine=pamr), always.",
     )
 
     data_dir: Path = Field(
@@ -116,6 +122,7 @@ class Settings(BaseSettings):
             "dtype": self.dtype,
             "label_map": self.label_map,
             "clean_up": CleanUp(self.min_area),
+            "pamr": None if self.refine == "never" else Pamr(),
             "prompt_template": self.prompt_template,
         }
         changes.update({key: value for key, value in (("clip", self.clip), ("found", self.found)) if value})

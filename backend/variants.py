@@ -1,17 +1,14 @@
 """Controls that want their masks made in another way than the service's: fewer scales, edges refined or not."""
 
-import logging
 import threading
 from dataclasses import replace
 from typing import Protocol, Self
 
-from backend.controls import MaskControl, Refinement
+from backend.controls import MaskControl
 from clipdiy.config import CoreConfig
 from clipdiy.features import ImageFeatures
 from clipdiy.segmentation import Segmentation
 from clipdiy.vocabulary import Vocabulary
-
-logger = logging.getLogger(__name__)
 
 
 class ConfigurableCore(Protocol):
@@ -36,7 +33,7 @@ class Variants:
     def __init__(self, core: ConfigurableCore) -> None:
         """Take the core whose features come."""
         self._core = core
-        self._made: dict[tuple[tuple[int, ...] | None, Refinement | None], ConfigurableCore] = {}
+        self._made: dict[tuple[tuple[int, ...] | None, bool], ConfigurableCore] = {}
         self._lock = threading.Lock()
 
     def segment(self, features: ImageFeatures, control: MaskControl) -> Segmentation:
@@ -46,23 +43,20 @@ class Variants:
             features: Of the core given at the start.
             control: Its vocabulary, scales and refinement count.
         """
-        if control.scales is None and control.refinement is None:
+        if control.scales is None and not control.unrefined:
             return self._core.segment(features, control.vocabulary)
-        core = self._variant(control.scales, control.refinement)
         known = self._core.config.grid.patch_px
-        places = [place for place, scale in enumerate(known) if control.scales is None or scale in control.scales]
+        scales = tuple(scale for scale in known if control.scales is None or scale in control.scales) or known
+        core = self._variant(scales, control.unrefined)
+        places = [known.index(scale) for scale in scales]
         return core.segment(features.of_scales(places, core.encoder_identity), control.vocabulary)
 
-    def _variant(self, scales: tuple[int, ...] | None, refinement: Refinement | None) -> ConfigurableCore:
+    def _variant(self, scales: tuple[int, ...], unrefined: bool) -> ConfigurableCore:
         with self._lock:
-            if (scales, refinement) not in self._made:
+            if (scales, unrefined) not in self._made:
                 config = self._core.config
-                if scales is not None:
-                    kept = tuple(scale for scale in config.grid.patch_px if scale in scales) or config.grid.patch_px
-                    config = replace(config, grid=replace(config.grid, patch_px=kept))
-                if refinement == "none":
+                config = replace(config, grid=replace(config.grid, patch_px=scales))
+                if unrefined:
                     config = replace(config, pamr=None)
-                elif refinement == "pamr" and config.pamr is None:
-                    logger.warning('a control asks for refine="pamr", and this service keeps no pictures to refine by')
-                self._made[scales, refinement] = self._core.with_config(config)
-            return self._made[scales, refinement]
+                self._made[scales, unrefined] = self._core.with_config(config)
+            return self._made[scales, unrefined]

@@ -109,7 +109,7 @@ def test_too_large_a_body(make):
 
 
 def test_an_unexpected_error_says_nothing_about_itself(client, monkeypatch):
-    monkeypatch.setattr("backend.app.parse_label_config", lambda *_a, **_k: 1 / 0)
+    monkeypatch.setattr("backend.service.parse_label_config", lambda *_a, **_k: 1 / 0)
     answer = predict(client, "ok")
     assert answer.status_code == 500
     assert "division" not in answer.text

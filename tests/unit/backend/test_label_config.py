@@ -242,10 +242,28 @@ def test_scales_and_refinement() -> None:
     assert steered('model_scales="128, 256"', scales=(256, 128, 64)).scales == (256, 128)
     assert steered('model_scales="64,128,256"', scales=(256, 128, 64)).scales is None, "all of them"
     assert steered('model_scales="64"').scales == (64,)
-    assert [steered(f'refine="{word}"').refinement for word in ("pamr", "true", "none", "False")] == [
-        *("pamr", "pamr", "none", "none")
-    ]
-    assert (steered("").scales, steered("").refinement) == (None, None)
+    assert steered("").scales is None
+
+
+REFINED = {
+    "never, not asked": ("never", "", False),
+    "never, asked not to": ("never", 'refine="none"', False),
+    "asked, not asked": ("asked", "", True),
+    "asked, asked": ("asked", 'refine="pamr"', False),
+    "asked, asked in other words": ("asked", 'refine="True"', False),
+    "always, not asked": ("always", "", False),
+    "always, asked not to": ("always", 'refine="false"', True),
+}
+
+
+@pytest.mark.parametrize(("refining", "attribute", "unrefined"), REFINED.values(), ids=REFINED)
+def test_refinement(refining: Any, attribute: str, unrefined: bool) -> None:
+    assert steered(attribute, refining=refining).unrefined is unrefined
+
+
+def test_refinement_that_the_service_does_not_do() -> None:
+    with pytest.raises(LabelConfigError, match="CLIPDIY_REFINE=asked"):
+        steered('refine="pamr"')
 
 
 CONTRADICTORY: dict[str, tuple[str, str, str, str]] = {
@@ -261,7 +279,7 @@ CONTRADICTORY: dict[str, tuple[str, str, str, str]] = {
     "empty prompt of two": ('prompt="a {}|"', "", "needs {} where", 'prompt="a {}"'),
     "scale that is not encoded": ('model_scales="256,32"', "", "which are encoded", 'model_scales="256"'),
     "no scale": ('model_scales="all"', "", "list of crop sizes", 'model_scales="256,128,64"'),
-    "refine": ('refine="crf"', "", "pamr", 'refine="pamr"'),
+    "refine": ('refine="crf"', "", "pamr", 'refine="none"'),
     "tolerance": ('tolerance="wide"', "", "number of pixels", 'tolerance="1"'),
     "predict": ('predict="maybe"', "", "true", 'predict="true"'),
 }
@@ -555,8 +573,9 @@ OTHER = {
     "least area": identity('<Label value="Cat" min_area="1%"/>'),
     "least area in pixels": identity('<Label value="Cat" min_area="1px"/>'),
     "scales": identity(CAT, brush='name="brush" toName="img" model_scales="128"'),
-    "refinement": identity(CAT, brush='name="brush" toName="img" refine="pamr"'),
-    "no refinement": identity(CAT, brush='name="brush" toName="img" refine="none"'),
+    "no refinement": parse_label_config(
+        config(CAT, brush='name="brush" toName="img" refine="none"'), refining="always"
+    ).identity,
     "tolerance": identity(CAT, brush='name="brush" toName="img" tolerance="3"'),
     "pages": identity(CAT, image='name="img" valueList="$image"'),
     "form": identity(CAT).replace("brushlabels", "bitmasklabels"),

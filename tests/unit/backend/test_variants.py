@@ -1,0 +1,66 @@
+"""A control's own scales and refinement: what a core configured that way from the start would have answered."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from backend.controls import MaskControl
+from backend.label_config import parse_label_config
+from backend.variants import Variants
+from clipdiy.build import build_segmenter
+from clipdiy.config import CleanUp, CoreConfig, ObjectnessConfig, Pamr
+from clipdiy.photo import Photo
+from clipdiy.segmenter import Segmenter
+
+GOLDEN = Path(__file__).parents[2] / "fixtures" / "golden"
+CONFIG = CoreConfig(
+    clip=f"local-dir:{GOLDEN / 'tiny_clip'}",
+    found=f"local-dir:{GOLDEN / 'tiny_found'}",
+    objectness=ObjectnessConfig(square_px=256),
+    clean_up=CleanUp(0),
+    pamr=Pamr(long_px=64, iterations=2, dilations=(1, 2)),
+    device="cpu",
+)
+PHOTO = Photo.from_array(np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8))
+
+
+@pytest.fixture(scope="module")
+def core() -> Segmenter:
+    return build_segmenter(CONFIG, warm_up=False)
+
+
+def control(attributes: str, **options: Any) -> MaskControl:
+    labels = '<Label value="cat"/><Label value="dog"/><Label value="tree"/>'
+    image = '<Image name="img" value="$image"/>'
+    xml = f'<View>{image}<BrushLabels name="b" toName="img" {attributes}>{labels}</BrushLabels></View>'
+    return parse_label_config(xml, scales=CONFIG.grid.patch_px, refining="always", **options).controls[0]
+
+
+ASKED: dict[str, tuple[str, CoreConfig]] = {
+    "nothing": ("", CONFIG),
+    "two scales": ('model_scales="256,128"', replace(CONFIG, grid=replace(CONFIG.grid, patch_px=(256, 128)))),
+    "the finest": ('model_scales="64"', replace(CONFIG, grid=replace(CONFIG.grid, patch_px=(64,)))),
+    "edges as they are": ('refine="none"', replace(CONFIG, pamr=None)),
+}
+
+
+@pytest.mark.parametrize(("attributes", "config"), ASKED.values(), ids=ASKED)
+def test_a_control_is_answered_as_by_a_core_made_for_it(attributes: str, config: CoreConfig, core: Segmenter) -> None:
+    [features] = core.encode([PHOTO])
+    asked = control(attributes)
+    answered = Variants(core).segment(features, asked)
+    other = core.with_config(config)
+    expected = other.segment(other.encode([PHOTO])[0], asked.vocabulary)
+    np.testing.assert_array_equal(answered.label_map, expected.label_map)
+    np.testing.assert_array_equal(answered.score, expected.score)
+
+
+def test_a_variant_is_made_once(core: Segmenter) -> None:
+    variants = Variants(core)
+    [features] = core.encode([PHOTO])
+    for _ in range(3):
+        variants.segment(features, control('model_scales="128"'))
+    assert len(variants._made) == 1
