@@ -44,6 +44,11 @@ def comparison_panel(seen: Seen, names: Sequence[str], title: str) -> Image.Imag
     colours = np.concatenate([palette(len(names)), np.array([IGNORED_COLOUR], np.uint8)])
     counts = confusion_matrix(seen.truth, seen.prediction, len(names))
     found = quality(counts)
+    present = [int(c) for c in np.flatnonzero(~np.isnan(found.iou))]
+    present.sort(key=lambda c: (c == 0, -int(counts[c].sum()), c))
+    # The colours that are told apart best go to what is there.
+    named = [c for c in present if c != 0]
+    colours[named] = palette(len(named) + 1)[1:]
     height, width = seen.truth.shape
     scale = CELL_LONG_PX / max(height, width)
     cell_wh = max(1, round(width * scale)), max(1, round(height * scale))
@@ -53,8 +58,6 @@ def comparison_panel(seen: Seen, names: Sequence[str], title: str) -> Image.Imag
         ("truth", overlay(seen.pixels, shown_truth, colours)),
         ("prediction", overlay(seen.pixels, seen.prediction, colours)),
     ]
-    present = [int(c) for c in np.flatnonzero(~np.isnan(found.iou))]
-    present.sort(key=lambda c: (c == 0, -int(counts[c].sum()), c))
     sheet_w = max(4 * PAD + 3 * cell_wh[0], 760)
     columns = max(1, (sheet_w - PAD) // 240)
     lines = -(-len(present) // columns)
@@ -110,7 +113,9 @@ def confusion_picture(counts: Counts, names: Sequence[str], title: str) -> Image
         draw, (PAD, PAD + TEXT_PX + 4), "rows: true class, columns: predicted; share of the true pixels", SMALL_PX, GREY
     )
     sheet.paste(Image.fromarray(heat).resize((side, side), Image.Resampling.NEAREST), (origin_x, origin_y))
-    draw.rectangle((origin_x - 1, origin_y - 1, origin_x + side, origin_y + side), outline=LINE)
+    for line in range(0, side + 1, cell):
+        draw.line((origin_x + line, origin_y, origin_x + line, origin_y + side), LINE)
+        draw.line((origin_x, origin_y + line, origin_x + side, origin_y + line), LINE)
     if cell >= 26:
         for row, col in zip(*np.nonzero(shares >= 0.005), strict=True):
             ink: Colour = WHITE if shares[row, col] > 0.35 else INK

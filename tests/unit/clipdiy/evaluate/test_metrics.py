@@ -1,0 +1,167 @@
+"""Confusion matrix, boundary IoU and bootstrap, against figures worked out by hand."""
+
+import numpy as np
+import pytest
+
+from clipdiy.errors import ShapeError
+from clipdiy.evaluate.bootstrap import Bootstrap
+from clipdiy.evaluate.boundary import boundary_overlap, boundary_px, boundary_region
+from clipdiy.evaluate.confusion import confusion_matrix, quality, resize_nearest, short_side_size
+from clipdiy.evaluate.record import Outcome
+from clipdiy.evaluate.tally import Tally, Worst
+
+
+def array(values):
+    return np.array(values, np.uint8)
+
+
+def test_miou_by_hand():
+    truth = array([[0, 0, 1, 1], [0, 2, 2, 255]])
+    prediction = array([[0, 1, 1, 1], [0, 2, 1, 0]])
+    counts = confusion_matrix(truth, prediction, 4)
+    np.testing.assert_array_equal(counts, [[2, 1, 0, 0], [0, 2, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0]])
+    found = quality(counts)
+    # Background 2 of 3, class 1: 2 of 4, class 2: 1 of 2; class 3 is nowhere and does not count.
+    np.testing.assert_allclose(found.iou, [2 / 3, 2 / 4, 1 / 2, np.nan])
+    assert found.miou == pytest.approx((2 / 3 + 1 / 2 + 1 / 2) / 3)
+    assert found.accuracy == pytest.approx(5 / 7)
+
+
+def test_a_class_that_is_named_but_nowhere_counts_as_zero():
+    found = quality(confusion_matrix(array([[0, 0]]), array([[0, 1]]), 2))
+    np.testing.assert_allclose(found.iou, [0.5, 0.0])
+
+
+def test_nothing_to_compare_is_nan_not_an_error():
+    found = quality(confusion_matrix(array([[255]]), array([[0]]), 2))
+    assert np.isnan([found.miou, found.accuracy]).all()
+
+
+def test_pixels_are_pooled_not_averaged_over_pictures():
+    tally = Tally(2, 2)
+    for truth, prediction in (([[1] * 9 + [0]], [[1] * 9 + [0]]), ([[1, 0]], [[0, 0]])):
+        tally.add(Outcome(confusion_matrix(array(truth), array(prediction), 2), None, 1.0))
+    # Class 1: 9 of 10 pixels, background: 2 of 3.
+    assert tally.quality.miou == pytest.approx((9 / 10 + 2 / 3) / 2)
+    assert tally.boundary_miou is None
+
+
+@pytest.mark.parametrize(
+    ("truth", "prediction"),
+    [([[0]], [[0, 0]]), ([[3]], [[0]]), ([[0]], [[3]])],
+    ids=["shape", "truth out of range", "prediction out of range"],
+)
+def test_what_does_not_fit_is_refused(truth, prediction):
+    with pytest.raises(ShapeError):
+        confusion_matrix(array(truth), array(prediction), 3)
+
+
+@pytest.mark.parametrize(
+    ("size_hw", "expected"),
+    [((375, 500), (448, 597)), ((500, 333), (673, 448)), ((448, 448), (448, 448)), ((1, 1), (448, 448))],
+    ids=str,
+)
+def test_the_shorter_side_becomes_448(size_hw, expected):
+    assert short_side_size(size_hw, 448) == expected
+
+
+def test_nearest_keeps_values():
+    labels = array([[0, 255], [7, 1]])
+    np.testing.assert_array_equal(resize_nearest(labels, (4, 3)), [[0, 0, 255], [0, 0, 255], [7, 7, 1], [7, 7, 1]])
+    np.testing.assert_array_equal(resize_nearest(resize_nearest(labels, (8, 6)), (2, 2)), labels)
+
+
+@pytest.mark.parametrize(
+    ("distance", "rows"),
+    [
+        (1, ["#####", "#...#", "#...#", "#...#", "#####"]),
+        (2, ["#####", "#####", "##.##", "#####", "#####"]),
+        (3, ["#####"] * 5),
+    ],
+    ids=["outermost pixels", "two deep", "all"],
+)
+def test_boundary_region_of_a_square(distance, rows):
+    mask = np.zeros((9, 9), bool)
+    mask[2:7, 2:7] = True
+    expected = np.zeros((9, 9), bool)
+    expected[2:7, 2:7] = [[letter == "#" for letter in row] for row in rows]
+    np.testing.assert_array_equal(boundary_region(mask, distance), expected)
+    # The border of the picture is contour, too.
+    np.testing.assert_array_equal(boundary_region(mask[2:7, 2:7], distance), expected[2:7, 2:7])
+
+
+def test_empty_mask_has_no_boundary():
+    assert not boundary_region(np.zeros((3, 4), bool), 2).any()
+
+
+def test_the_distance_is_two_per_cent_of_the_diagonal():
+    assert boundary_px((300, 400)) == pytest.approx(10)
+    assert boundary_px((3, 4)) == 1
+
+
+def test_boundary_iou_by_hand():
+    truth = np.zeros((20, 20), np.uint8)
+    truth[5:15, 5:15] = 1
+    assert boundary_px((20, 20)) == 1
+    shifted = np.roll(truth, 1, axis=1)
+    counts = boundary_overlap(truth, shifted, 3)
+    # Rings of 36 pixels, one column apart: 9 pixels of the upper and 9 of the lower side meet.
+    np.testing.assert_array_equal(counts[1], [18, 54])
+    np.testing.assert_array_equal(counts[2], [0, 0])
+    np.testing.assert_array_equal(boundary_overlap(truth, truth, 2)[1], [36, 36])
+    ignored = truth.copy()
+    ignored[:, :10] = 255
+    # The ignored half cuts the truth at column 10, which is then a side of its own.
+    assert boundary_overlap(ignored, truth, 2)[1, 1] == 26
+    with pytest.raises(ShapeError):
+        boundary_overlap(truth, truth[1:], 2)
+
+
+def counts_of(rng, classes=3):
+    return rng.integers(0, 50, (classes, classes))
+
+
+def test_bootstrap_equals_resampling_with_the_same_draws():
+    # All images alike: every replicate is the whole.
+    bootstrap = Bootstrap(5, 3, replicates=50)
+    counts = counts_of(np.random.default_rng(0))
+    for _ in range(5):
+        bootstrap.add(counts)
+    assert bootstrap.interval() == pytest.approx((quality(counts).miou,) * 2)
+
+
+def test_bootstrap_interval_is_that_of_plain_resampling():
+    rng = np.random.default_rng(1)
+    images = [counts_of(rng) * np.diag([1, 1, 9]) if i % 3 else counts_of(rng) for i in range(30)]
+    bootstrap = Bootstrap(30, 3, replicates=4000)
+    for counts in images:
+        bootstrap.add(counts)
+    plain = [quality(sum(images[i] for i in rng.integers(0, 30, 30))).miou for _ in range(4000)]
+    np.testing.assert_allclose(bootstrap.interval(), np.quantile(plain, [0.025, 0.975]), atol=0.008)
+
+
+def test_every_replicate_draws_as_many_images_as_there_are():
+    bootstrap = Bootstrap(7, 2, replicates=100)
+    for _ in range(7):
+        bootstrap.add(np.array([[1, 0], [0, 0]]))
+    assert (bootstrap._hits[:, 0] == 7).all()
+
+
+def test_bootstrap_is_seeded_and_of_one_size():
+    def run(seed):
+        bootstrap, rng = Bootstrap(10, 3, seed=seed), np.random.default_rng(2)
+        for _ in range(10):
+            bootstrap.add(counts_of(rng))
+        return bootstrap.interval()
+
+    assert run(0) == run(0) != run(1)
+    assert np.isnan(Bootstrap(0, 2).interval()).all()
+
+
+def test_the_worst_pictures_come_lowest_first():
+    worst = Worst(2)
+    for name, hits in (("good", 9), ("bad", 1), ("fair", 5), ("worse", 1)):
+        worst.add(name, np.array([[hits, 10 - hits], [0, 0]]))
+    worst.add("empty", np.zeros((2, 2), np.int64))
+    assert worst.image_ids == ("bad", "worse")
+    assert Worst(0).image_ids == ()
