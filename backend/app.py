@@ -4,16 +4,18 @@ import hmac
 import logging
 import os
 import threading
+import traceback
 from collections import OrderedDict, deque
 from typing import Any
 
 from flask import Flask, Response, jsonify, request
 from prometheus_client import CONTENT_TYPE_LATEST
-from werkzeug.exceptions import BadRequest, HTTPException, ServiceUnavailable
+from werkzeug.exceptions import ClientDisconnected, HTTPException, ServiceUnavailable
 
 from backend.errors import LabelConfigError
+from backend.openapi import describe
 from backend.predictor import LabelStudioHost
-from backend.protocol import PredictRequest, RequestError, SetupRequest, WebhookRequest, parse
+from backend.protocol import PredictRequest, RequestError, SetupRequest, WebhookRequest, parse, read_json
 from backend.service import Service
 
 logger = logging.getLogger(__name__)
@@ -63,6 +65,12 @@ class Busy(ServiceUnavailable):
     description = "too many requests to /predict at once; try again"
 
 
+class NotKept(ServiceUnavailable):
+    """A webhook could not be written. Label Studio does not send it again, so it must be seen to have failed."""
+
+    description = "the webhook could not be kept; the backend's log says why"
+
+
 def create_app(service: Service) -> Flask:
     """Make the app around a service whose weights are loaded.
 
@@ -72,6 +80,7 @@ def create_app(service: Service) -> Flask:
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = service.settings.max_request_bytes
     app.json.sort_keys = False  # type: ignore[attr-defined]
+    description = describe(with_auth=service.settings.basic_auth_user is not None)
     introductions = Introductions()
     versions: deque[str] = deque(maxlen=REMEMBERED_VERSIONS)
     # Threads must be left for /health and /setup, or Label Studio takes the backend for dead.
@@ -79,7 +88,7 @@ def create_app(service: Service) -> Flask:
 
     @app.before_request
     def authenticate() -> Response | None:
-        if request.path in ("/health", "/") or _may_pass(service):
+        if request.path == "/health" or _may_pass(service):
             return None
         answer = jsonify(error="user or password is missing or wrong")
         answer.status_code = 401
@@ -105,14 +114,17 @@ def create_app(service: Service) -> Flask:
 
     @app.post("/predict")
     def predict() -> Response:
-        body = parse(PredictRequest, _json())
-        project = str(body.project or "")
-        config = service.read_label_config(body.label_config)
+        # Before the body is read: one request too many costs neither memory nor time, and slow senders hold places of
+        # /predict only.
         if not places.acquire(blocking=False):
             raise Busy
         try:
+            body = parse(PredictRequest, _json())
+            project = str(body.project or "")
+            config = service.read_label_config(body.label_config)
+            tasks = [task.fields() for task in body.tasks]
             results = service.predictor.predict(
-                body.tasks, config, project=project.split(".")[0], host=introductions.of(project)
+                tasks, config, project=project.split(".")[0], host=introductions.of(project)
             )
         finally:
             places.release()
@@ -123,7 +135,11 @@ def create_app(service: Service) -> Flask:
         body = parse(WebhookRequest, _json())
         known = body.action in WEBHOOK_ACTIONS
         service.metrics.webhooks.labels(body.action if known else "other").inc()
-        service.webhooks.append(body.model_dump())
+        try:
+            service.webhooks.append(body.model_dump())
+        except OSError as err:
+            logger.error("a webhook could not be kept: %s", err.strerror or type(err).__name__)
+            raise NotKept from err
         return jsonify(status="kept"), 201
 
     @app.get("/versions")
@@ -135,21 +151,28 @@ def create_app(service: Service) -> Flask:
         several = "PROMETHEUS_MULTIPROC_DIR" in os.environ
         return Response(service.metrics.render(several_processes=several), content_type=CONTENT_TYPE_LATEST)
 
+    @app.get("/openapi.json")
+    def openapi() -> Response:
+        return jsonify(description)
+
     @app.errorhandler(RequestError)
     @app.errorhandler(LabelConfigError)
     def refuse(err: Exception) -> tuple[Response, int]:
-        logger.warning("%s %s refused: %s", request.method, request.path, err)
+        logger.warning("%s refused: %s", request.path, err)
         return jsonify(error=str(err)), 400
 
     @app.errorhandler(HTTPException)
     def http_error(err: HTTPException) -> tuple[Response, int, dict[str, str]]:
-        headers = {"Retry-After": str(RETRY_AFTER_S)} if isinstance(err, ServiceUnavailable) else {}
+        headers = {name: value for name, value in err.get_headers() if name.lower() != "content-type"}
+        if isinstance(err, ServiceUnavailable):
+            headers["Retry-After"] = str(RETRY_AFTER_S)
         return jsonify(error=err.description), err.code or 500, headers
 
     @app.errorhandler(Exception)
     def unexpected(err: Exception) -> tuple[Response, int]:
-        # The log has the details; the caller gets none of them.
-        logger.error("%s %s failed", request.method, request.path, exc_info=err)
+        # A traceback shows paths, and messages of libraries show what they were given: only where it is asked for.
+        logger.error("%s failed: unexpected %s in %s", request.endpoint, type(err).__name__, _place(err))
+        logger.debug("%s failed", request.endpoint, exc_info=err)
         return jsonify(error="internal error; the backend's log says more"), 500
 
     return app
@@ -170,8 +193,17 @@ def _may_pass(service: Service) -> bool:
 
 def _json() -> Any:
     try:
-        return request.get_json(force=True)
-    except BadRequest as err:
-        raise RequestError("body: not JSON") from err
-    except RecursionError as err:
-        raise RequestError("body: nested too deeply") from err
+        data = request.get_data(cache=False)
+    except (OSError, ClientDisconnected) as err:  # chunks that are none, a sender that went away
+        raise RequestError("body: cannot be read") from err
+    return read_json(data)
+
+
+def _place(err: Exception) -> str:
+    """Say where an error came from: module and line of the innermost of our own functions."""
+    where = "?"
+    for frame, line in traceback.walk_tb(err.__traceback__):
+        module = str(frame.f_globals.get("__name__", "?"))
+        if module.partition(".")[0] in ("backend", "clipdiy"):
+            where = f"{module}:{line}"
+    return where

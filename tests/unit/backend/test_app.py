@@ -1,6 +1,10 @@
 import base64
+import io
 import json
+import subprocess
+import sys
 import threading
+import time
 
 import pytest
 from fakes import CONFIG, FakeCore, FakeLoader, tasks
@@ -82,6 +86,22 @@ def test_images_are_asked_of_the_host_that_introduced_itself_for_the_project(mak
         ("/predict", '{"tasks": [], "label_config": 3}', "label_config"),
         ("/predict", '{"tasks": [], "label_config": "<View/>"}', "BrushLabels"),
         ("/predict", "[" * 100_000, "body"),
+        ("/predict", '{"tasks": [{"data": ' + "[" * 98 + "]" * 98 + '}], "label_config": "x"}', "nested more than 100"),
+        ("/predict", '{"tasks": [{"id": NaN}], "label_config": "x"}', "NaN"),
+        ("/predict", '{"tasks": [{"id": -Infinity}], "label_config": "x"}', "-Infinity"),
+        ("/predict", '{"tasks": [{"id": 1}, {"id": [1]}], "label_config": "x"}', "tasks.1.id"),
+        ("/predict", '{"tasks": [{"id": true}], "label_config": "x"}', "tasks.0.id"),
+        ("/predict", '{"tasks": [{"id": 1.5}], "label_config": "x"}', "tasks.0.id"),
+        ("/predict", '{"tasks": [{"id": "1\\nERROR all is lost"}], "label_config": "x"}', "tasks.0.id"),
+        ("/predict", '{"tasks": [{"id": ' + "9" * 5000 + '}], "label_config": "x"}', "JSON"),
+        ("/predict", '{"tasks": [{"id": ' + "9" * 50 + '}], "label_config": "x"}', "tasks.0.id"),
+        ("/predict", '{"tasks": [], "label_config": "x", "project": {}}', "project"),
+        ("/predict", '{"tasks": [], "label_config": "x", "params": []}', "params"),
+        ("/predict", '{"tasks": [], "label_config": "\\ud800"}', "surrogates"),
+        ("/predict", b"\xff\xfe\x00", "JSON"),
+        ("/predict", "", "JSON"),
+        ("/setup", '{"schema": "<View/>", "hostname": 3}', "hostname"),
+        ("/setup", '{"schema": "<View/>", "access_token": "' + "x" * 20_000 + '"}', "access_token"),
         ("/setup", "{}", "schema"),
         ("/setup", '{"schema": "<View><Image"}', "XML"),
         ("/setup", json.dumps({"schema": "<View/>"}), "A config that works"),
@@ -106,6 +126,65 @@ def test_http_errors_are_json(client, method, path, status):
 def test_too_large_a_body(make):
     answer = make(max_request_bytes=1000).post("/predict", data="x" * 2000, content_type="application/json")
     assert answer.status_code == 413
+
+
+@pytest.mark.parametrize("method", ["get", "delete"])
+def test_what_is_not_allowed_says_what_is(client, method):
+    answer = getattr(client, method)("/predict")
+    assert answer.status_code == 405
+    assert "POST" in answer.headers["Allow"]
+
+
+def test_a_body_that_cannot_be_read_is_a_bad_request(client):
+    class Broken(io.BytesIO):
+        def read(self, *_args):
+            raise OSError("Invalid chunk size: b'secret'")
+
+        readinto = read
+
+    answer = client.post("/predict", input_stream=Broken(), environ_overrides={"CONTENT_LENGTH": "10"})
+    assert answer.status_code == 400
+    assert answer.json["error"] == "body: cannot be read"
+
+
+def test_no_room_for_a_webhook_is_told_to_label_studio(client, tmp_path, caplog):
+    (tmp_path / "webhooks.jsonl").symlink_to("/dev/full")
+    answer = client.post("/webhook", json={"action": "ANNOTATION_CREATED"})
+    assert answer.status_code == 503
+    assert int(answer.headers["Retry-After"]) > 0
+    assert "No space left" in caplog.text
+    assert str(tmp_path) not in caplog.text + answer.text
+    (tmp_path / "webhooks.jsonl").unlink()
+    assert client.post("/webhook", json={"action": "ANNOTATION_CREATED"}).status_code == 201
+
+
+def test_half_a_webhook_is_never_kept(tmp_path):
+    # A limit on the size of files stands for a disk that fills up in the middle of a line.
+    script = """
+import resource, sys
+from pathlib import Path
+from backend.webhooks import WebhookStore
+store = WebhookStore(Path(sys.argv[1]))
+store.append({"action": "A"})
+resource.setrlimit(resource.RLIMIT_FSIZE, (store.path.stat().st_size + 10,) * 2)
+try:
+    store.append({"action": "B"})
+except OSError:
+    print("refused")
+"""
+    ended = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, timeout=60)
+    assert ended.stdout == "refused\n", ended.stderr
+    store = WebhookStore(tmp_path)
+    store.append({"action": "C"})
+    assert [json.loads(line)["action"] for line in store.path.read_text().splitlines()] == ["A", "C"]
+
+
+def test_an_unexpected_error_is_logged_without_traceback_and_payload(client, monkeypatch, caplog):
+    monkeypatch.setattr("backend.service.parse_label_config", lambda *_a, **_k: {}["/secret/path"])
+    assert predict(client, "ok").status_code == 500
+    assert "predict failed: unexpected KeyError in backend.service:" in caplog.text
+    assert "secret" not in caplog.text
+    assert "Traceback" not in caplog.text
 
 
 def test_an_unexpected_error_says_nothing_about_itself(client, monkeypatch):
@@ -166,12 +245,48 @@ class TestBasicAuth:
     def test_right(self, client):
         assert client.get("/metrics", headers=self.header("anna:gehe!m")).status_code == 200
 
-    def test_health_is_open(self, client):
-        assert client.get("/health").status_code == 200
+    def test_only_health_is_open(self, make):
+        app = make(basic_auth_user="anna", basic_auth_password="gehe!m").application
+        answers = {
+            rule.rule: app.test_client().open(rule.rule, method=next(iter(rule.methods - {"OPTIONS", "HEAD"})))
+            for rule in app.url_map.iter_rules()
+            if "<" not in rule.rule
+        }
+        assert len(answers) > 5
+        assert {path for path, answer in answers.items() if answer.status_code != 401} == {"/health"}
+
+    def test_webhooks_need_the_header_that_label_studio_can_be_told_to_send(self, client, tmp_path):
+        body = {"action": "ANNOTATION_CREATED"}
+        assert client.post("/webhook", json=body).status_code == 401
+        assert client.post("/webhook", json=body, headers=self.header("anna:gehe!m")).status_code == 201
+        assert len((tmp_path / "webhooks.jsonl").read_text().splitlines()) == 1
 
     def test_half_of_it_stops_the_start(self):
         with pytest.raises(ValueError, match="CLIPDIY_BASIC_AUTH_PASSWORD"):
             Settings(basic_auth_user="anna")
+
+
+def test_one_request_too_many_is_told_so_before_its_body_is_read(make):
+    class Untouched(io.BytesIO):
+        def read(self, *_args):
+            raise AssertionError("the body was read")
+
+        readinto = read
+
+    client = make(max_requests=1)
+    first = threading.Thread(target=lambda: predict(client, "slow:250", "slow:250"))
+    first.start()
+    try:
+        for _ in range(1000):
+            if "requests_running 1.0" in client.get("/metrics").text:
+                break
+        answer = client.post("/predict", input_stream=Untouched(), environ_overrides={"CONTENT_LENGTH": "10"})
+        assert answer.status_code == 503
+        begun = time.monotonic()
+        assert client.get("/health").status_code == 200
+        assert time.monotonic() - begun < 0.2
+    finally:
+        first.join()
 
 
 def test_one_request_too_many_is_told_to_come_back(make):
