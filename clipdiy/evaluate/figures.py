@@ -113,9 +113,9 @@ def confusion_picture(counts: Counts, names: Sequence[str], title: str) -> Image
         draw, (PAD, PAD + TEXT_PX + 4), "rows: true class, columns: predicted; share of the true pixels", SMALL_PX, GREY
     )
     sheet.paste(Image.fromarray(heat).resize((side, side), Image.Resampling.NEAREST), (origin_x, origin_y))
-    for line in range(0, side + 1, cell):
-        draw.line((origin_x + line, origin_y, origin_x + line, origin_y + side), LINE)
-        draw.line((origin_x, origin_y + line, origin_x + side, origin_y + line), LINE)
+    for offset in range(0, side + 1, cell):
+        draw.line((origin_x + offset, origin_y, origin_x + offset, origin_y + side), LINE)
+        draw.line((origin_x, origin_y + offset, origin_x + side, origin_y + offset), LINE)
     if cell >= 26:
         for row, col in zip(*np.nonzero(shares >= 0.005), strict=True):
             ink: Colour = WHITE if shares[row, col] > 0.35 else INK
