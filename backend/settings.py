@@ -7,7 +7,17 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from backend.controls import Refining
-from clipdiy.config import PRESETS, PUBLISHED_TEMPLATE, CleanUp, CoreConfig, DtypeName, LabelMapSize, Pamr, preset
+from clipdiy.config import (
+    PRESETS,
+    PUBLISHED_TEMPLATE,
+    CleanUp,
+    CoreConfig,
+    DtypeName,
+    LabelMapSize,
+    Pamr,
+    RuntimeName,
+    preset,
+)
 from clipdiy.weights import default_weights_dir
 
 Names = Annotated[tuple[str, ...], NoDecode]
@@ -27,7 +37,10 @@ class Settings(BaseSettings):
     found: str | None = Field(None, description="Other FOUND weights: local-dir:FOLDER.")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
     dtype: DtypeName | Literal["auto"] = Field(
-        "auto", description="What the image towers compute in; auto is float16 on a GPU and float32 on a CPU."
+        "auto", description="What the networks compute in; auto: float16 on a GPU, on a CPU what is faster there."
+    )
+    runtime: RuntimeName = Field(
+        "torch", description="What executes the image towers on a CPU: torch, onnxruntime, openvino or openvino-int8."
     )
     weights_dir: Path = Field(default_factory=default_weights_dir, description="Folder with the downloaded weights.")
     prompt_template: str = Field(PUBLISHED_TEMPLATE, description="Text that a label is put into.")
@@ -120,6 +133,7 @@ class Settings(BaseSettings):
         changes: dict[str, object] = {
             "device": self.device,
             "dtype": self.dtype,
+            "runtime": self.runtime,
             "label_map": self.label_map,
             "clean_up": CleanUp(self.min_area),
             "pamr": None if self.refine == "never" else Pamr(),
