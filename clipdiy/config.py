@@ -89,7 +89,7 @@ class Pamr:
         temperature: Differences in colour count as multiples of this share of their local standard deviation.
     """
 
-    long_px: int = 448
+    long_px: int = 320
     iterations: int = 10
     dilations: tuple[int, ...] = (1, 2, 4, 8, 12, 24)
     temperature: float = 0.1
