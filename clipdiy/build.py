@@ -21,6 +21,7 @@ from clipdiy.config import CoreConfig, preset
 from clipdiy.errors import ConfigError, WeightsError
 from clipdiy.objectness.found import FoundModel
 from clipdiy.photo import Photo
+from clipdiy.precision import cpu_dtype
 from clipdiy.segmenter import Segmenter
 from clipdiy.text_cache import TextCache
 from clipdiy.vocabulary import Vocabulary, make_vocabulary
@@ -69,12 +70,14 @@ def build_segmenter(
     Args:
         config: A preset's name, or a configuration.
         weights_dir: Where downloaded weights lie; the user's cache folder by default.
-        cache_dir: Where text embeddings are kept for the next start; without it they are forgotten with the process.
+        cache_dir: Where text embeddings and what was converted for another runtime are kept for the next start; without
+            it they are forgotten with the process.
         warm_up: Run one picture, so that the first real one is not slower than the others and broken weights show now.
 
     Raises:
         ConfigError: If the configuration names something that does not exist (preset, device, model).
         WeightsError: If weights are missing, damaged, or do not fit the model. No stand-in is ever used.
+        RuntimeCheckError: If an optional runtime does not compute what torch does.
     """
     if isinstance(config, str):
         config = preset(config)
@@ -85,10 +88,19 @@ def build_segmenter(
     digests = {name: weight.sha256 for name, weight in files.items()}
     clip_path = next((path for name, path in paths.items() if not name.startswith("found/")), None)
     clip = load_clip(config, clip_path, device, dtype, digests, cache_dir)
+    if config.dtype == "auto" and config.runtime == "torch" and device.type == "cpu":
+        clip.cast(cpu_dtype(clip.network.visual))
     found = None
     if config.objectness.method != "none":
-        found = load_found(config.found, paths, digests).to(device=device, dtype=dtype)
+        found = load_found(config.found, paths, digests).to(device=device, dtype=clip.dtype)
     weights_id = digest_of(digests)
+    if config.runtime != "torch":
+        if device.type != "cpu":
+            raise ConfigError(f"runtime {config.runtime!r} runs on the CPU only, and the device is {device}")
+        from clipdiy.runtimes.engine import run_towers_in
+
+        folder = cache_dir / "runtimes" if cache_dir else None
+        run_towers_in(config.runtime, clip, found, folder=folder, weights_id=weights_id)
     segmenter = Segmenter(
         config, clip, found, name=config.clip, weights_id=weights_id, find_doubts=_starter_doubts(config)
     )
@@ -115,7 +127,10 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """Turn a configured dtype into torch's; `auto` is float16 on CUDA and float32 on the CPU."""
+    """Turn a configured dtype into torch's.
+
+    `auto` is float16 on CUDA, and float32 on the CPU: what the weights are loaded in, before `cpu_dtype` decides.
+    """
     if name == "auto":
         name = "float16" if device.type == "cuda" else "float32"
     return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]

@@ -19,6 +19,9 @@ TEXT_CACHE_SIZE = 20_000  # prompts; about 40 MB at 512 numbers each
 VOCABULARY_CACHE_SIZE = 64
 
 
+ImageEngine = Callable[[Tensor], Tensor]
+
+
 class ClipNetwork(Protocol):
     """What is used of an `open_clip` model."""
 
@@ -74,6 +77,8 @@ class ClipEncoder:
         self._mean = torch.tensor(mean, device=device)[:, None, None] * 255
         self._std = torch.tensor(std, device=device)[:, None, None] * 255
         self._crop_batch = crop_batch
+        self._engine: ImageEngine | None = None
+        self._arithmetic = str(dtype)
         self._text_tower = causal_text_tower(network)
         self._text_cache = text_cache
         self._known_texts: OrderedDict[str, Tensor] = OrderedDict()
@@ -84,6 +89,27 @@ class ClipEncoder:
     def logit_scale(self) -> float:
         """CLIP's learned inverse temperature: cosines are multiplied by it before a softmax (about 100)."""
         return float(self.network.logit_scale.detach().float().exp())
+
+    @property
+    def arithmetic(self) -> str:
+        """In what the image tower computes; two encoders of the same weights differ a little if this differs."""
+        return self._arithmetic
+
+    def cast(self, dtype: torch.dtype) -> None:
+        """Let the image tower compute in another dtype from now on."""
+        self.network.visual.to(dtype)
+        self.dtype = dtype
+        self._arithmetic = str(dtype)
+
+    def run_in(self, engine: ImageEngine, arithmetic: str) -> None:
+        """Let something else than torch execute the image tower from now on.
+
+        Args:
+            engine: (N, 3, input_px, input_px) float32, normalised, to (N, D) float32; from any thread.
+            arithmetic: Names it; see the property.
+        """
+        self._engine = engine
+        self._arithmetic = arithmetic
 
     def normalise(self, images: Tensor) -> Tensor:
         """Bring (N, 3, h, w) uint8 pictures to the range the image tower was trained on: float32."""
@@ -108,7 +134,10 @@ class ClipEncoder:
         embedded = []
         for batch in crops.split(self._crop_batch):
             normal = self.normalise(batch.to(self.device, non_blocking=True))
-            embedded.append(self.network.encode_image(normal.to(self.dtype)).float())
+            if self._engine is not None:
+                embedded.append(self._engine(normal))
+            else:
+                embedded.append(self.network.encode_image(normal.to(self.dtype)).float())
         return F.normalize(torch.cat(embedded), dim=-1)
 
     def embed_vocabulary(self, vocabulary: Vocabulary) -> Tensor:

@@ -1,13 +1,14 @@
 """What can be configured in the core, with the defaults, and the named presets."""
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from clipdiy.errors import ConfigError
 
 DtypeName = Literal["float32", "bfloat16", "float16"]
 ObjectnessName = Literal["found", "found-bkg", "none"]
 LabelMapSize = Literal["full", "square"]
+RuntimeName = Literal["torch", "onnxruntime", "openvino", "openvino-int8"]
 
 PUBLISHED_TEMPLATE = "a photo of a {}"
 
@@ -120,7 +121,11 @@ class CoreConfig:
             keeps all. See `clipdiy.prune`.
         prompt_template: Text a label is put into, `{}` standing for the label.
         device: A torch device, or `auto` (CUDA if there is one).
-        dtype: What the image towers compute in, or `auto` (float16 on CUDA, float32 on the CPU).
+        dtype: What the image towers compute in, or `auto`: float16 on CUDA; on the CPU bfloat16 where a short
+            measurement at the start says that this processor gains from it, else float32.
+        runtime: What executes the image towers: `torch`, or on the CPU one of the optional `onnxruntime` (int8 weights,
+            activations scaled as they come), `openvino` (bfloat16) and `openvino-int8` (calibrated). See
+            `clipdiy.runtimes`.
         crop_batch: How many crops go through the image tower at once, or `None` for the device's default.
     """
 
@@ -135,9 +140,14 @@ class CoreConfig:
     prompt_template: str = PUBLISHED_TEMPLATE
     device: str = "auto"
     dtype: DtypeName | Literal["auto"] = "auto"
+    runtime: RuntimeName = "torch"
     crop_batch: int | None = None
 
     def __post_init__(self) -> None:
+        if self.runtime not in get_args(RuntimeName):
+            raise ConfigError(f"runtime must be one of {', '.join(get_args(RuntimeName))}, got {self.runtime!r}")
+        if self.runtime != "torch" and self.dtype not in ("auto", "float32"):
+            raise ConfigError(f"runtime {self.runtime!r} has an arithmetic of its own: leave dtype at auto")
         if self.label_map not in ("full", "square"):
             raise ConfigError(f"label_map must be 'full' or 'square', got {self.label_map!r}")
         if self.dtype not in ("auto", "float32", "bfloat16", "float16"):

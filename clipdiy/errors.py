@@ -39,3 +39,7 @@ class DatasetError(ClipDiyError):
 
 class ObjectnessError(ClipDiyError):
     """Instance masks for objectness cannot be read or decoded. Mend the file or the detector."""
+
+
+class RuntimeCheckError(ClipDiyError):
+    """An optional runtime does not compute what torch computes, on this machine or in this version. Choose another."""

@@ -142,7 +142,7 @@ class Segmenter:
             self._weights_id,
             asdict(self.config.grid),
             asdict(self.config.objectness),
-            str(self.clip.dtype),
+            self.clip.arithmetic,
         ]
         if self.config.pamr:
             parts.append({"picture_long_px": self.config.pamr.long_px})

@@ -4,6 +4,7 @@ Before the model: `prepare`. The model: `FoundModel` (keys of the last attention
 FOUND-bkg asks for it). After it: `FoundModel.logits` or `background_objectness`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +19,8 @@ from clipdiy.errors import ShapeError
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 BACKGROUND_SIMILARITY = 0.3  # FOUND's threshold for "looks like the background seed"
+
+BodyEngine = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,11 @@ class FoundModel(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.head = head
+        self._engine: BodyEngine | None = None
+
+    def run_in(self, engine: BodyEngine) -> None:
+        """Let something else than torch execute `body` from now on."""
+        self._engine = engine
 
     @property
     def patch_px(self) -> int:
@@ -132,23 +140,40 @@ class FoundModel(nn.Module):
         Args:
             images: (B, 3, H, W), normalised, H and W multiples of the patch size; the backbone's dtype.
         """
-        vit = self.backbone
         rows, cols = images.shape[2] // self.patch_px, images.shape[3] // self.patch_px
-        patches = vit.patch_embed.proj(images).flatten(2).transpose(1, 2)
-        tokens = torch.cat([vit.cls_token.expand(patches.shape[0], -1, -1), patches], dim=1)
-        tokens = tokens + position_embedding(vit.pos_embed, rows, cols).to(tokens.dtype)
-        blocks = list(vit.blocks)
-        for block in blocks[:-1]:
-            tokens = block(tokens)
-        last = blocks[-1]
-        attention = last.attn
-        batch, count, width = tokens.shape
+        positions = position_embedding(self.backbone.pos_embed, rows, cols)
+        if self._engine is not None:
+            qkv = torch.cat([self._engine(image.float(), positions.float()) for image in images.split(1)])
+        else:
+            qkv = self.body(images, positions)
+        batch, count, width = qkv.shape[0], qkv.shape[1], qkv.shape[2] // 3
+        attention = self.backbone.blocks[-1].attn
         heads = attention.num_heads
-        qkv = attention.qkv(last.norm1(tokens)).reshape(batch, count, 3, heads, width // heads)
-        query, key, _ = (part.transpose(1, 2).float() for part in qkv.unbind(2))  # (B, heads, count, width / heads)
+        # (B, heads, count, width / heads); the values are of no use
+        query, key, _ = (part.transpose(1, 2).float() for part in qkv.reshape(batch, count, 3, heads, -1).unbind(2))
         weights = (query[:, :, :1] * attention.scale @ key.transpose(-2, -1)).softmax(dim=-1)
         keys = key[:, :, 1:].transpose(2, 3).reshape(batch, width, rows, cols)
         return FoundKeys(keys, weights[:, :, 0, 1:].reshape(batch, heads, rows, cols))
+
+    def body(self, images: Tensor, positions: Tensor) -> Tensor:
+        """Run what is expensive: all blocks but the last, and that one's query-key-value projection.
+
+        Args:
+            images: (B, 3, H, W), as for `forward`.
+            positions: (1, 1 + h * w, D), the position embedding for this size.
+
+        Returns:
+            (B, 1 + h * w, 3 * D): queries, keys and values, heads side by side.
+        """
+        vit = self.backbone
+        patches = vit.patch_embed.proj(images).flatten(2).transpose(1, 2)
+        tokens = torch.cat([vit.cls_token.expand(patches.shape[0], -1, -1), patches], dim=1)
+        tokens = tokens + positions.to(tokens.dtype)
+        *blocks, last = vit.blocks
+        for block in blocks:
+            tokens = block(tokens)
+        qkv: Tensor = last.attn.qkv(last.norm1(tokens))
+        return qkv
 
     def logits(self, keys: Tensor) -> Tensor:
         """Apply the trained head (FOUND's soft map is the sigmoid of this, upsampled).

@@ -1,0 +1,203 @@
+"""What a runtime is, and how the image towers are handed over to one."""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from clipdiy.clip import ClipEncoder
+from clipdiy.config import RuntimeName
+from clipdiy.errors import RuntimeCheckError
+from clipdiy.objectness.found import FoundModel, position_embedding
+from clipdiy.runtimes.export import ClipImages, FoundBody, write_onnx
+from clipdiy.runtimes.samples import sample_crops, sample_images
+
+logger = logging.getLogger(__name__)
+
+LAYOUT = 1  # raise it when the same weights would be exported or calibrated in another way
+FOUND_SIDE_PX = 224
+CHECK_SCENE = 1  # calibration never sees it
+
+Engine = Callable[..., Tensor]
+Inputs = tuple[Tensor, ...]
+
+
+class Runtime(Protocol):
+    """Something that executes an ONNX file on the CPU.
+
+    Attributes:
+        version: Changes when a converted file may not be loadable any more, or computes something else.
+        ending: Of a converted file.
+        least_cosine: Smallest cosine to float32 that any crop's embedding may have.
+    """
+
+    version: str
+    ending: str
+    least_cosine: float
+
+    def convert(self, onnx: Path, target: Path, samples: Sequence[Inputs]) -> None:
+        """Write the runtime's own file; `samples` are inputs as they will come, to calibrate with."""
+
+    def load(self, path: Path) -> Engine:
+        """Return what runs a converted file, from any thread; float32 in and out."""
+
+
+@dataclass(frozen=True)
+class _Tower:
+    """One network to hand over.
+
+    Attributes:
+        name: Of its file.
+        module: The part that is exported, in float32 on the CPU.
+        inputs: Names of its inputs, with those of their axes that vary.
+        calibration: Inputs to calibrate with.
+        check: Inputs to compare on.
+        read: What is compared of its output, one vector a row.
+    """
+
+    name: str
+    module: nn.Module
+    inputs: dict[str, dict[int, str]]
+    calibration: Sequence[Inputs]
+    check: Inputs
+    read: Callable[[Tensor], Tensor]
+
+
+def run_towers_in(
+    name: RuntimeName, clip: ClipEncoder, found: FoundModel | None, *, folder: Path | None, weights_id: str
+) -> None:
+    """Let a runtime execute the image towers from now on.
+
+    Args:
+        name: Which; not `torch`.
+        clip: In float32 on the CPU.
+        found: The same, or `None` where it is not used.
+        folder: Where converted files are kept; without it they are made again at every start.
+        weights_id: Changes with the weights.
+
+    Raises:
+        ConfigError: If the runtime is not installed. Names the extra.
+        RuntimeCheckError: If its embeddings differ too much from torch's.
+    """
+    runtime = make_runtime(name)
+    towers = [_clip_tower(clip)] + ([_found_tower(found)] if found is not None else [])
+    key = hashlib.sha256(
+        json.dumps(
+            [LAYOUT, name, runtime.version, weights_id, clip.input_px, [tower.name for tower in towers]]
+        ).encode()
+    ).hexdigest()[:16]
+    with ExitStack() as stack:
+        if folder is None:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="clipdiy-")))
+        home = folder / f"{name}-{key}"
+        if not _is_whole(home):
+            start = time.perf_counter()
+            _convert(runtime, towers, home)
+            logger.info("converted for %s into %s in %.0f s, once", name, home, time.perf_counter() - start)
+        engines = {tower.name: runtime.load(home / f"{tower.name}{runtime.ending}") for tower in towers}
+    for tower in towers:
+        cosine = smallest_cosine(tower, engines[tower.name])
+        logger.info("%s: smallest cosine of %s to float32 is %.4f", name, tower.name, cosine)
+        if not cosine >= runtime.least_cosine:
+            raise RuntimeCheckError(
+                f"runtime {name} does not compute what it should here: the smallest cosine of {tower.name}'s outputs "
+                f"to float32 is {cosine:.4f}, expected at least {runtime.least_cosine}. Choose another, or torch"
+            )
+    clip.run_in(engines["clip"], f"{name} {LAYOUT}")
+    if found is not None:
+        found.run_in(engines["found"])
+
+
+def make_runtime(name: RuntimeName) -> Runtime:
+    """Return a runtime by its name.
+
+    Raises:
+        ConfigError: If it is not installed. Names the extra.
+    """
+    if name == "onnxruntime":
+        from clipdiy.runtimes.onnxruntime import OnnxRuntime
+
+        return OnnxRuntime()
+    from clipdiy.runtimes.openvino import OpenVino
+
+    return OpenVino(int8=name == "openvino-int8")
+
+
+@torch.inference_mode()
+def smallest_cosine(tower: _Tower, engine: Engine) -> float:
+    """Return the smallest cosine between a row of the engine's output and the same row of torch's."""
+    wanted = tower.read(tower.module(*tower.check))
+    got = tower.read(engine(*tower.check))
+    return float(F.cosine_similarity(wanted, got, dim=-1).min())
+
+
+def _clip_tower(clip: ClipEncoder) -> _Tower:
+    def ready(scene: int) -> Tensor:
+        return clip.normalise(sample_crops(scene, clip.input_px)).float()
+
+    calibration = [(crop[None],) for scene in range(2, 6) for crop in ready(scene)]
+    axes = {"images": {0: "n"}}
+    return _Tower("clip", ClipImages(clip.network), axes, calibration, (ready(CHECK_SCENE),), lambda output: output)
+
+
+def _found_tower(found: FoundModel) -> _Tower:
+    def ready(scene: int) -> Inputs:
+        image = sample_images(scene, FOUND_SIDE_PX, found.patch_px)
+        grid = image.shape[2] // found.patch_px, image.shape[3] // found.patch_px
+        return image, position_embedding(found.backbone.pos_embed, *grid)
+
+    axes = {"images": {2: "height", 3: "width"}, "positions": {1: "tokens"}}
+    calibration = [ready(scene) for scene in range(2, 8)]
+
+    def keys(qkv: Tensor) -> Tensor:
+        width = qkv.shape[2] // 3
+        return qkv[0, 1:, width : 2 * width]
+
+    return _Tower("found", FoundBody(found), axes, calibration, ready(CHECK_SCENE), keys)
+
+
+def _convert(runtime: Runtime, towers: Sequence[_Tower], home: Path) -> None:
+    """Make all files of a runtime in a folder of their own and move it to its place when it is whole."""
+    home.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f"{home.name}-", suffix=".part", dir=home.parent))
+    try:
+        for tower in towers:
+            onnx = part / f"{tower.name}.plain"
+            write_onnx(tower.module, tower.calibration[0], tower.inputs, onnx)
+            runtime.convert(onnx, part / f"{tower.name}{runtime.ending}", tower.calibration)
+            onnx.unlink()
+        digests = {path.name: _digest(path) for path in sorted(part.iterdir())}
+        (part / "files.json").write_text(json.dumps(digests))
+        shutil.rmtree(home, ignore_errors=True)  # damaged, or there is none
+        try:
+            os.replace(part, home)
+        except OSError:
+            if not _is_whole(home):  # else another process was faster
+                raise
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _is_whole(home: Path) -> bool:
+    try:
+        digests = json.loads((home / "files.json").read_text())
+        return bool(digests) and all(_digest(home / name) == digest for name, digest in digests.items())
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
