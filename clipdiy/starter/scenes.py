@@ -229,8 +229,12 @@ def paint_background(rng: np.random.Generator, size_hw: tuple[int, int]) -> NDAr
         else:
             horizon = int(size_hw[0] * rng.uniform(0.35, 0.8))
             image = np.concatenate([image[:horizon], other[horizon:]])
-    grain = np.float32(rng.uniform(0.0, 6.0))
-    image = image + grain * rng.standard_normal((*size_hw, 1), dtype=np.float32)
+    # The grain of paper or of a photo; its size follows the picture's, so that a large picture looks the same reduced.
+    height, width = size_hw
+    fine = min(1.0, 256 / min(size_hw))
+    noise = rng.standard_normal((max(1, round(height * fine)), max(1, round(width * fine))), dtype=np.float32)
+    grain = cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)[..., None]
+    image = image + np.float32(rng.uniform(1.0, 6.0)) * grain
     return np.clip(np.rint(image), 0, 255).astype(np.uint8)
 
 
@@ -254,11 +258,13 @@ def _find_place(
 
 
 def _colours(rng: np.random.Generator, count: int, spread: float = 1.0) -> NDArray[np.float32]:
-    """`count` colours around a common one, (count, 3) float32 in 0..255."""
-    base = rng.uniform(30, 235, 3)
-    base = 0.55 * base + 0.45 * base.mean()
-    out: NDArray[np.float32] = np.clip(base + rng.normal(0, 42 * spread, (count, 3)), 0, 255).astype(np.float32)
-    return out
+    """`count` muted colours that differ mostly in brightness, (count, 3) float32 in 0..255.
+
+    Muted, because the drawings are colourful: that is how a small model can learn to tell the two apart.
+    """
+    base = rng.uniform(60, 200) + rng.uniform(-24, 24, 3)
+    shades = rng.normal(0, 30 * spread, (count, 1)) + rng.normal(0, 9 * spread, (count, 3))
+    return np.clip(base + shades, 0, 255).astype(np.float32)
 
 
 def _grid(size_hw: tuple[int, int]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
