@@ -39,6 +39,20 @@ class LabelStudioApi:
         self._timeout_s = timeout_s
         self._authorization = {"Authorization": authorization}
 
+    def whoami(self) -> str:
+        """Return the user name that the token belongs to."""
+        return str(self._get("/api/current-user/whoami", {})["username"])
+
+    def label_config(self, project_id: int) -> str:
+        """Return the labeling config of a project."""
+        return str(self._get(f"/api/projects/{project_id}/", {})["label_config"])
+
+    def first_task(self, project_id: int) -> dict[str, Json] | None:
+        """Return one task of a project with its data, None if it has none."""
+        query = {"project": project_id, "page_size": 1, "fields": "task_only"}
+        tasks = self._get("/api/tasks/", query)["tasks"]
+        return dict(tasks[0]) if tasks else None
+
     def create_project(self, title: str, label_config: str, **settings: Json) -> int:
         """Create a project and return its id; the title needs three characters."""
         return int(self._post("/api/projects/", {"title": title, "label_config": label_config, **settings})["id"])
