@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from clipdiy.build import build_segmenter
+from clipdiy.build import build_segmenter, choose_device
 from clipdiy.config import CoreConfig, CropGrid, ObjectnessConfig, ObjectnessName
 from clipdiy.errors import ConfigError
 from clipdiy.evaluate.boundary import boundary_overlap
@@ -185,6 +185,7 @@ class Evaluator:
             WeightsError: If weights are missing.
             ObjectnessError: If the file of instance masks cannot be read.
         """
+        plan = replace(plan, config=pin_dtype(plan.config))
         self.plan = plan
         self.dataset = dataset
         self._instances = _open_instances(plan)
@@ -260,6 +261,13 @@ class Evaluator:
         source = group.read(Photo(sample.photo.pixels, size_hw), self._instances, image_id, sample.photo.size_hw)
         segmentation = group.segmenters[key].segment(group.features(variant, source), self.vocabulary)
         return Seen(sample.photo.pixels, resize_nearest(sample.truth, size_hw), segmentation.label_map)
+
+
+def pin_dtype(config: CoreConfig) -> CoreConfig:
+    """Let `auto` mean float32 on the CPU, whatever is faster there: figures are to be the same on every machine."""
+    if config.dtype == "auto" and choose_device(config.device).type == "cpu":
+        return replace(config, dtype="float32")
+    return config
 
 
 def _open_instances(plan: Plan) -> InstanceFile | None:

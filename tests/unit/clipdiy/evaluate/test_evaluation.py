@@ -15,7 +15,7 @@ from clipdiy.config import CleanUp, CropGrid, ObjectnessConfig, Pamr, preset
 from clipdiy.errors import ConfigError, DatasetError
 from clipdiy.evaluate.confusion import confusion_matrix, quality, resize_nearest, short_side_size
 from clipdiy.evaluate.datasets.voc import open_folder
-from clipdiy.evaluate.evaluator import Evaluator, Plan, union_grids
+from clipdiy.evaluate.evaluator import Evaluator, Plan, pin_dtype, union_grids
 from clipdiy.evaluate.figures import comparison_panel, confusion_picture
 from clipdiy.evaluate.record import Outcome, Record
 from clipdiy.evaluate.report import completeness, make_rows
@@ -334,3 +334,9 @@ def test_the_row_of_cutler_is_left_out_without_masks(folder, tmp_path):
 def test_variants_can_be_listed():
     result = command("scenes:0", "--variants", "list")
     assert all(key in result.output for key in VARIANTS)
+
+
+def test_arithmetic_does_not_depend_on_what_is_faster_here(evaluator):
+    assert pin_dtype(preset("paper", device="cpu")).dtype == "float32"
+    assert pin_dtype(preset("paper", device="cpu", dtype="bfloat16")).dtype == "bfloat16"
+    assert evaluator.plan.config.dtype == "float32"
