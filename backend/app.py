@@ -123,9 +123,13 @@ def create_app(service: Service) -> Flask:
             project = str(body.project or "")
             config = service.read_label_config(body.label_config)
             tasks = [task.fields() for task in body.tasks]
-            results = service.predictor.predict(
-                tasks, config, project=project.split(".")[0], host=introductions.of(project)
-            )
+            asker: dict[str, Any] = {"project": project.split(".")[0], "host": introductions.of(project)}
+            context = (body.params or {}).get("context")
+            results: list[Any]
+            if context:
+                results = [service.predictor.interact(task, config, context, **asker) for task in tasks]
+            else:
+                results = service.predictor.predict(tasks, config, **asker)
         finally:
             places.release()
         return jsonify(results=results, model_version=service.predictor.model_version(config))

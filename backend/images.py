@@ -196,20 +196,20 @@ class ImageLoader:
         """Fetch and decode an image; arguments and errors as `fetch` and `decode`."""
         return self.decode(self.fetch(value, task_id=task_id, host=host), value)
 
-    def decode(self, data: bytes, value: str) -> Photo:
+    def decode(self, data: bytes, value: str, *, whole: bool = False) -> Photo:
         """Decode an image that was fetched.
 
         Args:
             data: The file.
             value: Where it came from, for the message.
+            whole: Keep all of its pixels.
 
         Raises:
             TaskError: `too-large` (in pixels) or `not-an-image`.
         """
         try:
-            return decode_photo(
-                data, max_px=self._limits.max_px, keep_px=self._keep_px, keep_short_px=self._keep_short_px
-            )
+            keep_px = None if whole else self._keep_px
+            return decode_photo(data, max_px=self._limits.max_px, keep_px=keep_px, keep_short_px=self._keep_short_px)
         except ImageTooLargeError as err:
             raise TaskError("too-large", str(err)) from err
         except ImageError as err:

@@ -30,14 +30,17 @@ class ClipDiyModel(LabelStudioMLBase):  # type: ignore[misc]
 
         Args:
             tasks: As Label Studio sends them.
-            context: What was drawn in an interactive request; not used yet.
+            context: What was pointed at, drawn or typed in an interactive request; see `Predictor.interact`.
 
         Raises:
             LabelConfigError: If the project's config has no control we can serve.
         """
         host = LabelStudioHost(getattr(self, "hostname", None) or None, getattr(self, "access_token", None) or None)
         project = str(_sent("project") or getattr(self, "project_id", None) or "").split(".")[0]
-        return shared_service().predictor.predict(tasks, self._config(), project=project, host=host)
+        predictor, config = shared_service().predictor, self._config()
+        if context:
+            return [predictor.interact(task, config, context, project=project, host=host) for task in tasks]
+        return predictor.predict(tasks, config, project=project, host=host)
 
     def fit(self, *args: object, **kwargs: object) -> dict[str, Any]:
         """Keep the webhook. 1.0.9 passes `event` and `data` by name behind an empty tuple, 2.x by position."""

@@ -19,16 +19,20 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from backend.answer import answer_task
+from backend.controls import LabelConfig, MaskControl
 from backend.errors import TaskError
 from backend.feature_cache import FeatureCache, content_of
-from backend.label_config import LabelConfig
+from backend.gesture import read_gesture
+from backend.interact import Interactor, Picture
 from backend.metrics import Metrics
 from backend.outbound import Fetched, Validator
 from backend.pages import ImageKey, pictures_of
+from backend.regions import make_prediction
 from backend.variants import ConfigurableCore, Variants
 from clipdiy.errors import ClipDiyError
 from clipdiy.features import ImageFeatures
 from clipdiy.photo import Photo
+from clipdiy.segmentation import Segmentation
 from clipdiy.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
@@ -61,8 +65,8 @@ class PhotoLoader(Protocol):
     ) -> Fetched:
         """Return the file that a task's value names, or that it is still the known one; or raise `TaskError`."""
 
-    def decode(self, data: bytes, value: str) -> Photo:
-        """Decode it, or raise `TaskError`."""
+    def decode(self, data: bytes, value: str, *, whole: bool = False) -> Photo:
+        """Decode it, with all of its pixels if `whole`, or raise `TaskError`."""
 
 
 class Core(ConfigurableCore, Protocol):
@@ -157,6 +161,7 @@ class Predictor:
         self._cache = cache or FeatureCache(None, memory_bytes=0, disk_bytes=0)
         self._core = core
         self._variants = Variants(core)
+        self._interactor = Interactor(self)
         self._loader = loader
         self._options = options
         self._metrics = metrics
@@ -224,6 +229,89 @@ class Predictor:
         with self._metrics.requests_running.track_inprogress(), self._metrics.request_seconds.time():
             run = _Run(self, tasks, config, project or "?", host or LabelStudioHost(), started)
             return run.work()
+
+    def interact(
+        self,
+        task: Mapping[str, Any],
+        config: LabelConfig,
+        context: object,
+        *,
+        project: str = "",
+        host: LabelStudioHost | None = None,
+    ) -> Prediction:
+        """Answer what a person points at, draws or types on one task.
+
+        Returns:
+            A prediction whose regions become suggestions. Empty if nothing was found, and also if it failed: nothing
+            of it is stored, and an empty list would be taken for a broken answer.
+
+        Raises:
+            RequestError: If the context is not what Label Studio sends.
+        """
+        started = time.monotonic()
+        version = self.model_version(config)
+        nothing = make_prediction([], score=0.0, model_version=version)
+        gesture = read_gesture(context)
+        if gesture is None:
+            return nothing
+        try:
+            with self._metrics.requests_running.track_inprogress(), self._metrics.request_seconds.time():
+                return self._interactor.answer(
+                    task,
+                    config,
+                    gesture,
+                    host=host or LabelStudioHost(),
+                    until=started + self._options.deadline_s,
+                    model_version=version,
+                )
+        except Exception as err:
+            reason, message = _reason(err)
+            self._metrics.tasks.labels(reason).inc()
+            logger.warning("project %s, task %s, interactive: %s: %s", project, task.get("id"), reason, message)
+            logger.debug("task %s", task.get("id"), exc_info=err)
+            return nothing
+
+    # What follows is used by the interactor.
+
+    def bring(self, value: str, task_id: object, host: LabelStudioHost, until: float) -> Picture:
+        """Return the picture that a task's value names, encoded.
+
+        Raises:
+            TaskError: If it cannot be had, or not in time.
+        """
+        loaded = self._load_image(value, task_id, host)
+        features = loaded.features
+        if features is None:
+            assert loaded.photo is not None, "what has no features has pixels"
+            features = self.encode_piece(loaded.photo, until)
+            self._cache.put(loaded.content, self._core.encoder_identity, features)
+        kept: list[bytes] = []
+
+        def read() -> Photo:
+            if not kept:
+                data = self._loader.fetch_if_changed(value, task_id=task_id, host=host).data
+                if data is None or content_of(data) != loaded.content:
+                    raise TaskError("download", "the picture has changed since it was opened; open the task again")
+                kept.append(data)
+            return self._loader.decode(kept[0], value, whole=True)
+
+        return Picture(loaded.content, features, read, time.monotonic())
+
+    def encode_piece(self, photo: Photo, until: float) -> ImageFeatures:
+        """Encode one photo now.
+
+        Raises:
+            TaskError: `deadline`, if the networks were not free in time.
+        """
+        encoded = self.encode([photo], until)
+        if encoded is None:
+            raise TaskError("deadline", "the networks were busy until the deadline")
+        return encoded[0]
+
+    def segment(self, features: ImageFeatures, control: MaskControl) -> Segmentation:
+        """Segment as a control wants it."""
+        with self._metrics.stage_seconds.labels("segment").time():
+            return self._variants.segment(features, control)
 
     # What follows is used by `_Run` only.
 
@@ -498,18 +586,21 @@ class _Run:
             )
 
     def _fail(self, i: int, err: Exception) -> None:
-        if isinstance(err, TaskError):
-            reason, message = str(err.reason), str(err)
-        elif isinstance(err, ClipDiyError):
-            reason, message = "inference", str(err)
-        else:
-            reason, message = "inference", _short(err)
+        reason, message = _reason(err)
+        if not isinstance(err, TaskError | ClipDiyError):
             logger.debug("task %s", self.tasks[i].get("id"), exc_info=err)
         self.progress.failed += 1
         self.predictor.metrics.tasks.labels(reason).inc()
         self.predictor.metrics.tasks_waiting.dec()
         self.predictor.remember_failure(self.tasks[i])
         logger.warning("project %s, task %s: %s: %s", self.project, self.tasks[i].get("id"), reason, message)
+
+
+def _reason(err: Exception) -> tuple[str, str]:
+    """Say why a task failed: a word for the metric, and what may be shown."""
+    if isinstance(err, TaskError):
+        return str(err.reason), str(err)
+    return "inference", str(err) if isinstance(err, ClipDiyError) else _short(err)
 
 
 def _short(err: Exception) -> str:

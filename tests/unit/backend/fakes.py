@@ -82,7 +82,7 @@ class FakeLoader:
             return Fetched(None if known == version else f"{value} {version.etag}".encode(), version)
         return Fetched(value.encode())
 
-    def decode(self, data, value):
+    def decode(self, data, value, *, whole=False):
         self.decoded += 1
         kind, _, rest = value.partition(":")
         pixels = np.zeros((8, 6, 3), np.uint8)

@@ -123,6 +123,16 @@ def test_http_errors_are_json(client, method, path, status):
     assert "error" in answer.json
 
 
+def test_an_interactive_request_is_answered_with_suggestions(client):
+    point = {"type": "keypointlabels", "to_name": "img", "value": {"x": 10, "y": 50, "keypointlabels": ["Dog"]}}
+    body = {"tasks": tasks("ok"), "label_config": CONFIG, "project": "1.5", "params": {"context": {"result": [point]}}}
+    [result] = client.post("/predict", json=body).json["results"]
+    assert [region["value"]["brushlabels"] for region in result["result"]] == [["Dog"]]
+    body["params"]["context"]["result"] = "here"
+    refused = client.post("/predict", json=body)
+    assert (refused.status_code, "params.context.result" in refused.json["error"]) == (400, True)
+
+
 def test_too_large_a_body(make):
     answer = make(max_request_bytes=1000).post("/predict", data="x" * 2000, content_type="application/json")
     assert answer.status_code == 413

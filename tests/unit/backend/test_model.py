@@ -121,6 +121,9 @@ def test_as_version_2_calls_it(service, monkeypatch):
         assert model.get("model_version") == service.predictor.model_version(parse_label_config(CONFIG))
         answer = model.predict(tasks("ok"), context={}, login=None, password=None)
         assert answer[0]["result"][0]["value"]["brushlabels"] == ["Cat"]
+        point = {"type": "keypointlabels", "to_name": "img", "value": {"x": 10, "y": 50, "keypointlabels": ["Dog"]}}
+        answer = model.predict(tasks("ok"), context={"result": [point]})
+        assert answer[0]["result"][0]["value"]["brushlabels"] == ["Dog"]
     finally:
         monkeypatch.undo()
         importlib.reload(model_room)
