@@ -93,12 +93,13 @@ class SimilarityField:
         return self.left[classes, start:stop] @ self.right
 
 
-def similarity_field(grids: Sequence[Tensor], size_hw: tuple[int, int]) -> SimilarityField:
+def similarity_field(grids: Sequence[Tensor], size_hw: tuple[int, int], rows: slice = slice(None)) -> SimilarityField:
     """Prepare Eq. 1 and Eq. 2 at a size.
 
     Args:
         grids: Per scale (C, h, w) float32 cosines.
         size_hw: Size that the class maps are to have.
+        rows: Which rows of them are wanted; the field then has these alone.
 
     Raises:
         ShapeError: If there is no scale.
@@ -107,7 +108,7 @@ def similarity_field(grids: Sequence[Tensor], size_hw: tuple[int, int]) -> Simil
         raise ShapeError("no scale to aggregate")
     height, width = size_hw
     device = grids[0].device
-    left = [bilinear_matrix(height, grid.shape[1]).to(device) @ grid for grid in grids]
+    left = [bilinear_matrix(height, grid.shape[1])[rows].to(device) @ grid for grid in grids]
     right = [bilinear_matrix(width, grid.shape[2]).to(device).T for grid in grids]
     return SimilarityField(torch.cat(left, dim=2) / len(grids), torch.cat(right))
 

@@ -11,6 +11,7 @@ from clipdiy.errors import ShapeError
 from clipdiy.objectness.found import ObjectnessMap
 
 STRIP_VALUES = 2_000_000  # class-samples read coarsely at once (8 MB of float32)
+CUDA_STRIP_VALUES = 128_000_000  # class-samples held at once on a GPU (512 MB of float32)
 COARSE_PX = 64  # class maps are smooth: the finest grid of the paper has 7 cells to a side
 BLOCKS = 16  # to a side of the picture
 LEAST_BLOCK_PX = 48
@@ -164,17 +165,19 @@ def full_label_map(grids: tuple[Tensor, ...], objectness: ObjectnessMap | None, 
         (H, W) int16 on the grids' device: the position in the vocabulary. A tie goes to the background, then to the
         earlier class.
     """
-    field = similarity_field(grids, size_hw)
+    if grids[0].device.type == "cuda":
+        return strip_label_map(grids, objectness, size_hw, CUDA_STRIP_VALUES)
     guidance = None if objectness is None else ObjectnessField(objectness, size_hw)
     row_ends, col_ends = _block_ends(size_hw[0]), _block_ends(size_hw[1])
     winners = Candidates(grids).by_block(row_ends, col_ends, size_hw)
     # int16 holds 32,767 classes; Segmentation reads it as uint16 without a copy.
-    labels = torch.empty(size_hw, dtype=torch.int16, device=field.left.device)
+    labels = torch.empty(size_hw, dtype=torch.int16, device=grids[0].device)
     for (top, bottom), row in zip(pairwise(row_ends), winners, strict=True):
         likely = None if guidance is None else guidance.rows(top, bottom)
+        field = similarity_field(grids, size_hw, slice(top, bottom))
         for (left, right), classes in zip(pairwise(col_ends), row, strict=True):
-            # The rows' part was prepared for the whole height; the columns' part is a product with 11 columns.
-            maps = field.left[[0, *classes], top:bottom] @ field.right[:, left:right]
+            # The rows' part is there already; the columns' part is a product with 11 columns.
+            maps = field.left[[0, *classes]] @ field.right[:, left:right]
             ground, best = maps[0], maps[1]
             named = torch.full(best.shape, classes[0], dtype=torch.int16, device=labels.device)
             for name, rival in zip(classes[1:], maps[2:], strict=True):
@@ -185,6 +188,39 @@ def full_label_map(grids: tuple[Tensor, ...], objectness: ObjectnessMap | None, 
                 best = best * here
                 ground = ground * (1 - here)
             labels[top:bottom, left:right] = named.masked_fill_(best <= ground, 0)
+    return labels
+
+
+def strip_label_map(
+    grids: tuple[Tensor, ...], objectness: ObjectnessMap | None, size_hw: tuple[int, int], strip_values: int
+) -> Tensor:
+    """Do what `full_label_map` does for all classes at once, a strip of rows after the other.
+
+    For a GPU: it reads and writes every class map faster than it could be told which classes to leave out where.
+
+    Args:
+        grids: As for `full_label_map`.
+        objectness: As for `full_label_map`.
+        size_hw: Size of the photo.
+        strip_values: How many values of class maps are held at once.
+
+    Returns:
+        (H, W) int16 on the grids' device.
+    """
+    height, width = size_hw
+    field = similarity_field(grids, size_hw)
+    guidance = None if objectness is None else ObjectnessField(objectness, size_hw)
+    step = max(1, strip_values // (field.left.shape[0] * width))
+    labels = torch.empty(size_hw, dtype=torch.int16, device=field.left.device)
+    for top in range(0, height, step):
+        bottom = min(top + step, height)
+        maps = field.rows(top, bottom)
+        ground, (best, named) = maps[0], maps[1:].max(dim=0)
+        if guidance is not None:
+            likely = guidance.rows(top, bottom)
+            best = best * likely
+            ground = ground * (1 - likely)
+        labels[top:bottom] = (named + 1).masked_fill_(best <= ground, 0).to(torch.int16)
     return labels
 
 

@@ -169,15 +169,14 @@ class Segmenter:
         """
         if not photos:
             return []
-        images = [
-            torch.from_numpy(np.ascontiguousarray(photo.pixels.transpose(2, 0, 1))).to(self.device) for photo in photos
-        ]
+        images = [self._image(photo) for photo in photos]
         squares = torch.stack([to_square(image, self.config.grid.square_px) for image in images])
-        per_scale = []
-        for boxes in self._boxes:
-            crops = cut_crops(squares, boxes, self.clip.input_px)
-            embedded = self.clip.embed_crops(crops.flatten(0, 1))
-            per_scale.append(embedded.reshape(len(photos), *boxes.grid_hw, -1).half().cpu())
+        # All scales of all photos go through the tower together: full batches, and one copy back.
+        crops = [cut_crops(squares, boxes, self.clip.input_px).flatten(0, 1) for boxes in self._boxes]
+        embedded = self.clip.embed_crops(torch.cat(crops)).half().cpu().split([len(one) for one in crops])
+        per_scale = [
+            scale.reshape(len(photos), *boxes.grid_hw, -1) for scale, boxes in zip(embedded, self._boxes, strict=True)
+        ]
         method = self.config.objectness.method
         objectness = self._objectness(images, [method])[method]
         pamr = self.config.pamr
@@ -205,7 +204,7 @@ class Segmenter:
         """
         if self._found is None and set(methods) != {"none"}:
             raise ConfigError(f"objectness by {', '.join(methods)} needs FOUND's weights, and none were given")
-        image = torch.from_numpy(np.ascontiguousarray(photo.pixels.transpose(2, 0, 1))).to(self.device)
+        image = self._image(photo)
         return {method: maps[0] for method, maps in self._objectness([image], methods).items()}
 
     @torch.inference_mode()
@@ -273,6 +272,13 @@ class Segmenter:
             )
         texts = self.clip.embed_vocabulary(vocabulary)
         return grid_similarity([scale.to(self.device).float() for scale in features.crop_embeddings], texts)
+
+    def _image(self, photo: Photo) -> Tensor:
+        """Return (3, h, w) uint8 on the device; to a GPU from pinned memory, so that the CPU goes on meanwhile."""
+        image = torch.from_numpy(np.ascontiguousarray(photo.pixels.transpose(2, 0, 1)))
+        if self.device.type == "cuda":
+            image = image.pin_memory()
+        return image.to(self.device, non_blocking=True)
 
     def _picture(self, features: ImageFeatures) -> Tensor:
         """Return (3, h, w) uint8."""

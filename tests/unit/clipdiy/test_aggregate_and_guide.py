@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from clipdiy import guide as guide_room
 from clipdiy.aggregate import bilinear_matrix, bilinear_samples, grid_similarity, mean_similarity, similarity_field
 from clipdiy.errors import ShapeError
-from clipdiy.guide import Candidates, class_scores, full_label_map, guide, picture_score, square_label_map
+from clipdiy.guide import (
+    Candidates,
+    class_scores,
+    full_label_map,
+    guide,
+    picture_score,
+    square_label_map,
+    strip_label_map,
+)
 from clipdiy.objectness.found import ObjectnessMap
 
 
@@ -123,6 +131,18 @@ def test_a_class_that_wins_only_between_two_others_is_found():
     # A best at the left, B at the right, C nowhere on the nodes but in the middle.
     grids = (torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.8, 0.8]]).reshape(4, 1, 2),)
     assert set(full_label_map(grids, None, (1, 200)).unique().tolist()) == {1, 2, 3}
+
+
+@pytest.mark.parametrize("strip_values", [1, 4000, 1_000_000])
+@pytest.mark.parametrize("with_objectness", [True, False])
+def test_the_way_of_a_gpu_gives_the_same(strip_values, with_objectness):
+    grids = random_grids(4, 9)
+    objectness = ObjectnessMap(torch.randn(4, 4), True, (4.0, 4.0)) if with_objectness else None
+    blocks = full_label_map(grids, objectness, (50, 61))
+    strips = strip_label_map(grids, objectness, (50, 61), strip_values)
+    assert strips.dtype == blocks.dtype
+    # The two add up in another order.
+    assert (strips == blocks).float().mean() > 0.999
 
 
 def test_a_tie_goes_to_the_background():
