@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 bind = "0.0.0.0:9090"
 workers = int(os.environ.get("CLIPDIY_WORKERS", "1"))
 worker_class = "gthread"
-threads = 16  # /health must be answered while requests to /predict wait
+threads = 32  # /health must be answered while requests to /predict wait
 timeout = 600  # loading the weights counts as silence
 graceful_timeout = 100  # a request may take as long as Label Studio waits
 keepalive = 5

@@ -112,6 +112,11 @@ class ServerProcess:
         """Whether the server has been started and has not ended."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def pid(self) -> int | None:
+        """Its process, which leads a process group of its own; `None` if it was not started."""
+        return None if self._process is None else self._process.pid
+
     def is_healthy(self, timeout_s: float = 2.0) -> bool:
         """Ask the server whether it is up."""
         try:

@@ -94,7 +94,7 @@ class Settings(BaseSettings):
         90.0, gt=0, description="A request is answered within this time; the rest is left for the next one."
     )
     max_requests: int = Field(
-        12, ge=1, le=15, description="Requests to /predict worked on at once; one more is answered 503 right away."
+        24, ge=1, le=30, description="Requests to /predict worked on at once; one more is answered 503 right away."
     )
     max_request_bytes: int = Field(256_000_000, ge=1, description="Largest request body.")
     basic_auth_user: str | None = Field(None, description="Asked for on all requests but /health, with the password.")

@@ -75,9 +75,9 @@ Send = Callable[[str, bytes], Answer]
 """Posts a body to a path."""
 
 
-def picture(number: int) -> str:
+def picture(number: int, size_px: int = 80) -> str:
     """Return a data URI of a scene; each has a size of its own, which its masks must have too."""
-    scene = compose_scene(60_000 + number, size_hw=(64 + number, 96 - number))
+    scene = compose_scene(60_000 + number, size_hw=(size_px - number, size_px + number))
     pixels = scene.image.copy()
     pixels[0, 0] = 0  # the tests' core reads there how slow it is to be
     file = io.BytesIO()
