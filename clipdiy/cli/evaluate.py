@@ -22,7 +22,7 @@ DATA_HELP = (
     "scenes: scenes:SEED[:COUNT[:single]]."
 )
 FILE_WIDTH = 120  # of tables that go to a file
-TABLE_HELP = "A table: 1 to 4 of the paper, or stride, peer, refine, prune."
+TABLE_HELP = "Tables, with commas: 1 to 4 of the paper, stride, peer, refine, prune."
 
 
 def evaluate(

@@ -20,7 +20,7 @@ class Outcome:
     Attributes:
         confusion: (C, C) int64, truth in rows.
         boundary: (C, 2) int64 boundary pixels in both and in any, or `None`.
-        segment_ms: What segmenting took, encoding left out.
+        segment_ms: What segmenting took, encoding left out: of the processor, or with a GPU by the clock.
     """
 
     confusion: Counts

@@ -154,7 +154,7 @@ def choose(table: str | None, keys: Sequence[str], preset_name: str) -> tuple[st
     """Turn what a person asked for into variants.
 
     Args:
-        table: A table's name, or `None`.
+        table: A table's name, several with commas between them, or `None`.
         keys: Names of variants, after those of the table.
         preset_name: What is evaluated. Table 1 compares the paper's backbones; any other preset is its own only row.
 
@@ -164,14 +164,15 @@ def choose(table: str | None, keys: Sequence[str], preset_name: str) -> tuple[st
     Raises:
         ConfigError: If there is no such table or variant.
     """
-    if table is not None and table not in TABLES:
-        raise ConfigError(f"there is no table {table!r}; there are: {', '.join(TABLES)}")
-    rows = None if table is None else TABLES[table]
-    if table == "1" and preset_name not in ("paper", "paper-b16"):
-        rows = OWN_BACKBONE
-    wanted = [*(rows.keys if rows else ()), *keys]
+    names = [name.strip() for name in (table or "").split(",") if name.strip()]
+    wrong = [name for name in names if name not in TABLES]
+    if wrong:
+        raise ConfigError(f"there is no table {', '.join(map(repr, wrong))}; there are: {', '.join(TABLES)}")
+    own = {"1": OWN_BACKBONE} if preset_name not in ("paper", "paper-b16") else {}
+    tables = [own.get(name, TABLES[name]) for name in names]
+    wanted = [*(key for rows in tables for key in rows.keys), *keys]
     unknown = [key for key in wanted if key not in VARIANTS]
     if unknown:
         raise ConfigError(f"there is no variant {', '.join(map(repr, unknown))}; there are: {', '.join(VARIANTS)}")
     chosen = tuple(VARIANTS[key] for key in dict.fromkeys(wanted or ["clip-diy"]))
-    return rows.title if rows else "Comparison", chosen
+    return "; ".join(rows.title for rows in tables) or "Comparison", chosen

@@ -211,7 +211,7 @@ def test_variants_change_only_what_they_are_named_for():
     assert all(key in VARIANTS for table in TABLES.values() for key in table.keys)
 
 
-@pytest.mark.parametrize(("table", "keys"), [("9", []), (None, ["best"])], ids=["table", "variant"])
+@pytest.mark.parametrize(("table", "keys"), [("2,9", []), (None, ["best"])], ids=["table", "variant"])
 def test_what_is_not_there_is_refused_with_what_is(table, keys):
     with pytest.raises(ConfigError, match="there are: "):
         choose(table, keys, "paper")
@@ -340,3 +340,11 @@ def test_arithmetic_does_not_depend_on_what_is_faster_here(evaluator):
     assert pin_dtype(preset("paper", device="cpu")).dtype == "float32"
     assert pin_dtype(preset("paper", device="cpu", dtype="bfloat16")).dtype == "bfloat16"
     assert evaluator.plan.config.dtype == "float32"
+
+
+def test_several_tables_share_their_rows():
+    title, chosen = choose("2,peer", ["prune-4"], "starter")
+    assert title == "Table 2: ablation; A training-free peer"
+    assert [variant.key for variant in chosen] == [
+        "clip-diy", "no-multi-scale", "no-objectness", "maskclip", "maskclip-no-objectness", "prune-4",
+    ]  # fmt: skip
