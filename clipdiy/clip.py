@@ -95,6 +95,11 @@ class ClipEncoder:
         """In what the image tower computes; two encoders of the same weights differ a little if this differs."""
         return self._arithmetic
 
+    @property
+    def trims_texts(self) -> bool:
+        """Whether the text tower runs over the tokens that count only."""
+        return self._text_tower is not None
+
     def cast(self, dtype: torch.dtype) -> None:
         """Let the image tower compute in another dtype from now on."""
         self.network.visual.to(dtype)

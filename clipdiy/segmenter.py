@@ -170,10 +170,9 @@ class Segmenter:
         if not photos:
             return []
         images = [self._image(photo) for photo in photos]
-        squares = torch.stack([to_square(image, self.config.grid.square_px) for image in images])
         # All scales of all photos go through the tower together: full batches, and one copy back.
-        crops = [cut_crops(squares, boxes, self.clip.input_px).flatten(0, 1) for boxes in self._boxes]
-        embedded = self.clip.embed_crops(torch.cat(crops)).half().cpu().split([len(one) for one in crops])
+        embedded = self.clip.embed_crops(self._crops(images)).half().cpu()
+        embedded = embedded.split([len(photos) * len(boxes.boxes_xyxy) for boxes in self._boxes])
         per_scale = [
             scale.reshape(len(photos), *boxes.grid_hw, -1) for scale, boxes in zip(embedded, self._boxes, strict=True)
         ]
@@ -190,6 +189,16 @@ class Segmenter:
             )
             for i, photo in enumerate(photos)
         ]
+
+    @torch.inference_mode()
+    def crops(self, photos: Sequence[Photo]) -> Tensor:
+        """Cut photos up as `encode` does: (len(photos) * crop_count, 3, S, S) uint8, scale by scale."""
+        return self._crops([self._image(photo) for photo in photos])
+
+    @property
+    def crop_count(self) -> int:
+        """How many crops CLIP sees of one photo."""
+        return sum(len(boxes.boxes_xyxy) for boxes in self._boxes)
 
     @torch.inference_mode()
     def objectness(self, photo: Photo, methods: Sequence[ObjectnessName]) -> dict[ObjectnessName, ObjectnessMap | None]:
@@ -272,6 +281,10 @@ class Segmenter:
             )
         texts = self.clip.embed_vocabulary(vocabulary)
         return grid_similarity([scale.to(self.device).float() for scale in features.crop_embeddings], texts)
+
+    def _crops(self, images: Sequence[Tensor]) -> Tensor:
+        squares = torch.stack([to_square(image, self.config.grid.square_px) for image in images])
+        return torch.cat([cut_crops(squares, boxes, self.clip.input_px).flatten(0, 1) for boxes in self._boxes])
 
     def _image(self, photo: Photo) -> Tensor:
         """Return (3, h, w) uint8 on the device; to a GPU from pinned memory, so that the CPU goes on meanwhile."""

@@ -163,7 +163,7 @@ def _found_tower(found: FoundModel) -> _Tower:
 
     def keys(qkv: Tensor) -> Tensor:
         width = qkv.shape[2] // 3
-        return qkv[0, 1:, width : 2 * width]
+        return qkv[:, 1:, width : 2 * width].flatten(1)
 
     return _Tower("found", FoundBody(found), axes, calibration, ready(CHECK_SCENE), keys)
 
