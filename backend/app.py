@@ -10,7 +10,7 @@ from typing import Any
 
 from flask import Flask, Response, jsonify, request
 from prometheus_client import CONTENT_TYPE_LATEST
-from werkzeug.exceptions import ClientDisconnected, HTTPException, ServiceUnavailable
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, ServiceUnavailable
 
 from backend.errors import LabelConfigError
 from backend.openapi import describe
@@ -198,8 +198,13 @@ def _may_pass(service: Service) -> bool:
 def _json() -> Any:
     try:
         data = request.get_data(cache=False)
-    except (OSError, ClientDisconnected) as err:  # chunks that are none, a sender that went away
+    except RequestEntityTooLarge:
+        raise
+    except Exception as err:  # a sender that went away, chunks that are none: servers have errors of their own for it
         raise RequestError("body: cannot be read") from err
+    if request.content_length is None and len(data) == request.max_content_length:
+        # Of a body in chunks, Werkzeug silently leaves out what is too much.
+        raise RequestEntityTooLarge
     return read_json(data)
 
 

@@ -145,10 +145,11 @@ def test_what_is_not_allowed_says_what_is(client, method):
     assert "POST" in answer.headers["Allow"]
 
 
-def test_a_body_that_cannot_be_read_is_a_bad_request(client):
+@pytest.mark.parametrize("error", [OSError, RuntimeError], ids=["sender gone", "as gunicorn says it of chunks"])
+def test_a_body_that_cannot_be_read_is_a_bad_request(client, error):
     class Broken(io.BytesIO):
         def read(self, *_args):
-            raise OSError("Invalid chunk size: b'secret'")
+            raise error("Invalid chunk size: b'secret'")
 
         readinto = read
 
@@ -195,6 +196,13 @@ def test_an_unexpected_error_is_logged_without_traceback_and_payload(client, mon
     assert "predict failed: unexpected KeyError in backend.service:" in caplog.text
     assert "secret" not in caplog.text
     assert "Traceback" not in caplog.text
+
+
+def test_too_large_a_body_in_chunks(make):
+    client = make(max_request_bytes=1000)
+    chunked = {"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked"}
+    answer = client.post("/predict", input_stream=io.BytesIO(b"[" * 2000), environ_overrides=chunked)
+    assert answer.status_code == 413
 
 
 def test_an_unexpected_error_says_nothing_about_itself(client, monkeypatch):
