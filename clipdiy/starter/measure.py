@@ -25,8 +25,10 @@ from clipdiy.starter.vocabulary import TEMPLATES
 
 SIDE_PX = 256
 SCALES_PX = (256, 128, 64)
-# Far from the seeds of training, which start at 1,000,000,000.
-MEASURING_SEEDS = range(1000, 1100)
+# Far from the seeds of training, which start at 1,000,000,000. The first were looked at while the generator was still
+# being changed; the second were measured once, when everything was finished.
+TUNING_SEEDS = range(1000, 1100)
+FRESH_SEEDS = range(5000, 5100)
 
 
 @dataclass(frozen=True)
@@ -73,13 +75,13 @@ class Measurer:
         self._foreground: Foreground = load_foreground(folder / "found")
 
     @torch.inference_mode()
-    def __call__(self, sprites: Sprites, report: Callable[[str], None] | None = None) -> Measured:
-        """Measure on `MEASURING_SEEDS`."""
+    def __call__(self, sprites: Sprites, seeds: range, report: Callable[[str], None] | None = None) -> Measured:
+        """Measure on the scenes of some seeds, and on three single objects per seed."""
         count = len(CLASSES)
         confusions = {k: np.zeros((count, count), np.int64) for k in ("own", "none", "256", "true")}
         joint = union = 0
         lowest, right = 1.0, 0
-        for done, seed in enumerate(MEASURING_SEEDS):
+        for done, seed in enumerate(seeds):
             scene = compose_scene(seed, size_hw=(SIDE_PX, SIDE_PX), sprites=sprites)
             grids = [self._grid(scene.image, p) for p in SCALES_PX]
             lowest = min(lowest, *(g.min().item() for g in grids))
@@ -99,14 +101,14 @@ class Measurer:
                 confusions[key] += np.bincount(pairs.ravel(), minlength=count**2).reshape(count, -1)
             right += self._named_right(seed, sprites)
             if report is not None and (done + 1) % 25 == 0:
-                report(f"measured {done + 1}/{len(MEASURING_SEEDS)} scenes")
+                report(f"measured {done + 1}/{len(seeds)} scenes")
         return Measured(
             miou=mean_iou(confusions["own"]),
             miou_without_objectness=mean_iou(confusions["none"]),
             miou_largest_scale=mean_iou(confusions["256"]),
             miou_true_mask=mean_iou(confusions["true"]),
             objectness_iou=100 * joint / max(1, union),
-            named_right=100 * right / (3 * len(MEASURING_SEEDS)),
+            named_right=100 * right / (3 * len(seeds)),
             lowest_cosine=lowest,
         )
 

@@ -13,7 +13,7 @@ import torch
 from clipdiy.build import build_segmenter
 from clipdiy.crops import resize_uint8
 from clipdiy.photo import Photo
-from clipdiy.starter.measure import MEASURING_SEEDS, mean_iou, object_crop
+from clipdiy.starter.measure import FRESH_SEEDS, mean_iou, object_crop
 from clipdiy.starter.scenes import NOUNS, compose_scene, load_sprites
 from clipdiy.vocabulary import make_vocabulary
 
@@ -54,7 +54,7 @@ def figures(segmenter, vocabulary, sprites):
     confusions = {name: np.zeros((CLASSES, CLASSES), np.int64) for name in names}
     joint = union = 0
     lowest = 1.0
-    for seed in MEASURING_SEEDS:
+    for seed in FRESH_SEEDS:
         scene = compose_scene(seed, sprites=sprites)
         features = segmenter.encode([Photo.from_array(scene.image)])[0]
         maps = segmenter.explain(features, vocabulary)
