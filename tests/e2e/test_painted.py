@@ -18,7 +18,7 @@ from servers import Backend, LabelStudio, eventually
 from backend.browser import Browser
 from backend.brush import decode_mask
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 IOU_WANTED = 0.95
 

@@ -21,7 +21,7 @@ from servers import LOGIN, Backend, LabelStudio, run_backend, run_label_studio
 
 from backend.label_studio_api import BasicAuth, LabelStudioApi, LabelStudioApiError
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 
 def _stored(api: LabelStudioApi, project_id: int) -> list[int]:
