@@ -65,7 +65,7 @@ class Reference:
             pixels: (H, W, 3) RGB.
             prompts: One prompt a class, that of the background first.
         """
-        labels: NDArray[np.int64] = self.guided(pixels, self.embed(prompts)).softmax(dim=0).argmax(dim=0).numpy()
+        labels: NDArray[np.int64] = self.guided(pixels, self.embed(prompts)).softmax(dim=0).argmax(dim=0).cpu().numpy()
         return labels
 
     @torch.inference_mode()
@@ -128,12 +128,12 @@ class Reference:
             fine = F.interpolate(logits, scale_factor=patch, mode="bilinear", align_corners=False)
             return fine[0, 0, :height, :width].sigmoid()
         # FOUND saw another size than the photo's: from its grid straight to the photo, one axis after the other.
-        values = logits[0, 0].numpy()
+        values = logits[0, 0].cpu().numpy()
         rows = (np.arange(height) + 0.5) * (image.height / patch / height) - 0.5
         cols = (np.arange(width) + 0.5) * (image.width / patch / width) - 0.5
         values = np.stack([np.interp(rows, np.arange(values.shape[0]), column) for column in values.T], axis=1)
         values = np.stack([np.interp(cols, np.arange(values.shape[1]), row) for row in values])
-        return torch.from_numpy(values).float().sigmoid()
+        return torch.tensor(values).float().sigmoid()
 
     def keys(self, images: Tensor) -> Tensor:
         """Return the keys of the last attention layer, (B, D, h, w), with every layer run to its end."""
@@ -166,6 +166,6 @@ class Reference:
 
 
 def _normalised(image: Image.Image, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Return (1, 3, H, W) float32."""
-    values = torch.from_numpy(np.array(image)).float() / 255
+    """Return (1, 3, H, W) float32, on torch's default device: where a benchmark has put the networks."""
+    values = torch.tensor(np.array(image)).float() / 255
     return ((values - torch.tensor(mean)) / torch.tensor(std)).permute(2, 0, 1)[None]

@@ -1,6 +1,6 @@
 """What do prompts cost: over the whole context against over the tokens that count, and when they are known?
 
-    python -m benchmarks.text [--repeats N] [--classes C] [--architecture NAME]
+    python -m benchmarks.text [--repeats N] [--clock wall|cpu] [--classes C] [--architecture NAME]
 
 Random weights of the architecture's shape; prompts as a project would have them, one to four words in the published
 template. All ways run in turns.
@@ -16,7 +16,7 @@ import open_clip
 import torch
 import torch.nn.functional as F
 
-from benchmarks.timing import machine, medians_ms
+from benchmarks.timing import CLOCKS, add_options, machine, medians_ms
 from clipdiy.clip import TEXT_BATCH, ClipEncoder
 from clipdiy.text_cache import TextCache
 from clipdiy.text_tower import causal_text_tower
@@ -37,7 +37,7 @@ def names(count: int, seed: int = 0) -> list[str]:
 def main() -> None:
     """Run the benchmark and print its lines."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeats", type=int, default=5)
+    add_options(parser)
     parser.add_argument("--classes", type=int, default=171)
     parser.add_argument("--architecture", default="ViT-B-32")
     options = parser.parse_args()
@@ -81,6 +81,7 @@ def main() -> None:
                 "known": lambda: known.embed_vocabulary(again()),
             },
             options.repeats,
+            clock=CLOCKS[options.clock],
         )
     print(
         f"{machine()}\n{options.architecture}, {options.classes} prompts of {lengths.min()} to {lengths.max()} tokens"

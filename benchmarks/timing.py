@@ -1,5 +1,10 @@
-"""How the benchmarks measure: ways run in turns, medians, and the machine named beside the figures."""
+"""How the benchmarks measure: ways run in turns, medians, and the machine named beside the figures.
 
+Two clocks. `wall` is what a person waits. `cpu` counts the processor's time that the process got: on a busy machine,
+with one thread (`OMP_NUM_THREADS=1`), the only one whose ratios mean anything.
+"""
+
+import argparse
 import gc
 import platform
 import statistics
@@ -10,8 +15,19 @@ from pathlib import Path
 
 import torch
 
+Clock = Callable[[], float]
+CLOCKS: dict[str, Clock] = {"wall": time.perf_counter, "cpu": time.process_time}
 
-def medians_ms(ways: dict[str, Callable[[], object]], repeats: int, *, warm_up: int = 1) -> dict[str, float]:
+
+def add_options(parser: argparse.ArgumentParser, repeats: int = 5) -> None:
+    """Add what every benchmark takes: how often, and by which clock."""
+    parser.add_argument("--repeats", type=int, default=repeats)
+    parser.add_argument("--clock", choices=tuple(CLOCKS), default="wall")
+
+
+def medians_ms(
+    ways: dict[str, Callable[[], object]], repeats: int, *, warm_up: int = 1, clock: Clock = time.perf_counter
+) -> dict[str, float]:
     """Run all ways in turns and return each one's median time in milliseconds.
 
     In turns, because a shared machine is faster in one minute than in the next: ratios of medians then still hold.
@@ -22,9 +38,9 @@ def medians_ms(ways: dict[str, Callable[[], object]], repeats: int, *, warm_up: 
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(repeats):
         for name, way in ways.items():
-            start = time.perf_counter()
+            start = clock()
             way()
-            taken[name].append((time.perf_counter() - start) * 1e3)
+            taken[name].append((clock() - start) * 1e3)
     return {name: statistics.median(times) for name, times in taken.items()}
 
 
