@@ -162,7 +162,8 @@ def create_app(service: Service) -> Flask:
     @app.errorhandler(RequestError)
     @app.errorhandler(LabelConfigError)
     def refuse(err: Exception) -> tuple[Response, int]:
-        logger.warning("%s refused: %s", request.path, err)
+        # One line: what follows is for the caller, and a config's own words must not look like our log.
+        logger.warning("%s refused: %s", request.path, (str(err).splitlines() or ["?"])[0][:500])
         return jsonify(error=str(err)), 400
 
     @app.errorhandler(HTTPException)

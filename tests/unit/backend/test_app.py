@@ -205,6 +205,15 @@ def test_too_large_a_body_in_chunks(make):
     assert answer.status_code == 413
 
 
+def test_what_is_refused_is_one_line_in_the_log(client, caplog):
+    label = 'x" threshold="a&#10;2026-01-01 ERROR backend: all is lost'
+    config = CONFIG.replace('value="Cat"', f'value="{label}"')
+    assert client.post("/setup", json={"schema": config}).status_code == 400
+    (record,) = [record for record in caplog.records if record.name == "backend.app"]
+    assert "\n" not in record.getMessage()
+    assert len(record.getMessage()) < 600
+
+
 def test_an_unexpected_error_says_nothing_about_itself(client, monkeypatch):
     monkeypatch.setattr("backend.service.parse_label_config", lambda *_a, **_k: 1 / 0)
     answer = predict(client, "ok")
