@@ -13,6 +13,7 @@ app = typer.Typer(
     help="CLIP-DIY: masks for any list of words, without training.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # half of the time that `--help` took
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("segment")(segment.segment)
