@@ -48,9 +48,10 @@ _BOXES = """() => ['.lsf-image > img', '.konvajs-content canvas'].map(selector =
     const box = document.querySelector(selector).getBoundingClientRect();
     return [box.left, box.top, box.right, box.bottom];
 })"""
-_REGIONS = """() => Htx.annotationStore.selected.regions.map(
-    region => [region.labels[0], region.getOneColor(), region.opacity]
-)"""
+# What is chosen for the whole picture stands among the regions, without a label. Shapes say their line's opacity only.
+_REGIONS = """() => Htx.annotationStore.selected.regions.map(region => [
+    region.labels[0], region.getOneColor?.(), /polygon|rect/.test(region.type) ? 0.2 : region.opacity, region.type
+])"""
 # Only the region at this place stays visible; -1 hides all of them.
 _SHOW_ONLY = """place => Htx.annotationStore.selected.regions.forEach((region, i) => {
     if (region.hidden !== (i !== place)) region.toggleHidden();
@@ -80,12 +81,14 @@ class PaintedRegion:
             the size of the picture on the screen, not its natural size.
         measurable: (h, w) bool, where a change can be seen at all: the picture itself is unlike the colour there, and
             not cut off at the edge of the canvas.
+        kind: Label Studio's word for it: `brushregion`, `bitmaskregion`, `polygonregion`, `rectangleregion`.
     """
 
     label: str
     colour: str
     mask: NDArray[np.bool_]
     measurable: NDArray[np.bool_]
+    kind: str = "brushregion"
 
 
 def find_chromium() -> str:
@@ -200,13 +203,15 @@ class Browser:
         bare = self._picture(-1)
         visible = self._visible()
         painted = []
-        for place, (label, colour, opacity) in enumerate(regions):
+        for place, (label, colour, opacity, kind) in enumerate(regions):
+            if label is None:
+                continue
             way = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)], np.float32) - bare
             change = self._picture(place) - bare
             squared = (way**2).sum(axis=2)
             alpha = (change * way).sum(axis=2) / np.maximum(squared, 1.0)
             measurable = visible & (squared > _DISTINCT**2)
-            painted.append(PaintedRegion(label, colour, measurable & (alpha > opacity / 2), measurable))
+            painted.append(PaintedRegion(label, colour, measurable & (alpha > opacity / 2), measurable, kind))
         page.evaluate(_SHOW_ALL)
         no_tools.evaluate("style => style.remove()")
         page.wait_for_timeout(_REPAINT_MS)
@@ -230,6 +235,11 @@ class Browser:
             raise BrowserError(f"the annotation was not submitted: {err}") from err
         if status != 201:
             raise BrowserError(f"the annotation was not taken: status {status}")
+
+    @property
+    def page(self) -> Page:
+        """What the window shows, for whoever goes on from here."""
+        return self._current_page()
 
     def _current_page(self) -> Page:
         if self._page is None:

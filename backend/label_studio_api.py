@@ -91,17 +91,36 @@ class LabelStudioApi:
         answer = self._get("/api/tasks/", query)
         return list(answer["tasks"])
 
+    def task(self, task_id: int) -> dict[str, Json]:
+        """Return one task with its annotations."""
+        return dict(self._get(f"/api/tasks/{task_id}/", {}))
+
     def backends(self, project_id: int) -> list[dict[str, Json]]:
         """Return the backends connected to a project."""
         return list(self._get("/api/ml/", {"project": project_id}))
 
-    def connect_backend(self, project_id: int, url: str, title: str, auth: BasicAuth | None = None) -> int:
+    def connect_backend(
+        self,
+        project_id: int,
+        url: str,
+        title: str,
+        auth: BasicAuth | None = None,
+        *,
+        is_interactive: bool = False,
+    ) -> int:
         """Connect a backend, or change the address of the one that is connected, and return its id.
+
+        Args:
+            project_id: Project.
+            url: Address of the backend.
+            title: Its name in the settings.
+            auth: What it asks for.
+            is_interactive: It may be asked by smart tools too (*Interactive preannotations* in the settings).
 
         Raises:
             LabelStudioApiError: If Label Studio cannot reach it, or is refused by it.
         """
-        body: dict[str, Json] = {"project": project_id, "url": url, "title": title}
+        body: dict[str, Json] = {"project": project_id, "url": url, "title": title, "is_interactive": is_interactive}
         if auth is not None:
             body |= {"auth_method": "BASIC_AUTH", "basic_auth_user": auth.user, "basic_auth_pass": auth.password}
         existing = self.backends(project_id)

@@ -1,0 +1,140 @@
+"""Every form of a prediction, as an annotator sees it: the pixels on the screen are those of the masks."""
+
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from pictures import LABEL_COLOURS, data_uri, png, scene
+from PIL import Image
+from servers import Backend, LabelStudio
+
+from backend.browser import Browser
+from backend.brush import decode_mask
+from backend.outputs.polygons import fill
+
+pytestmark = pytest.mark.e2e
+
+IOU_WANTED = 0.95
+SHAPES = {
+    "brush": "brushregion",
+    "bitmask": "bitmaskregion",
+    "polygon": "polygonregion",
+    "rectangle": "rectangleregion",
+    "shape": "brushregion",
+}
+PICTURE = scene(45, (480, 640), (2, 3))
+
+
+def _tags(tag: str = "Label", labels: tuple[str, ...] = tuple(LABEL_COLOURS)) -> str:
+    return "".join(f'<{tag} value="{label}" background="{LABEL_COLOURS[label]}"/>' for label in labels)
+
+
+def _view(body: str, image: str = 'value="$image"') -> str:
+    return f'<View><Image name="img" {image}/>{body}</View>'
+
+
+EVERYTHING = _view(
+    f"""<BrushLabels name="brush" toName="img">{_tags()}</BrushLabels>
+    <BitmaskLabels name="bitmask" toName="img">{_tags()}</BitmaskLabels>
+    <PolygonLabels name="polygon" toName="img">{_tags()}</PolygonLabels>
+    <RectangleLabels name="rectangle" toName="img">{_tags()}</RectangleLabels>
+    <Labels name="labels" toName="img">{_tags()}</Labels><Brush name="shape" toName="img"/>
+    <Choices name="there" toName="img" choice="multiple" showInline="true">{_tags("Choice")}</Choices>"""
+)
+
+
+def _mask(region: dict[str, Any]) -> NDArray[np.bool_]:
+    """Paint what was stored, at the picture's own size."""
+    size_hw = height, width = region["original_height"], region["original_width"]
+    value = region["value"]
+    if "rle" in value:
+        return decode_mask(value["rle"], size_hw) > 0
+    if "imageDataURL" in value:
+        content = base64.b64decode(value["imageDataURL"].partition(",")[2])
+        return np.asarray(Image.open(io.BytesIO(content)))[..., 3] > 0
+    if "points" in value:
+        return fill(np.array(value["points"]) * (width / 100, height / 100), size_hw)
+    left, top = value["x"], value["y"]
+    right, bottom = left + value["width"], top + value["height"]
+    corners = np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
+    return fill(corners * (width / 100, height / 100), size_hw)
+
+
+def _iou(left: NDArray[np.bool_], right: NDArray[np.bool_]) -> float:
+    return float((left & right).sum() / (left | right).sum())
+
+
+def _retrieved(label_studio: LabelStudio, project_id: int) -> list[dict[str, Any]]:
+    label_studio.api.retrieve_predictions(project_id)
+    [prediction] = label_studio.api.predictions(project_id)
+    result: list[dict[str, Any]] = prediction["result"]
+    return result
+
+
+def test_every_form_shows_the_masks(
+    label_studio: LabelStudio, backend: Backend, browser: Browser, artifacts: Path
+) -> None:
+    project_id = label_studio.project("Every form", EVERYTHING, backend)
+    [task_id] = label_studio.api.import_tasks(project_id, [{"image": data_uri(png(PICTURE.image))}])
+    result = _retrieved(label_studio, project_id)
+    masks = {region["value"]["brushlabels"][0]: _mask(region) for region in result if region["type"] == "brushlabels"}
+    assert len(masks) >= 2
+    assert _iou(np.any([*masks.values()], axis=0), PICTURE.objects) > 0.5
+
+    # What is stored.
+    [there] = [region for region in result if region["type"] == "choices"]
+    assert set(there["value"]["choices"]) == set(masks)
+    for name in ("bitmask", "polygon"):
+        for label, mask in masks.items():
+            parts = [_mask(r) for r in result if r["from_name"] == name and label in r["value"][f"{name}labels"]]
+            assert _iou(np.any(parts, axis=0), mask) >= 0.98, f"{name} {label}"
+    assert {region["id"] for region in result if region["from_name"] == "shape"} == {
+        region["id"] for region in result if region["from_name"] == "labels"
+    }
+
+    # What is shown.
+    drawn = [region for region in result if region["from_name"] in SHAPES]
+    browser.open_task(project_id, task_id, regions=len(drawn) + 1)
+    browser.photograph(artifacts / "outputs-all.png")
+    chosen = browser.page.evaluate("Htx.annotationStore.selected.results.find(r => r.type === 'choices').mainValue")
+    assert set(chosen) == set(masks)
+    painted = browser.painted_regions()
+    assert [region.kind for region in painted] == [SHAPES[region["from_name"]] for region in drawn]
+    for stored, shown in zip(drawn, painted, strict=True):
+        assert shown.colour == LABEL_COLOURS[shown.label]
+        height, width = shown.mask.shape
+        full = Image.fromarray(_mask(stored)).convert("L").resize((width, height), Image.Resampling.BILINEAR)
+        sent = (np.asarray(full) > 127) & shown.measurable
+        # Two pixels of line belong to a shape on the screen, whatever its size.
+        wanted = IOU_WANTED if stored["from_name"] in ("brush", "bitmask", "shape") else 0.9
+        assert _iou(sent, shown.mask) >= wanted, f"{stored['from_name']} {shown.label}"
+
+
+def test_labels_from_the_task_and_pages(
+    label_studio: LabelStudio, backend: Backend, browser: Browser, artifacts: Path
+) -> None:
+    brush = '<BrushLabels name="brush" toName="img" value="$labels"/>'
+    project_id = label_studio.project("Pages", _view(brush, 'valueList="$pages"'), backend)
+    pages = [scene(seed, (240, 320), (1, 2)) for seed in (14, 15)]
+    labels = [{"value": label, "background": colour} for label, colour in LABEL_COLOURS.items()]
+    data = {"pages": [data_uri(png(page.image)) for page in pages], "labels": labels}
+    [task_id] = label_studio.api.import_tasks(project_id, [data])
+    result = _retrieved(label_studio, project_id)
+    assert {region["item_index"] for region in result} == {0, 1}
+    for number, page in enumerate(pages):
+        found = np.any([_mask(region) for region in result if region["item_index"] == number], axis=0)
+        assert _iou(found, page.objects) > 0.5, "the masks of a page lie on its objects"
+
+    browser.open_task(project_id, task_id, regions=len(result))
+    browser.photograph(artifacts / "outputs-pages.png")
+    shown = browser.page.evaluate("Htx.annotationStore.selected.regions.map(r => [r.item_index, r.labels[0]])")
+    assert sorted(shown) == sorted([region["item_index"], region["value"]["brushlabels"][0]] for region in result)
+    first = [region for region in browser.painted_regions() if region.mask.any()]
+    expected = [region for region in result if region["item_index"] == 0]
+    assert [region.label for region in first] == [region["value"]["brushlabels"][0] for region in expected]
+    for region in first:
+        assert region.colour == LABEL_COLOURS[region.label]
