@@ -22,6 +22,7 @@ graceful_timeout = 100  # a request may take as long as Label Studio waits
 keepalive = 5
 accesslog = None
 errorlog = "-"
+control_socket_disable = True  # one socket in the user's home would be shared by every instance
 
 if workers > 1 and "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
     # Metrics of several processes are put together through files.
