@@ -31,7 +31,7 @@ import requests
 from backend.server_process import ServerProcess, backend_process
 from benchmarks.fuzz import CONFIGS, nameless, picture
 
-PICTURES = 40
+PICTURES = 16
 TASKS = 3  # a request
 PROBE_EVERY_S = 0.05
 SETTINGS = {
@@ -52,7 +52,6 @@ class Tally:
     errors: list[str] = field(default_factory=list)
     health_s: list[float] = field(default_factory=list)
     predict_s: list[float] = field(default_factory=list)
-    memory_mb: list[tuple[int, float]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -181,28 +180,27 @@ def main() -> None:
             clients = [Client(number, server.url, pictures, expected) for number in range(chosen.clients)]
             begun = time.monotonic()
             run_clients(server, clients, chosen.seconds, tally)
-            together_s, together = time.monotonic() - begun, tally.predictions
-            predict_s, health_s = sorted(tally.predict_s), np.sort(tally.health_s) * 1000
-            tally.memory_mb.append((tally.predictions, worker_memory_mb(server)))
+            _print_clients(chosen.clients, time.monotonic() - begun, tally)
+            print("memory of the worker while one request follows the other:", flush=True)
             for number in count():
+                if number % 60 == 0 or tally.predictions >= chosen.predictions or tally.errors:
+                    print(f"  {worker_memory_mb(server):.0f} MB after {tally.predictions:,} predictions", flush=True)
                 if tally.predictions >= chosen.predictions or tally.errors:
                     break
                 clients[number % len(clients)].retrieve(tally)
-                if tally.predictions >= tally.memory_mb[-1][0] + 200:
-                    tally.memory_mb.append((tally.predictions, worker_memory_mb(server)))
-            log = (Path(folder) / "log").read_text()
+    print(f"errors in all: {len(tally.errors)}", *tally.errors[:10], sep="\n  ")
+
+
+def _print_clients(clients: int, seconds: float, tally: Tally) -> None:
+    rate = tally.predictions / seconds
+    print(f"{clients} clients for {seconds:.0f} s: {tally.predictions} predictions, {rate:.1f} a second")
+    print(f"requests: {json.dumps(dict(sorted(tally.requests.items())))}, errors: {len(tally.errors)}")
+    health_ms = np.array(tally.health_s) * 1000
     print(
-        f"{chosen.clients} clients for {together_s:.0f} s: {together} predictions, {together / together_s:.1f} a second"
+        f"/predict of {TASKS} tasks: median {np.median(tally.predict_s):.2f} s, largest {max(tally.predict_s):.2f} s; "
+        f"/health: {len(health_ms)} times, median {np.median(health_ms):.1f} ms, "
+        f"p99 {np.percentile(health_ms, 99):.1f} ms, largest {health_ms.max():.0f} ms"
     )
-    print(f"requests: {json.dumps(dict(sorted(tally.requests.items())))}")
-    print(f"errors: {len(tally.errors)}", *tally.errors[:10], sep="\n  ")
-    print(
-        f"/predict of {TASKS} tasks: median {np.median(predict_s):.2f} s, largest {predict_s[-1]:.2f} s; "
-        f"/health: {len(health_s)} times, median {np.median(health_s):.1f} ms, "
-        f"p99 {np.percentile(health_s, 99):.1f} ms, largest {health_s[-1]:.0f} ms"
-    )
-    print("memory of the worker, MB:", ", ".join(f"{mb:.0f} after {done:,}" for done, mb in tally.memory_mb))
-    print(f"lines in the log at WARNING and above: {sum(' WARNING ' in line for line in log.splitlines())}")
 
 
 if __name__ == "__main__":
