@@ -2,8 +2,8 @@
 
     python -m benchmarks.load [--clients N] [--seconds S] [--predictions N]
 
-Starts the service under gunicorn on a free port of the loopback interface, with the starter weights and almost no
-cache, so that nearly every picture goes through the networks. Each client is a Label Studio with a project of its own
+Starts the service under gunicorn on a free port of the loopback interface, with the starter weights and a cache
+for 5 of the 16 pictures, so that most go through the networks. Each client is a Label Studio with a project of its own
 (brush, polygons, choices, labels from tasks) and does what Label Studio does before every retrieval: /health, /setup,
 /predict. Every answer is compared with what the task gets alone. Beside them somebody asks /health every 50 ms.
 
