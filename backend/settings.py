@@ -52,7 +52,7 @@ class Settings(BaseSettings):
     )
 
     refine: Refining = Field(
-        "never",
+        "always",
         description="Masks that follow the picture's edges (PAMR): never, asked (controls with refine=pamr), always.",
     )
 

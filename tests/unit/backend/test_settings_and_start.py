@@ -1,12 +1,13 @@
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
 from backend.settings import Settings
-from clipdiy.config import PRESETS
+from clipdiy.config import PRESETS, CleanUp, Pamr
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +23,14 @@ def test_defaults():
     settings = Settings()
     assert settings.preset == "paper"
     assert settings.deadline_s == 90
-    assert settings.core_config() == PRESETS["paper"]
+    assert settings.core_config() == replace(PRESETS["paper"], pamr=Pamr())
+
+
+def test_the_method_as_published_can_be_had(monkeypatch):
+    monkeypatch.setenv("CLIPDIY_REFINE", "never")
+    monkeypatch.setenv("CLIPDIY_MIN_AREA", "0")
+    monkeypatch.setenv("CLIPDIY_LABEL_MAP", "square")
+    assert Settings().core_config() == replace(PRESETS["paper"], label_map="square", clean_up=CleanUp(0))
 
 
 def test_everything_is_read_from_the_environment(monkeypatch):
