@@ -39,7 +39,7 @@ class Row:
 
 
 def _rows() -> dict[str, Row]:
-    plain, turned, web, local, inline = (scene(seed, (480, 640), (1, 3)) for seed in (8, 18, 1, 20, 15))
+    plain, turned, web, local, inline = (scene(seed, (480, 640), (1, 3)) for seed in (8, 18, 16, 20, 15))
     odd, portrait, landscape = scene(22, (217, 333)), scene(18, (640, 427), (2, 3)), scene(20, (300, 900), (2, 3))
 
     def by_url(label_studio: LabelStudio, images: ImageServer) -> str:
