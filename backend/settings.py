@@ -60,7 +60,10 @@ class Settings(BaseSettings):
         Path("clipdiy-data"), description="Folder where webhooks, the features of images and of texts are kept."
     )
     cache_memory_bytes: int = Field(
-        500_000_000, ge=0, description="Most memory for features of images (about 62 kB each); 0 keeps none there."
+        500_000_000,
+        ge=0,
+        description="Most memory for features of images (about 62 kB each, and some 20 kB for refining them); "
+        "0 keeps none there.",
     )
     cache_disk_bytes: int = Field(
         20_000_000_000, ge=0, description="Most disk space for them, in the data folder; 0 keeps none there."
