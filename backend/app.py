@@ -10,7 +10,13 @@ from typing import Any
 
 from flask import Flask, Response, jsonify, request
 from prometheus_client import CONTENT_TYPE_LATEST
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, ServiceUnavailable
+from werkzeug.exceptions import (
+    ClientDisconnected,
+    HTTPException,
+    RequestEntityTooLarge,
+    RequestTimeout,
+    ServiceUnavailable,
+)
 
 from backend.errors import LabelConfigError
 from backend.openapi import describe
@@ -201,6 +207,10 @@ def _json() -> Any:
         data = request.get_data(cache=False)
     except RequestEntityTooLarge:
         raise
+    except ClientDisconnected as err:
+        if isinstance(err.__context__, TimeoutError):
+            raise RequestTimeout("the body did not come in time; send it at once") from err
+        raise RequestError("body: cannot be read") from err
     except Exception as err:  # a sender that went away, chunks that are none: servers have errors of their own for it
         raise RequestError("body: cannot be read") from err
     if request.content_length is None and len(data) == request.max_content_length:
