@@ -6,6 +6,7 @@ import os
 import threading
 import traceback
 from collections import OrderedDict, deque
+from contextlib import ExitStack
 from typing import Any
 
 from flask import Flask, Response, jsonify, request
@@ -23,6 +24,7 @@ from backend.openapi import describe
 from backend.predictor import LabelStudioHost
 from backend.protocol import PredictRequest, RequestError, SetupRequest, WebhookRequest, parse, read_json
 from backend.service import Service
+from backend.spool import Spool, write_answer
 
 logger = logging.getLogger(__name__)
 
@@ -131,14 +133,22 @@ def create_app(service: Service) -> Flask:
             tasks = [task.fields() for task in body.tasks]
             asker: dict[str, Any] = {"project": project.split(".")[0], "host": introductions.of(project)}
             context = (body.params or {}).get("context")
-            results: list[Any]
             if context:
                 results = [service.predictor.interact(task, config, context, **asker) for task in tasks]
-            else:
-                results = service.predictor.predict(tasks, config, **asker)
+                return jsonify(results=results, model_version=service.predictor.model_version(config))
+            with ExitStack() as unless_answered:
+                spool = unless_answered.enter_context(
+                    Spool(service.settings.answer_memory_bytes, service.settings.data_dir)
+                )
+                kept = service.predictor.predict(tasks, config, keep=spool.keep, **asker)
+                length, pieces = write_answer(spool, kept, service.predictor.model_version(config))
+                unless_answered.pop_all()
         finally:
             places.release()
-        return jsonify(results=results, model_version=service.predictor.model_version(config))
+        answer = Response(pieces, content_type="application/json")
+        answer.content_length = length
+        answer.call_on_close(spool.close)
+        return answer
 
     @app.post("/webhook")
     def webhook() -> tuple[Response, int]:

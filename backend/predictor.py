@@ -4,7 +4,7 @@
 
 Images are downloaded and decoded in threads, the networks run for one batch at a time, and finished features are
 turned into regions in threads while the networks already work on the next batch. Only a window of tasks is under way,
-so memory does not grow with the size of a request.
+and who asks may take each prediction as it is finished (`keep`), so memory does not grow with the size of a request.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar, overload
 
 from backend.answer import answer_task
 from backend.controls import LabelConfig, MaskControl
@@ -42,6 +42,7 @@ REMEMBERED_FAILURES = 10_000
 SPEED_MEMORY = 0.3  # share of the newest measurement in the running means
 
 Prediction = dict[str, Any]
+_Kept = TypeVar("_Kept")
 
 
 @dataclass(frozen=True)
@@ -201,6 +202,7 @@ class Predictor:
                 logger.warning("%s", note)
         return notes
 
+    @overload
     def predict(
         self,
         tasks: Sequence[Mapping[str, Any]],
@@ -208,7 +210,28 @@ class Predictor:
         *,
         project: str = "",
         host: LabelStudioHost | None = None,
-    ) -> list[Prediction | list[Any]]:
+    ) -> list[Prediction | list[Any]]: ...
+
+    @overload
+    def predict(
+        self,
+        tasks: Sequence[Mapping[str, Any]],
+        config: LabelConfig,
+        *,
+        keep: Callable[[Prediction], _Kept],
+        project: str = "",
+        host: LabelStudioHost | None = None,
+    ) -> list[_Kept | list[Any]]: ...
+
+    def predict(
+        self,
+        tasks: Sequence[Mapping[str, Any]],
+        config: LabelConfig,
+        *,
+        keep: Callable[[Prediction], Any] = lambda prediction: prediction,
+        project: str = "",
+        host: LabelStudioHost | None = None,
+    ) -> list[Any]:
         """Predict every task, or as many as the deadline allows.
 
         What was loaded first is worked on even if that will take longer than the deadline, so that repeated requests
@@ -217,17 +240,18 @@ class Predictor:
         Args:
             tasks: As Label Studio sends them, with `id` and `data`.
             config: The project's config.
+            keep: Given each prediction in the thread that finished it; what it returns stands for it in the answer.
             project: For the log.
             host: Where the request came from.
 
         Returns:
-            One entry per task, in order: a prediction, or `[]` for a task that failed or was not reached. Label Studio
-            skips such a task and asks for it again.
+            One entry per task, in order: a prediction (what `keep` made of it), or `[]` for a task that failed or was
+            not reached. Label Studio skips such a task and asks for it again.
         """
         started = time.monotonic()
         self.look_at(config)
         with self._metrics.requests_running.track_inprogress(), self._metrics.request_seconds.time():
-            run = _Run(self, tasks, config, project or "?", host or LabelStudioHost(), started)
+            run = _Run(self, tasks, config, keep, project or "?", host or LabelStudioHost(), started)
             return run.work()
 
     def interact(
@@ -398,7 +422,7 @@ class Predictor:
         """Load in a thread."""
         return self._loads.submit(job)
 
-    def start_finish(self, job: Callable[[], Prediction]) -> "Future[Prediction]":
+    def start_finish(self, job: Callable[[], _Kept]) -> "Future[_Kept]":
         """Finish in a thread."""
         return self._finishes.submit(job)
 
@@ -424,7 +448,7 @@ class Predictor:
         return images * encode + finish * (1 + (queued + images) / self._options.finish_threads)
 
 
-class _Run:
+class _Run(Generic[_Kept]):
     """The work on one request. Lives in the thread that answers it."""
 
     def __init__(
@@ -432,6 +456,7 @@ class _Run:
         predictor: Predictor,
         tasks: Sequence[Mapping[str, Any]],
         config: LabelConfig,
+        keep: Callable[[Prediction], _Kept],
         project: str,
         host: LabelStudioHost,
         started: float,
@@ -439,22 +464,24 @@ class _Run:
         self.predictor = predictor
         self.tasks = tasks
         self.config = config
+        self.keep = keep
         self.project = project
         self.host = host
         self.version = predictor.model_version(config)
         self.until = started + predictor.options.deadline_s
-        self.answers: list[Prediction | list[Any]] = [[] for _ in tasks]
+        self.answers: list[_Kept | list[Any]] = [[] for _ in tasks]
         self.progress = _Progress(len(tasks), started, last_report=started)
         self.waiting = deque(predictor.in_turn(tasks))
         self.loading: dict[Future[dict[ImageKey, LoadedImage]], int] = {}
         self.loaded: deque[tuple[int, dict[ImageKey, LoadedImage]]] = deque()
-        self.finishing: dict[Future[Prediction], int] = {}
+        self.finishing: dict[Future[_Kept], int] = {}
         self.batches = 0
-        # Enough to keep every stage busy, and no more: a photo waits decoded until its batch.
+        # Enough to keep every stage busy, and no more: a photo waits decoded until its batch, then its features do.
         options = predictor.options
         self.window = options.load_threads + options.image_batch
+        self.finish_window = self.window + 2 * options.finish_threads
 
-    def work(self) -> list[Prediction | list[Any]]:
+    def work(self) -> list[_Kept | list[Any]]:
         self.predictor.metrics.tasks_waiting.inc(len(self.tasks))
         try:
             while self.waiting or self.loading or self.loaded or self.finishing:
@@ -468,7 +495,11 @@ class _Run:
         return self.answers
 
     def _start_loads(self) -> None:
-        while self.waiting and len(self.loading) + len(self.loaded) < self.window:
+        while (
+            self.waiting
+            and len(self.loading) + len(self.loaded) < self.window
+            and len(self.finishing) < self.finish_window
+        ):
             i = self.waiting.popleft()
             self.loading[self.predictor.start_load(self._load_job(i))] = i
 
@@ -555,8 +586,8 @@ class _Run:
     def _start_finish(self, i: int, images: Mapping[ImageKey, LoadedImage], new: Mapping[str, ImageFeatures]) -> None:
         features = {key: image.features or new[image.content] for key, image in images.items()}
 
-        def job() -> Prediction:
-            return self.predictor.finish(self.tasks[i], self.config, features, new, self.version)
+        def job() -> _Kept:
+            return self.keep(self.predictor.finish(self.tasks[i], self.config, features, new, self.version))
 
         self.finishing[self.predictor.start_finish(job)] = i
 

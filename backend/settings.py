@@ -99,6 +99,9 @@ class Settings(BaseSettings):
     max_requests: int = Field(
         24, ge=1, le=30, description="Requests to /predict worked on at once; one more is answered 503 right away."
     )
+    answer_memory_bytes: int = Field(
+        64_000_000, ge=0, description="Most memory for the answer to one request; the rest waits in a file."
+    )
     max_request_bytes: int = Field(256_000_000, ge=1, description="Largest request body.")
     basic_auth_user: str | None = Field(None, description="Asked for on all requests but /health, with the password.")
     basic_auth_password: SecretStr | None = Field(None, description="See the user.")

@@ -1,6 +1,7 @@
 import base64
 import io
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -60,6 +61,24 @@ def test_setup_answers_the_version_that_predictions_will_have(client):
     assert results[1] == []
     assert {result["model_version"] for result in results if result} == {setup.json["model_version"]}
     assert client.get("/versions").json == {"versions": [setup.json["model_version"]]}
+
+
+@pytest.mark.parametrize("answer_memory_bytes", [0, 1500, 10**6])
+def test_answers_are_the_same_wherever_they_waited(make, tmp_path, answer_memory_bytes):
+    client = make(answer_memory_bytes=answer_memory_bytes)
+    answer = predict(client, "ok:30x40", "fail:not-found", "ok:300x40", "ok:20x30")
+    expected = predict(make(), "ok:30x40", "fail:not-found", "ok:300x40", "ok:20x30")
+    assert answer.json == expected.json
+    assert answer.content_type == "application/json"
+    assert answer.content_length == len(answer.data)
+    # The file has no name, and no descriptor is left open.
+    answer.close()
+    open_files = [
+        os.readlink(f"/proc/self/fd/{fd}")
+        for fd in os.listdir("/proc/self/fd")
+        if fd.isdigit() and os.path.exists(f"/proc/self/fd/{fd}")
+    ]
+    assert not [name for name in open_files if name.startswith(str(tmp_path))]
 
 
 def test_images_are_asked_of_the_host_that_introduced_itself_for_the_project(make, monkeypatch):

@@ -211,6 +211,49 @@ def test_progress_is_logged(make, caplog, monkeypatch):
     assert lines[-1].startswith("project 7: finished, 10 of 10 tasks done, 0 failed")
 
 
+def test_predictions_are_handed_over_as_they_are_finished(make):
+    taken = []
+
+    def keep(prediction):
+        taken.append(prediction)
+        return len(prediction["result"][0]["value"]["rle"])
+
+    answers = make().predict(tasks("ok", "fail:not-found", "ok:100x9"), PARSED, keep=keep)
+    assert len(taken) == 2
+    assert answers[1] == []
+    assert sorted(answers[::2]) == sorted(len(prediction["result"][0]["value"]["rle"]) for prediction in taken)
+
+
+def test_a_prediction_that_cannot_be_handed_over_costs_its_task_only(make):
+    def keep(prediction):
+        if prediction["result"][0]["original_height"] == 10:
+            raise OSError("no space in /secret")
+        return "kept"
+
+    assert make().predict(tasks("ok", "ok:10x10", "ok"), PARSED, keep=keep) == ["kept", [], "kept"]
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["new pictures", "known pictures"])
+def test_only_a_window_of_tasks_is_under_way(tmp_path, known):
+    """However many there are; also where the last step is the slowest, and where the networks have nothing to do."""
+    cache = FeatureCache(tmp_path, memory_bytes=10**6, disk_bytes=10**6)
+    options = PredictorOptions(load_threads=2, finish_threads=1, image_batch=1)
+    predictor = Predictor(FakeCore(), FakeLoader(), options, Metrics(), cache)
+    if known:
+        predictor.predict(tasks("ok"), PARSED)
+        predictor._loader.seen.clear()
+    under_way = []
+
+    def keep(_prediction):
+        time.sleep(0.01)
+        under_way.append(len(predictor._loader.seen) - len(under_way))
+
+    predictor.predict(tasks(*["ok"] * 60), PARSED, keep=keep)
+    predictor.close()
+    assert len(under_way) == 60
+    assert max(under_way) <= 2 * (2 + 1) + 2 * 1 + 1
+
+
 class TestKeptFeatures:
     @pytest.fixture
     def predictor(self, tmp_path):
