@@ -43,11 +43,22 @@ _PAINTED = """regions => {
     const chosen = window.Htx?.annotationStore?.selected;
     return image?.naturalWidth > 0 && canvas && chosen?.regions.length === regions;
 }"""
-# The picture, and the window it is seen through: Label Studio may have zoomed in a little.
-_BOXES = """() => ['.lsf-image > img', '.konvajs-content canvas'].map(selector => {
-    const box = document.querySelector(selector).getBoundingClientRect();
-    return [box.left, box.top, box.right, box.bottom];
-})"""
+# The picture, and the window it is seen through: Label Studio may have zoomed in a little, and then the canvas itself
+# can be larger than what is left of it on the screen.
+_BOXES = """() => {
+    const edges = element => {
+        const box = element.getBoundingClientRect();
+        return [box.left, box.top, box.right, box.bottom];
+    };
+    const canvas = document.querySelector('.konvajs-content canvas');
+    let seen = edges(canvas);
+    for (let around = canvas.parentElement; around; around = around.parentElement) {
+        if (getComputedStyle(around).overflow === 'visible') continue;
+        const [left, top, right, bottom] = edges(around);
+        seen = [Math.max(seen[0], left), Math.max(seen[1], top), Math.min(seen[2], right), Math.min(seen[3], bottom)];
+    }
+    return [edges(document.querySelector('.lsf-image > img')), seen];
+}"""
 # What is chosen for the whole picture stands among the regions, without a label. Shapes say their line's opacity only.
 _REGIONS = """() => Htx.annotationStore.selected.regions.map(region => [
     region.labels[0], region.getOneColor?.(), /polygon|rect/.test(region.type) ? 0.2 : region.opacity, region.type
@@ -265,14 +276,14 @@ class Browser:
 
     def _visible(self) -> NDArray[np.bool_]:
         """Return which pixels of the displayed picture are not cut off, (h, w) bool."""
-        (left, top, right, bottom), canvas = self._boxes()
+        (left, top, right, bottom), window = self._boxes()
         visible = np.zeros((bottom - top, right - left), np.bool_)
-        visible[max(canvas[1] - top, 0) : canvas[3] - top, max(canvas[0] - left, 0) : canvas[2] - left] = True
+        visible[max(window[1] - top, 0) : window[3] - top, max(window[0] - left, 0) : window[2] - left] = True
         return visible
 
     def _boxes(self) -> tuple[Box, Box]:
-        """Return where the picture and its canvas are on the screen, in screen pixels."""
-        picture, canvas = (
+        """Return where the picture is on the screen, and what of it can be seen, in screen pixels."""
+        picture, window = (
             tuple(round(edge * self._scale) for edge in box) for box in self._current_page().evaluate(_BOXES)
         )
-        return picture, canvas
+        return picture, window

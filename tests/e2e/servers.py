@@ -41,6 +41,21 @@ class LabelStudio:
             self.api.connect_backend(project_id, backend.url, "CLIP-DIY")
         return project_id
 
+    def add_prediction(self, task_id: int, result: list[dict[str, Any]], model_version: str) -> None:
+        """Store a prediction that no backend has made."""
+        self._post("/api/predictions/", {"task": task_id, "result": result, "model_version": model_version})
+
+    def interact(self, backend_id: int, task_id: int, result: list[dict[str, Any]]) -> dict[str, Any]:
+        """Ask a backend what a smart tool asks."""
+        path = f"/api/ml/{backend_id}/interactive-annotating"
+        return dict(self._post(path, {"task": task_id, "context": {"result": result}}))
+
+    def _post(self, path: str, body: dict[str, Any]) -> Any:
+        headers = {"Authorization": f"Token {LOGIN.token}"}
+        answer = requests.post(self.url + path, json=body, headers=headers, timeout=120)
+        answer.raise_for_status()
+        return answer.json()
+
 
 @dataclass(frozen=True)
 class Backend:

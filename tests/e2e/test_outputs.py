@@ -1,24 +1,18 @@
 """Every form of a prediction, as an annotator sees it: the pixels on the screen are those of the masks."""
 
-import base64
-import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from on_screen import assert_painted, iou, stored_mask
 from pictures import LABEL_COLOURS, data_uri, png, scene
-from PIL import Image
 from servers import Backend, LabelStudio
 
 from backend.browser import Browser
-from backend.brush import decode_mask
-from backend.outputs.polygons import fill
 
 pytestmark = pytest.mark.e2e
 
-IOU_WANTED = 0.95
 SHAPES = {
     "brush": "brushregion",
     "bitmask": "bitmaskregion",
@@ -47,27 +41,6 @@ EVERYTHING = _view(
 )
 
 
-def _mask(region: dict[str, Any]) -> NDArray[np.bool_]:
-    """Paint what was stored, at the picture's own size."""
-    size_hw = height, width = region["original_height"], region["original_width"]
-    value = region["value"]
-    if "rle" in value:
-        return decode_mask(value["rle"], size_hw) > 0
-    if "imageDataURL" in value:
-        content = base64.b64decode(value["imageDataURL"].partition(",")[2])
-        return np.asarray(Image.open(io.BytesIO(content)))[..., 3] > 0
-    if "points" in value:
-        return fill(np.array(value["points"]) * (width / 100, height / 100), size_hw)
-    left, top = value["x"], value["y"]
-    right, bottom = left + value["width"], top + value["height"]
-    corners = np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
-    return fill(corners * (width / 100, height / 100), size_hw)
-
-
-def _iou(left: NDArray[np.bool_], right: NDArray[np.bool_]) -> float:
-    return float((left & right).sum() / (left | right).sum())
-
-
 def _retrieved(label_studio: LabelStudio, project_id: int) -> list[dict[str, Any]]:
     label_studio.api.retrieve_predictions(project_id)
     [prediction] = label_studio.api.predictions(project_id)
@@ -81,17 +54,19 @@ def test_every_form_shows_the_masks(
     project_id = label_studio.project("Every form", EVERYTHING, backend)
     [task_id] = label_studio.api.import_tasks(project_id, [{"image": data_uri(png(PICTURE.image))}])
     result = _retrieved(label_studio, project_id)
-    masks = {region["value"]["brushlabels"][0]: _mask(region) for region in result if region["type"] == "brushlabels"}
+    masks = {
+        region["value"]["brushlabels"][0]: stored_mask(region) for region in result if region["type"] == "brushlabels"
+    }
     assert len(masks) >= 2
-    assert _iou(np.any([*masks.values()], axis=0), PICTURE.objects) > 0.5
+    assert iou(np.any([*masks.values()], axis=0), PICTURE.objects) > 0.5
 
     # What is stored.
     [there] = [region for region in result if region["type"] == "choices"]
     assert set(there["value"]["choices"]) == set(masks)
     for name in ("bitmask", "polygon"):
         for label, mask in masks.items():
-            parts = [_mask(r) for r in result if r["from_name"] == name and label in r["value"][f"{name}labels"]]
-            assert _iou(np.any(parts, axis=0), mask) >= 0.98, f"{name} {label}"
+            parts = [stored_mask(r) for r in result if r["from_name"] == name and label in r["value"][f"{name}labels"]]
+            assert iou(np.any(parts, axis=0), mask) >= 0.98, f"{name} {label}"
     assert {region["id"] for region in result if region["from_name"] == "shape"} == {
         region["id"] for region in result if region["from_name"] == "labels"
     }
@@ -106,12 +81,7 @@ def test_every_form_shows_the_masks(
     assert [region.kind for region in painted] == [SHAPES[region["from_name"]] for region in drawn]
     for stored, shown in zip(drawn, painted, strict=True):
         assert shown.colour == LABEL_COLOURS[shown.label]
-        height, width = shown.mask.shape
-        full = Image.fromarray(_mask(stored)).convert("L").resize((width, height), Image.Resampling.BILINEAR)
-        sent = (np.asarray(full) > 127) & shown.measurable
-        # Two pixels of line belong to a shape on the screen, whatever its size.
-        wanted = IOU_WANTED if stored["from_name"] in ("brush", "bitmask", "shape") else 0.9
-        assert _iou(sent, shown.mask) >= wanted, f"{stored['from_name']} {shown.label}"
+        assert_painted(stored, shown)
 
 
 def test_labels_from_the_task_and_pages(
@@ -126,15 +96,20 @@ def test_labels_from_the_task_and_pages(
     result = _retrieved(label_studio, project_id)
     assert {region["item_index"] for region in result} == {0, 1}
     for number, page in enumerate(pages):
-        found = np.any([_mask(region) for region in result if region["item_index"] == number], axis=0)
-        assert _iou(found, page.objects) > 0.5, "the masks of a page lie on its objects"
+        found = np.any([stored_mask(region) for region in result if region["item_index"] == number], axis=0)
+        assert iou(found, page.objects) > 0.5, "the masks of a page lie on its objects"
 
     browser.open_task(project_id, task_id, regions=len(result))
-    browser.photograph(artifacts / "outputs-pages.png")
     shown = browser.page.evaluate("Htx.annotationStore.selected.regions.map(r => [r.item_index, r.labels[0]])")
     assert sorted(shown) == sorted([region["item_index"], region["value"]["brushlabels"][0]] for region in result)
-    first = [region for region in browser.painted_regions() if region.mask.any()]
-    expected = [region for region in result if region["item_index"] == 0]
-    assert [region.label for region in first] == [region["value"]["brushlabels"][0] for region in expected]
-    for region in first:
-        assert region.colour == LABEL_COLOURS[region.label]
+    for number in range(len(pages)):
+        if number:
+            browser.page.locator(".lsf-pagination__btn_arrow-right").first.click()
+            browser.page.wait_for_timeout(2000)
+        browser.photograph(artifacts / f"outputs-page-{number + 1}.png")
+        painted = [region for region in browser.painted_regions() if region.mask.any()]
+        expected = [region for region in result if region["item_index"] == number]
+        assert [region.label for region in painted] == [region["value"]["brushlabels"][0] for region in expected]
+        for stored, region in zip(expected, painted, strict=True):
+            assert region.colour == LABEL_COLOURS[region.label]
+            assert_painted(stored, region)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from image_server import ImageServer
 from numpy.typing import NDArray
+from on_screen import IOU_WANTED, iou
 from pictures import LABEL_COLOURS, Picture, data_uri, jpeg, label_config, png, scene
 from PIL import Image
 from servers import Backend, LabelStudio, eventually
@@ -19,8 +20,6 @@ from backend.browser import Browser
 from backend.brush import decode_mask
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
-
-IOU_WANTED = 0.95
 
 
 @dataclass(frozen=True)
@@ -106,10 +105,6 @@ def _masks(prediction: dict[str, Any]) -> dict[str, NDArray[np.uint8]]:
     return masks
 
 
-def _iou(left: NDArray[np.bool_], right: NDArray[np.bool_]) -> float:
-    return float((left & right).sum() / (left | right).sum())
-
-
 def _keep_comparison(sent: NDArray[np.bool_], painted: NDArray[np.bool_], path: Path) -> None:
     """Save both masks in one picture: white where they agree, red only ours, blue only the painted."""
     both = sent & painted
@@ -123,7 +118,7 @@ def test_the_painted_pixels_are_our_mask(name: str, filled: Filled, browser: Bro
     assert masks, "a mask at least"
     found = np.any([mask > 0 for mask in masks.values()], axis=0)
     assert found.shape == picture.size_hw
-    assert _iou(found, picture.objects) > 0.5, "the masks lie on the objects"
+    assert iou(found, picture.objects) > 0.5, "the masks lie on the objects"
 
     browser.open_task(filled.project_id, filled.task_ids[name], regions=len(masks))
     browser.photograph(artifacts / f"painted-{name}.png")
@@ -137,7 +132,7 @@ def test_the_painted_pixels_are_our_mask(name: str, filled: Filled, browser: Bro
         sent = (np.asarray(shown) > 127) & region.measurable
         assert region.measurable.mean() > 0.8
         _keep_comparison(sent, region.mask, artifacts / f"painted-{name}-{region.label}.png")
-        assert _iou(sent, region.mask) >= IOU_WANTED, f"{name}: {region.label}"
+        assert iou(sent, region.mask) >= IOU_WANTED, f"{name}: {region.label}"
 
 
 def test_what_is_submitted_comes_back_as_a_webhook_and_as_an_export(
