@@ -43,7 +43,8 @@ from backend.outbound import (
 from clipdiy.errors import ImageError
 from clipdiy.photo import ImageTooLargeError, Photo, decode_photo
 
-SCHEMES = ("http", "https", "data", "s3", "s3s", "gs", "azure-blob")
+_CLOUD = ("s3", "s3s", "gs", "azure-blob")
+SCHEMES = ("http", "https", "data", *_CLOUD)
 _UNDEFINED_KEY = "$undefined$"
 """Under which Label Studio keeps an upload until the config says what the field is called."""
 _LOCAL_FILES_PATH = "/data/local-files"
@@ -83,7 +84,7 @@ class ImageSources:
             one; they are replaced by `label_studio_url`.
         token: Legacy or personal access token; else the one that Label Studio sends on /setup.
         local_files_roots: Folders in which /data/local-files/ is looked for first.
-        schemes: Kinds of addresses that are understood, out of `SCHEMES`.
+        schemes: Kinds of addresses that are followed, out of `SCHEMES`; Label Studio itself always may be asked.
         allowed_hosts: If not empty, the only hosts besides Label Studio. `*.example.org` stands for all names below.
         denied_hosts: Hosts that are never asked.
         private_hosts: Hosts that may have private addresses, for example an object store of your own.
@@ -181,6 +182,8 @@ class ImageLoader:
         policy = HostPolicy(
             allowed_hosts=sources.allowed_hosts,
             denied_hosts=sources.denied_hosts,
+            # Files in a cloud come by https, to which Label Studio redirects.
+            schemes=(*sources.schemes, "https") if set(_CLOUD) & set(sources.schemes) else sources.schemes,
             private_hosts=sources.private_hosts,
             allow_private_addresses=sources.allow_private_addresses,
         )
@@ -255,12 +258,12 @@ class ImageLoader:
         label_studio = self._label_studio(host)
         if scheme is None:
             return self._from_label_studio_path(_as_path(value), label_studio, known)
+        path = _path_at(value, label_studio) if scheme in ("http", "https") else None
+        if path is not None:
+            return self._from_label_studio_path(path, label_studio, known)
         self._check_scheme(scheme)
         if scheme not in ("http", "https"):
             return self._from_cloud(value, task_id, label_studio, known)
-        path = _path_at(value, label_studio)
-        if path is not None:
-            return self._from_label_studio_path(path, label_studio, known)
         return self._download(value, label_studio, known)
 
     def _check_scheme(self, scheme: str) -> None:

@@ -84,6 +84,7 @@ class HostPolicy:
     Attributes:
         allowed_hosts: If not empty, only these.
         denied_hosts: Never these.
+        schemes: Ways to ask; also for every hop of a redirect.
         private_hosts: These may have any address.
         allow_private_addresses: Every host may have a private or loopback address. Link-local ones, where clouds keep
             their credentials, stay refused.
@@ -91,6 +92,7 @@ class HostPolicy:
 
     allowed_hosts: tuple[str, ...] = ()
     denied_hosts: tuple[str, ...] = ()
+    schemes: tuple[str, ...] = ("http", "https")
     private_hosts: tuple[str, ...] = ()
     allow_private_addresses: bool = False
 
@@ -100,12 +102,15 @@ class HostPolicy:
             if not pattern or "/" in pattern or "*" in pattern.removeprefix("*."):
                 raise SettingsError(f"expected a host name or '*.example.org' without scheme or path, got {pattern!r}")
 
-    def check_host(self, host: str) -> None:
-        """Refuse a host by its name.
+    def check(self, origin: Origin) -> None:
+        """Refuse a host by its name, or the way it would be asked.
 
         Raises:
             TaskError: `refused`.
         """
+        host = origin.host
+        if origin.scheme not in self.schemes:
+            raise TaskError("refused", f"{origin.scheme}: addresses are not among those allowed")
         if _matches(host, self.denied_hosts):
             raise TaskError("refused", f"the host {host} is on the list of denied hosts")
         if self.allowed_hosts and not _matches(host, self.allowed_hosts):
@@ -328,7 +333,7 @@ class Outbound:
         at_home = home is not None and home.origin.serves(origin)
         trusted = at_home and home is not None and home.is_configured
         if not trusted:
-            self._policy.check_host(origin.host)
+            self._policy.check(origin)
         headers = {"User-Agent": _USER_AGENT, "Accept": "*/*", "Accept-Encoding": "identity", "Connection": "close"}
         if at_home and home is not None and home.authorization is not None:
             headers["Authorization"] = home.authorization

@@ -8,7 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from backend.feature_cache import FeatureCache
-from backend.images import ImageLimits, ImageLoader, ImageSources
+from backend.images import SCHEMES, ImageLimits, ImageLoader, ImageSources
 from backend.label_config import LabelConfig, parse_label_config
 from backend.metrics import Metrics
 from backend.predictor import Predictor, PredictorOptions
@@ -91,6 +91,7 @@ def make_loader(settings: Settings, segmenter: Segmenter) -> ImageLoader:
         label_studio_aliases=settings.label_studio_aliases,
         token=token.get_secret_value() if token else None,
         local_files_roots=settings.local_files_root,
+        schemes=settings.allowed_schemes or SCHEMES,
         allowed_hosts=settings.allowed_hosts,
         denied_hosts=settings.denied_hosts,
         private_hosts=settings.private_hosts,

@@ -80,6 +80,11 @@ class Settings(BaseSettings):
     local_files_root: Folders = Field(
         (), description="Folders that /data/local-files/ may be read from directly, separated by commas."
     )
+    allowed_schemes: Names = Field(
+        (),
+        description="If set, the only kinds of addresses of images, with commas: out of http, https, data, s3, s3s, gs "
+        "and azure-blob. Label Studio's own always work.",
+    )
     allowed_hosts: Names = Field((), description="If set, the only hosts images are downloaded from, with commas.")
     denied_hosts: Names = Field((), description="Hosts that are never asked for an image, with commas.")
     private_hosts: Names = Field(
@@ -108,7 +113,15 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="How much is logged.")
 
     @field_validator(
-        *("local_files_root", "label_studio_aliases", "allowed_hosts", "denied_hosts", "private_hosts"), mode="before"
+        *(
+            "local_files_root",
+            "label_studio_aliases",
+            "allowed_schemes",
+            "allowed_hosts",
+            "denied_hosts",
+            "private_hosts",
+        ),
+        mode="before",
     )
     @classmethod
     def _split(cls, value: object) -> object:

@@ -436,6 +436,20 @@ def test_schemes_can_be_closed() -> None:
         assert failure(load, value, task_id=1).reason == "refused"
 
 
+def test_label_studio_is_asked_whatever_schemes_are_closed(label_studio: WebServer) -> None:
+    label_studio.replies["/x.png"] = Reply(body=PNG)
+    load = loader(label_studio, schemes=("https",))
+    assert load.fetch("/x.png") == PNG
+    assert load.fetch(f"{label_studio.url}/x.png") == PNG
+
+
+def test_a_cloud_address_may_end_at_an_https_address_that_tasks_may_not_name(label_studio: WebServer) -> None:
+    label_studio.replies["/tasks/1/presign/"] = Reply(303, headers={"Location": "https://127.0.0.1:1/signed"})
+    load = loader(label_studio, schemes=("s3",), private_hosts=("127.0.0.1",))
+    assert failure(load, "s3://bucket/x.png", task_id=1).reason == "download", "asked, and nobody was there"
+    assert failure(load, "https://127.0.0.1:1/x.png").reason == "refused"
+
+
 def test_hosts_can_be_closed(label_studio: WebServer, elsewhere: WebServer) -> None:
     label_studio.replies["/x.png"] = Reply(body=PNG)
     load = loader(label_studio, allowed_hosts=("other.test",))

@@ -364,9 +364,23 @@ HOSTS = {
 @pytest.mark.parametrize(("policy", "host", "allowed"), HOSTS.values(), ids=HOSTS)
 def test_which_hosts_are_asked(policy: HostPolicy, host: str, allowed: bool) -> None:
     if allowed:
-        policy.check_host(host)
+        policy.check(Origin("https", host, 443))
     else:
-        assert reason_of(lambda: policy.check_host(host)) == "refused"
+        assert reason_of(lambda: policy.check(Origin("https", host, 443))) == "refused"
+
+
+def test_a_closed_scheme_is_closed_for_redirects_too(web: WebServer, other_web: WebServer) -> None:
+    closed = HostPolicy(schemes=("https",), allow_private_addresses=True)
+    other_web.replies["/x"] = Reply(body=b"ok")
+    assert reason_of(lambda: get(f"{other_web.url}/x", policy=closed)) == "refused"
+    # Label Studio itself is asked however it can be reached; where it sends us is not.
+    home = Home(split_url(web.url)[1], is_configured=True)
+    web.replies["/here"] = Reply(302, headers={"Location": "/there"})
+    web.replies["/there"] = Reply(body=b"home")
+    web.replies["/away"] = Reply(302, headers={"Location": f"{other_web.url}/x"})
+    assert get(f"{web.url}/here", policy=closed, home=home) == b"home"
+    assert reason_of(lambda: get(f"{web.url}/away", policy=closed, home=home)) == "refused"
+    assert not other_web.seen
 
 
 @pytest.mark.parametrize("pattern", ["", "http://site.test", "site.test/x", "*", "a.*.test", "*site.test"])
