@@ -3,8 +3,8 @@
     gesture -> picture (remembered) -> features (cached) -> segmentation (remembered) -> mask -> regions
 
 - Points: the connected part under each, of the segmentation of the whole picture (`backend.pointing`).
-- Boxes: the piece of the photo inside is encoded as a picture of its own, with its own crops at every scale, and
-  segmented into the box's label, the other labels and the background.
+- Boxes: the piece of the photo inside is encoded as a picture of its own, with its own crops at every scale
+  (`backend.variants.for_pieces`), and segmented into the box's label, the other labels and the background.
 - Phrases: a vocabulary of the phrase, the other labels and the background.
 
 Where the chosen label loses everywhere against the others, they are left out and it is asked for against the
@@ -90,10 +90,10 @@ class Pictures(Protocol):
         """Return the picture that a task's value names, encoded."""
 
     def encode_piece(self, photo: Photo, until: float) -> ImageFeatures:
-        """Encode a piece of a picture."""
+        """Encode a piece of a picture, quickly."""
 
     def segment(self, features: ImageFeatures, control: MaskControl) -> Segmentation:
-        """Segment as a control wants it."""
+        """Segment a picture or a piece as a control wants it."""
 
 
 @dataclass(frozen=True)

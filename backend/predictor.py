@@ -79,9 +79,6 @@ class Core(ConfigurableCore, Protocol):
     def identity(self) -> str:
         """Changes whenever the same photo and vocabulary would give another segmentation."""
 
-    def encode(self, photos: Sequence[Photo]) -> list[ImageFeatures]:
-        """Encode photos."""
-
     def doubts(self, vocabulary: Vocabulary) -> tuple[str, ...]:
         """Warn of words the weights never saw."""
 
@@ -307,7 +304,7 @@ class Predictor:
         features = loaded.features
         if features is None:
             assert loaded.photo is not None, "what has no features has pixels"
-            features = self.encode_piece(loaded.photo, until)
+            features = _in_time(self.encode([loaded.photo], until))
             self._cache.put(loaded.content, self._core.encoder_identity, features)
         kept: list[bytes] = []
 
@@ -322,20 +319,19 @@ class Predictor:
         return Picture(loaded.content, features, read, time.monotonic())
 
     def encode_piece(self, photo: Photo, until: float) -> ImageFeatures:
-        """Encode one photo now.
+        """Encode a piece of a picture now, the quick way; see `backend.variants.for_pieces`.
 
         Raises:
             TaskError: `deadline`, if the networks were not free in time.
         """
-        encoded = self.encode([photo], until)
-        if encoded is None:
-            raise TaskError("deadline", "the networks were busy until the deadline")
-        return encoded[0]
+        return _in_time(self.encode([photo], until, self._variants.pieces.core))
 
     def segment(self, features: ImageFeatures, control: MaskControl) -> Segmentation:
-        """Segment as a control wants it."""
+        """Segment a picture or a piece of one as a control wants it."""
+        pieces = self._variants.pieces
+        variants = pieces if features.made_by == pieces.core.encoder_identity else self._variants
         with self._metrics.stage_seconds.labels("segment").time():
-            return self._variants.segment(features, control)
+            return variants.segment(features, control)
 
     # What follows is used by `_Run` only.
 
@@ -376,20 +372,29 @@ class Predictor:
     def _cached(self, content: str) -> ImageFeatures | None:
         return self._cache.get(content, self._core.encoder_identity)
 
-    def encode(self, photos: Sequence[Photo], until: float) -> list[ImageFeatures] | None:
-        """Run the networks, one batch at a time over all requests; `None` if the deadline came first."""
+    def encode(
+        self, photos: Sequence[Photo], until: float, core: ConfigurableCore | None = None
+    ) -> list[ImageFeatures] | None:
+        """Run the networks, one batch at a time over all requests; `None` if the deadline came first.
+
+        Args:
+            photos: At least one.
+            until: The deadline, by the monotonic clock.
+            core: The one for pieces; the service's own if left out.
+        """
         if not self._networks.acquire(timeout=max(0.0, until - time.monotonic())):
             return None
         try:
             begun = time.monotonic()
-            features = self._core.encode(photos)
+            features = (core or self._core).encode(photos)
             per_image = (time.monotonic() - begun) / len(photos)
         finally:
             self._networks.release()
         for _ in photos:
             self._metrics.stage_seconds.labels("encode").observe(per_image)
-        with self._timing:
-            self._encode_s = _running_mean(self._encode_s, per_image)
+        if core is None:
+            with self._timing:
+                self._encode_s = _running_mean(self._encode_s, per_image)
         return features
 
     def finish(
@@ -625,6 +630,12 @@ class _Run(Generic[_Kept]):
         self.predictor.metrics.tasks_waiting.dec()
         self.predictor.remember_failure(self.tasks[i])
         logger.warning("project %s, task %s: %s: %s", self.project, self.tasks[i].get("id"), reason, message)
+
+
+def _in_time(encoded: list[ImageFeatures] | None) -> ImageFeatures:
+    if encoded is None:
+        raise TaskError("deadline", "the networks were busy until the deadline")
+    return encoded[0]
 
 
 def _reason(err: Exception) -> tuple[str, str]:

@@ -33,7 +33,9 @@ SIZES_HW = {"640x480": (480, 640), "12 MP": (3000, 4000)}
 LABELS = 20
 
 
-class _Quiet(SimpleHTTPRequestHandler):
+class Quiet(SimpleHTTPRequestHandler):
+    """Files, without a line in the log for each."""
+
     def log_message(self, *args: object) -> None:
         """Say nothing."""
 
@@ -67,7 +69,7 @@ def main(repeats: int = typer.Option(5, help="How many labels are added, one aft
         cached = backend_process({**common, "CLIPDIY_DATA_DIR": f"{root}/data"}, log_path=root / "cached.log")
         none = {"CLIPDIY_CACHE_MEMORY_BYTES": "0", "CLIPDIY_CACHE_DISK_BYTES": "0"}
         plain = backend_process({**common, **none, "CLIPDIY_DATA_DIR": f"{root}/none"}, log_path=root / "plain.log")
-        files = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=folder))
+        files = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder))
         threading.Thread(target=files.serve_forever, daemon=True).start()
         with cached, plain:
             # Both have answered once, so that neither first prediction pays for starting threads.

@@ -7,6 +7,7 @@ import numpy as np
 
 from backend.errors import TaskError
 from backend.outbound import Fetched, Validator
+from clipdiy.config import CoreConfig
 from clipdiy.features import ImageFeatures
 from clipdiy.photo import Photo
 from clipdiy.segmentation import Segmentation
@@ -23,6 +24,7 @@ class FakeCore:
     """Draws class 1 over the left half; the first pixel's red value is how many milliseconds it takes."""
 
     name = "fake"
+    config = CoreConfig()
 
     def __init__(self, identity="fake-1", unknown=()):
         self.identity = identity
@@ -30,6 +32,9 @@ class FakeCore:
         self.batches = []
         self.running = 0
         self.unknown = unknown
+
+    def with_config(self, config):
+        return self
 
     def doubts(self, vocabulary):
         return tuple(f"unknown: {name}" for name in vocabulary.names if name in self.unknown)

@@ -12,6 +12,7 @@ from backend.label_config import parse_label_config
 from backend.metrics import Metrics
 from backend.predictor import LabelStudioHost, Predictor, PredictorOptions
 from backend.protocol import RequestError
+from clipdiy.config import CoreConfig
 from clipdiy.features import ImageFeatures
 from clipdiy.photo import Photo
 from clipdiy.segmentation import Segmentation
@@ -36,10 +37,15 @@ class SceneCore:
     name = "scene"
     identity = "scene"
     encoder_identity = "scene"
+    config = CoreConfig()
 
     def __init__(self) -> None:
         self.encoded: list[tuple[int, int]] = []
+        self.pieces: list[tuple[int, int]] = []
         self.asked: list[tuple[str, ...]] = []
+
+    def with_config(self, config):
+        return PieceCore(config, self)
 
     def doubts(self, vocabulary):
         return ()
@@ -62,6 +68,18 @@ class SceneCore:
                 label_map[pixels == WORDS.get(prompt.removeprefix("a photo of a ").lower(), 255)] = position
         area = np.bincount(label_map.ravel(), minlength=len(vocabulary)) / label_map.size
         return Segmentation(label_map, area, np.where(area > 0, 0.7, 0).astype(np.float32), 0.7)
+
+
+class PieceCore(SceneCore):
+    """The same for pieces: with a configuration and identity of its own, noting what it does in the other's lists."""
+
+    encoder_identity = "scene, pieces"
+
+    def __init__(self, config: CoreConfig, whole: SceneCore) -> None:
+        super().__init__()
+        self.config = config
+        self.encoded = whole.pieces
+        self.asked = whole.asked
 
 
 class SceneLoader(FakeLoader):
@@ -170,7 +188,7 @@ def test_a_box_is_encoded_as_a_picture_of_its_own(predictor, core):
     [region] = ask(predictor, rectangle(2, 30, 30, 56))
     np.testing.assert_array_equal(mask(region), RIGHT_CAT)
     assert region["value"]["brushlabels"] == ["Cat"]
-    assert core.encoded == [(HEIGHT, WIDTH), (28, 26)]
+    assert (core.encoded, core.pieces) == ([(HEIGHT, WIDTH)], [(28, 26)])
     assert core.asked == [("Cat", "Dog", "Owl")], "against the other labels"
 
 
@@ -280,11 +298,12 @@ def test_the_networks_run_once_for_a_picture(predictor, core):
     gestures = [keypoint(8, 10), keypoint(30, 20, "Dog"), words("kitten"), rectangle(2, 30, 30, 56)]
     for entry in (*gestures, *gestures):
         ask(predictor, entry)
-    assert core.encoded == [(HEIGHT, WIDTH), (28, 26)], "once the picture, once the box"
+    assert core.encoded == [(HEIGHT, WIDTH)], "once the picture"
+    assert core.pieces == [(28, 26)], "once the box"
     assert len(core.asked) == 3, "the same question is answered from memory"
     assert len(predictor._loader.seen) == 2, "the file of the picture is fetched again only for the first box"
     ask(predictor, rectangle(2, 30, 30, 56, "Dog"))
-    assert len(core.encoded) == 2, "another label for the same box"
+    assert len(core.pieces) == 1, "another label for the same box"
 
 
 def test_the_features_are_those_of_the_prediction(core):

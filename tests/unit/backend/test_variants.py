@@ -9,9 +9,9 @@ import pytest
 
 from backend.controls import MaskControl
 from backend.label_config import parse_label_config
-from backend.variants import Variants
+from backend.variants import Variants, for_pieces
 from clipdiy.build import build_segmenter
-from clipdiy.config import CleanUp, CoreConfig, ObjectnessConfig, Pamr
+from clipdiy.config import CleanUp, CoreConfig, CropGrid, ObjectnessConfig, Pamr
 from clipdiy.photo import Photo
 from clipdiy.segmenter import Segmenter
 
@@ -37,6 +37,38 @@ def control(attributes: str, **options: Any) -> MaskControl:
     image = '<Image name="img" value="$image"/>'
     xml = f'<View>{image}<BrushLabels name="b" toName="img" {attributes}>{labels}</BrushLabels></View>'
     return parse_label_config(xml, scales=CONFIG.grid.patch_px, refining="always", **options).controls[0]
+
+
+def test_pieces_are_encoded_with_the_papers_own_crops_and_a_small_objectness(core: Segmenter) -> None:
+    variants = Variants(core)
+    pieces = variants.pieces.core
+    assert isinstance(pieces, Segmenter)
+    assert (core.crop_count, pieces.crop_count) == (1 + 9 + 49, 1 + 4 + 16)
+    assert pieces.clip is core.clip, "the same weights"
+    assert variants.pieces is variants.pieces
+    [features] = pieces.encode([PHOTO])
+    answered = variants.pieces.segment(features, control('model_scales="256,128"'))
+    scales = replace(pieces.config, grid=replace(pieces.config.grid, patch_px=(256, 128)))
+    other = core.with_config(scales)
+    expected = other.segment(other.encode([PHOTO])[0], control("").vocabulary)
+    np.testing.assert_array_equal(answered.label_map, expected.label_map)
+
+
+@pytest.mark.parametrize(
+    ("config", "stride_ratio", "long_px"),
+    [
+        (CoreConfig(), 1.0, 320),
+        (CoreConfig(objectness=ObjectnessConfig(long_px=200)), 1.0, 200),
+        (CoreConfig(grid=CropGrid(256, (256, 64), 1.0)), 1.0, 320),
+        (CoreConfig(grid=CropGrid(240, (160,), 0.5)), 0.5, 320),
+    ],
+    ids=["as published", "a smaller objectness", "crops side by side", "crops that only fit if they overlap"],
+)
+def test_what_changes_for_pieces(config: CoreConfig, stride_ratio: float, long_px: int) -> None:
+    changed = for_pieces(config)
+    assert (changed.grid.stride_ratio, changed.objectness.long_px) == (stride_ratio, long_px)
+    objectness = replace(changed.objectness, long_px=config.objectness.long_px)
+    assert replace(changed, grid=config.grid, objectness=objectness) == config
 
 
 ASKED: dict[str, tuple[str, CoreConfig]] = {

@@ -1,0 +1,134 @@
+"""Do downloads, decoding, the networks and the encoding of masks go on at the same time?
+
+    python -m benchmarks.overlap [--pictures N] [--download-ms MS] [--repeats N] [--preset starter]
+
+The service as it runs, starter weights, no cache, and a web server that answers every picture after some milliseconds.
+The time of one /predict with all pictures is compared with the larger of two bounds, measured in the same run: what all
+downloads take at the service's parallelism, and what all computing takes without any download, in one process, one step
+after the other (decode, encode, segment, regions, JSON).
+"""
+
+import io
+import statistics
+import tempfile
+import threading
+import time
+from functools import partial
+from http.server import ThreadingHTTPServer
+from pathlib import Path
+
+import requests
+import typer
+from PIL import Image
+
+from backend.answer import answer_task
+from backend.label_config import parse_label_config
+from backend.server_process import ServerProcess, backend_process
+from backend.service import FINISH_THREADS
+from backend.settings import Settings
+from backend.spool import to_json
+from backend.variants import Variants
+from benchmarks.feature_cache import Quiet
+from benchmarks.timing import machine
+from clipdiy.build import build_segmenter
+from clipdiy.photo import decode_photo
+from clipdiy.segmenter import Segmenter
+from clipdiy.starter.scenes import NOUNS, compose_scene
+
+SIZE_HW = (480, 640)
+LABELS = "".join(f'<Label value="{noun}"/>' for noun in NOUNS[:20])
+CONFIG = f'<View><Image name="i" value="$image"/><BrushLabels name="b" toName="i">{LABELS}</BrushLabels></View>'
+
+
+class Slow(Quiet):
+    """Files, each after a while."""
+
+    def __init__(self, *args: object, delay_s: float, **options: object) -> None:
+        self._delay_s = delay_s
+        super().__init__(*args, **options)  # type: ignore[arg-type]
+
+    def do_GET(self) -> None:
+        """Wait, then send the file."""
+        time.sleep(self._delay_s)
+        super().do_GET()
+
+
+def computing_s(segmenter: Segmenter, files: list[Path], max_px: int) -> float:
+    """Return the seconds that all work without downloads takes, one step after the other."""
+    config = parse_label_config(CONFIG)
+    variants = Variants(segmenter)
+    begun = time.perf_counter()
+    for number, file in enumerate(files):
+        photo = decode_photo(
+            file.read_bytes(),
+            max_px=max_px,
+            keep_px=segmenter.keep_long_px,
+            keep_short_px=segmenter.keep_short_px,
+        )
+        [features] = segmenter.encode([photo])
+        key = (config.controls[0].data_key, None)
+        task = {"id": number, "data": {"image": file.name}}
+        to_json(answer_task(task, config, {key: features}, variants.segment, model_version="v"))
+    return time.perf_counter() - begun
+
+
+def predicting_s(server: ServerProcess, base_url: str, files: list[Path]) -> float:
+    """Return the seconds that one /predict with all pictures takes."""
+    tasks = [{"id": i, "data": {"image": f"{base_url}/{file.name}"}} for i, file in enumerate(files)]
+    body = {"tasks": tasks, "label_config": CONFIG, "project": "1.1", "params": {}}
+    begun = time.perf_counter()
+    answer = requests.post(f"{server.url}/predict", json=body, timeout=600)
+    seconds = time.perf_counter() - begun
+    assert all(answer.json()["results"]), "a prediction is missing: is the deadline too short for this machine?"
+    return seconds
+
+
+def main(
+    pictures: int = typer.Option(100, help="How many in one request."),
+    download_ms: float = typer.Option(50.0, help="What each download takes."),
+    repeats: int = typer.Option(3, help="How often; medians are printed."),
+    preset: str = typer.Option("starter", help="Weights."),
+) -> None:
+    """Measure, and print a line."""
+    settings = Settings(preset=preset, device="cpu")
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        files = []
+        for seed in range(pictures):
+            data = io.BytesIO()
+            Image.fromarray(compose_scene(seed, size_hw=SIZE_HW).image).save(data, "JPEG")
+            files.append(root / f"{seed}.jpg")
+            files[-1].write_bytes(data.getvalue())
+        environment = {
+            "CLIPDIY_PRESET": preset,
+            "CLIPDIY_DEVICE": "cpu",
+            "CLIPDIY_DATA_DIR": f"{root}/data",
+            "CLIPDIY_CACHE_MEMORY_BYTES": "0",
+            "CLIPDIY_CACHE_DISK_BYTES": "0",
+            "CLIPDIY_DEADLINE_S": "500",
+            "CLIPDIY_ALLOW_PRIVATE_ADDRESSES": "true",
+        }
+        web = ThreadingHTTPServer(("127.0.0.1", 0), partial(Slow, delay_s=download_ms / 1000, directory=folder))
+        threading.Thread(target=web.serve_forever, daemon=True).start()
+        base_url = f"http://127.0.0.1:{web.server_port}"
+        segmenter = build_segmenter(settings.core_config())
+        computing, predicting = [], []
+        with backend_process(environment, log_path=root / "backend.log") as server:
+            predicting_s(server, base_url, files[:2])
+            for _ in range(repeats):
+                computing.append(computing_s(segmenter, files, settings.max_image_px))
+                predicting.append(predicting_s(server, base_url, files))
+        web.shutdown()
+    downloads = pictures * download_ms / 1000 / settings.download_threads
+    computed, predicted = statistics.median(computing), statistics.median(predicting)
+    print(machine())
+    print(
+        f"{pictures} pictures of 640x480, weights {preset}: /predict {predicted:.2f} s | all downloads of "
+        f"{download_ms:.0f} ms over {settings.download_threads} threads {downloads:.2f} s | all computing "
+        f"{computed:.2f} s | {predicted / max(downloads, computed):.2f} times the larger one ({FINISH_THREADS} threads "
+        "make regions)"
+    )
+
+
+if __name__ == "__main__":
+    typer.run(main)
