@@ -15,7 +15,7 @@ from clipdiy.photo import Photo
 from clipdiy.segmentation import Segmentation
 from clipdiy.vocabulary import Vocabulary
 
-PIECE_OBJECTNESS_PX = 320
+PIECE_OBJECTNESS_PX = 256
 """Longer side at which FOUND sees a piece of a picture."""
 
 

@@ -57,10 +57,10 @@ def test_pieces_are_encoded_with_the_papers_own_crops_and_a_small_objectness(cor
 @pytest.mark.parametrize(
     ("config", "stride_ratio", "long_px"),
     [
-        (CoreConfig(), 1.0, 320),
+        (CoreConfig(), 1.0, 256),
         (CoreConfig(objectness=ObjectnessConfig(long_px=200)), 1.0, 200),
-        (CoreConfig(grid=CropGrid(256, (256, 64), 1.0)), 1.0, 320),
-        (CoreConfig(grid=CropGrid(240, (160,), 0.5)), 0.5, 320),
+        (CoreConfig(grid=CropGrid(256, (256, 64), 1.0)), 1.0, 256),
+        (CoreConfig(grid=CropGrid(240, (160,), 0.5)), 0.5, 256),
     ],
     ids=["as published", "a smaller objectness", "crops side by side", "crops that only fit if they overlap"],
 )
