@@ -11,8 +11,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clipdiy.cli.segment import WEIGHTS_DIR_VARIABLE
-from clipdiy.config import PRESETS, CoreConfig, preset
+from clipdiy.cli.options import (
+    ClipOption,
+    DeviceOption,
+    DirOption,
+    DtypeOption,
+    FoundOption,
+    PresetOption,
+    RuntimeOption,
+    configure,
+    conversions_dir,
+)
+from clipdiy.config import CoreConfig
 from clipdiy.errors import ConfigError
 from clipdiy.weights import default_weights_dir, require_present
 
@@ -71,14 +81,12 @@ class Report:
 
 
 def bench(
-    preset_name: Annotated[str, typer.Option("--preset", help=f"Weights and sizes: {', '.join(PRESETS)}.")] = "paper",
-    clip: Annotated[
-        str | None, typer.Option(metavar="MODEL:TAG", help="Another OpenCLIP model, or local-dir:FOLDER.")
-    ] = None,
-    found: Annotated[str | None, typer.Option(help="Other FOUND weights: dino-vits8 or local-dir:FOLDER.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16 or float16.")] = None,
-    runtime: Annotated[str | None, typer.Option(help="torch, onnxruntime, openvino or openvino-int8.")] = None,
+    preset_name: PresetOption = "paper",
+    clip: ClipOption = None,
+    found: FoundOption = None,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+    runtime: RuntimeOption = None,
     size: Annotated[str, typer.Option(metavar="WxH", help="Size of the photos.")] = "640x480",
     classes: Annotated[int, typer.Option(min=1, help="Labels besides the background.")] = 20,
     batches: Annotated[str, typer.Option(help="Numbers of photos at once, with commas.")] = "1,2,4",
@@ -89,17 +97,14 @@ def bench(
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also draw photos a second over the batch size (extra `eval`).")
     ] = None,
-    weights_dir: Annotated[
-        Path | None, typer.Option(metavar="DIR", envvar=WEIGHTS_DIR_VARIABLE, help="Where downloaded weights lie.")
-    ] = None,
+    weights_dir: DirOption = None,
 ) -> None:
     """Measure speed and memory on this machine, with made-up photos and your weights.
 
     Share of the floor: how much of the time would be needed even if nothing but the networks' products were computed,
     at the rate of a large product measured here.
     """
-    changes = {"clip": clip, "found": found, "device": device, "dtype": dtype, "runtime": runtime}
-    config = preset(preset_name, **{name: value for name, value in changes.items() if value is not None})
+    config = configure(preset_name, clip=clip, found=found, device=device, dtype=dtype, runtime=runtime)
     size_hw, numbers = _size_hw(size), _numbers(batches)
     if plot is not None:
         _need_matplotlib()
@@ -132,7 +137,7 @@ def measure(
     from clipdiy.vocabulary import make_vocabulary
 
     start = time.perf_counter()
-    segmenter = build_segmenter(config, weights_dir=weights_dir)
+    segmenter = build_segmenter(config, weights_dir=weights_dir, cache_dir=conversions_dir(config))
     load_s = time.perf_counter() - start
     cuda = segmenter.device.type == "cuda"
     wait: Callable[[], None] = torch.cuda.synchronize if cuda else lambda: None

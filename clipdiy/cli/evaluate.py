@@ -1,14 +1,23 @@
 """`clipdiy evaluate`: a data set in; the paper's tables, beside the paper's figures, out."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
-from clipdiy.cli.segment import WEIGHTS_DIR_VARIABLE
-from clipdiy.config import PRESETS, CleanUp, CoreConfig, preset
+from clipdiy.cli.options import (
+    ClipOption,
+    DeviceOption,
+    DirOption,
+    DtypeOption,
+    FoundOption,
+    PresetOption,
+    configure,
+)
+from clipdiy.config import CleanUp
 from clipdiy.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -27,7 +36,7 @@ TABLE_HELP = "Tables, with commas: 1 to 4 of the paper, stride, peer, refine, pr
 
 def evaluate(
     data: Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP)],
-    preset_name: Annotated[str, typer.Option("--preset", help=f"Weights and sizes: {', '.join(PRESETS)}.")] = "paper",
+    preset_name: PresetOption = "paper",
     table: Annotated[str | None, typer.Option(help=TABLE_HELP)] = None,
     variants: Annotated[
         str | None, typer.Option(metavar="A,B", help="Single systems by name, in addition; `list` shows all.")
@@ -52,15 +61,11 @@ def evaluate(
         Path | None, typer.Option(metavar="FILE", help="Instance masks as COCO results, for the variant cutler.")
     ] = None,
     boundary: Annotated[bool, typer.Option(help="Also count boundary IoU.")] = True,
-    clip: Annotated[
-        str | None, typer.Option(metavar="MODEL:TAG", help="Another OpenCLIP model, or local-dir:FOLDER.")
-    ] = None,
-    found: Annotated[str | None, typer.Option(help="Other FOUND weights: dino-vits8 or local-dir:FOLDER.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16 or float16.")] = None,
-    weights_dir: Annotated[
-        Path | None, typer.Option(metavar="DIR", envvar=WEIGHTS_DIR_VARIABLE, help="Where downloaded weights lie.")
-    ] = None,
+    clip: ClipOption = None,
+    found: FoundOption = None,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+    weights_dir: DirOption = None,
 ) -> None:
     """Measure segmentation quality on a data set, one row for each system.
 
@@ -83,11 +88,9 @@ def evaluate(
         if without != chosen:
             tell.print("[yellow]the row of CutLER is left out: it needs its masks, --instances FILE[/]", soft_wrap=True)
         chosen = without
-    changes = {"clip": clip, "found": found, "device": device, "dtype": dtype}
-    changes = {key: value for key, value in changes.items() if value is not None}
-    config: CoreConfig = preset(preset_name, **changes)
+    config = configure(preset_name, clip=clip, found=found, device=device, dtype=dtype)
     if not full:
-        config = preset(preset_name, **changes, label_map="square", clean_up=CleanUp(0))
+        config = replace(config, label_map="square", clean_up=CleanUp(0))
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as err:

@@ -12,8 +12,19 @@ import typer
 from rich.markup import escape
 
 from clipdiy.cli.labels import parse_vocabulary
+from clipdiy.cli.options import (
+    ClipOption,
+    DeviceOption,
+    DirOption,
+    DtypeOption,
+    FoundOption,
+    PresetOption,
+    RuntimeOption,
+    configure,
+    conversions_dir,
+)
 from clipdiy.cli.photos import EXPLAIN, LABELS, OVERLAY, REPORT, find_photos, name_results
-from clipdiy.config import PRESETS, CleanUp, CoreConfig, preset
+from clipdiy.config import CleanUp, CoreConfig, Pamr
 from clipdiy.errors import ClipDiyError, ConfigError
 from clipdiy.weights import default_weights_dir, require_present
 
@@ -28,7 +39,6 @@ if TYPE_CHECKING:
 
 MAX_PHOTO_PX = 400_000_000
 WORKERS = 2  # one photo is read, drawn and written while the other is in the networks
-WEIGHTS_DIR_VARIABLE = "CLIPDIY_WEIGHTS_DIR"
 
 
 def segment(
@@ -42,28 +52,27 @@ def segment(
             "name=phrase|phrase to ask for other words than the name."
         ),
     ],
-    preset: Annotated[str, typer.Option(help=f"Weights and sizes: {', '.join(PRESETS)}.")] = "paper",
-    clip: Annotated[
-        str | None, typer.Option(metavar="MODEL:TAG", help="Another OpenCLIP model, or local-dir:FOLDER.")
-    ] = None,
-    found: Annotated[str | None, typer.Option(help="Other FOUND weights: dino-vits8 or local-dir:FOLDER.")] = None,
+    preset_name: PresetOption = "paper",
+    clip: ClipOption = None,
+    found: FoundOption = None,
     template: Annotated[
         str | None, typer.Option(help="Text that each phrase is put into; {} is where it goes.")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16 or float16.")] = None,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+    runtime: RuntimeOption = None,
     label_map: Annotated[
         str | None, typer.Option(metavar="full|square", help="Argmax at the photo's size, or the published way.")
     ] = None,
     min_area: Annotated[
         float | None, typer.Option(help="Parts and holes smaller than this share of the picture are removed.")
     ] = None,
+    refine: Annotated[
+        bool, typer.Option(help="Let masks follow the picture's edges (PAMR), as the service does.")
+    ] = True,
     explain: Annotated[bool, typer.Option("--explain", help="Also draw how it came about.")] = False,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where results go.")] = Path("clipdiy-out"),
-    weights_dir: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", envvar=WEIGHTS_DIR_VARIABLE, help="Where downloaded weights lie."),
-    ] = None,
+    weights_dir: DirOption = None,
 ) -> None:
     """Segment photos into the classes you name.
 
@@ -74,8 +83,14 @@ def segment(
     """
     from rich.console import Console
 
-    config = _config(
-        preset, clip, found, device, dtype, label_map, prompt_template=template, clean_up=_clean_up(min_area)
+    models = {"clip": clip, "found": found, "device": device, "dtype": dtype, "runtime": runtime}
+    config = configure(
+        preset_name,
+        **models,
+        label_map=label_map,
+        prompt_template=template,
+        clean_up=None if min_area is None else CleanUp(min_area),
+        pamr=Pamr() if refine and label_map != "square" else None,
     )
     vocabulary = parse_vocabulary(labels, config.prompt_template)
     tell = Console(stderr=True, highlight=False)
@@ -95,7 +110,7 @@ def segment(
         from clipdiy.build import build_segmenter
 
         # The first photo warms it up as well as any.
-        segmenter = build_segmenter(config, weights_dir=weights_dir, warm_up=False)
+        segmenter = build_segmenter(config, weights_dir=weights_dir, cache_dir=conversions_dir(config), warm_up=False)
     for doubt in segmenter.doubts(vocabulary):
         tell.print(f"[yellow]warning: {escape(doubt)}[/]", soft_wrap=True)
     job = _Job(segmenter, config, vocabulary, explain)
@@ -109,23 +124,6 @@ def segment(
     if failed:
         tell.print(f"{failed} of {len(files) + len(problems)} could not be used", soft_wrap=True)
         raise typer.Exit(1)
-
-
-def _config(
-    name: str,
-    clip: str | None,
-    found: str | None,
-    device: str | None,
-    dtype: str | None,
-    label_map: str | None,
-    **changes: object,
-) -> CoreConfig:
-    changes |= {"clip": clip, "found": found, "device": device, "dtype": dtype, "label_map": label_map}
-    return preset(name, **{key: value for key, value in changes.items() if value is not None})
-
-
-def _clean_up(min_area: float | None) -> CleanUp | None:
-    return None if min_area is None else CleanUp(min_area)
 
 
 @dataclass(frozen=True)

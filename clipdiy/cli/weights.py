@@ -6,8 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from clipdiy.cli.segment import WEIGHTS_DIR_VARIABLE
-from clipdiy.config import PRESETS, CoreConfig, preset
+from clipdiy.cli.options import (
+    WEIGHTS_DIR_VARIABLE,
+    ClipOption,
+    DirOption,
+    FoundOption,
+    PresetOption,
+    configure,
+)
+from clipdiy.config import PRESETS, CoreConfig
 from clipdiy.weights import (
     STARTER,
     STARTER_DIR,
@@ -28,12 +35,6 @@ app = typer.Typer(help="List, fetch and check the weights.", no_args_is_help=Tru
 
 AnyPresetOption = Annotated[
     str | None, typer.Option("--preset", help=f"One of {', '.join(PRESETS)}; all of them if left out.")
-]
-PresetOption = Annotated[str, typer.Option("--preset", help=f"One of {', '.join(PRESETS)}.")]
-ClipOption = Annotated[str | None, typer.Option(metavar="MODEL:TAG", help="Another OpenCLIP model for the preset.")]
-FoundOption = Annotated[str | None, typer.Option(help="Other FOUND weights for the preset.")]
-DirOption = Annotated[
-    Path | None, typer.Option("--weights-dir", metavar="DIR", envvar=WEIGHTS_DIR_VARIABLE, help="Weights folder.")
 ]
 
 
@@ -125,8 +126,8 @@ def _console() -> "Console":
 
 def _configs(name: str | None, clip: str | None, found: str | None) -> dict[str, CoreConfig]:
     """Return the configuration of each preset; other models replace the presets' own."""
-    changes = {key: value for key, value in (("clip", clip), ("found", found)) if value}
-    return {one: preset(one, **changes) for one in (list(PRESETS) if name is None else [name])}
+    names = list(PRESETS) if name is None else [name]
+    return {one: configure(one, clip=clip or None, found=found or None) for one in names}
 
 
 def _needs(configs: dict[str, CoreConfig]) -> dict[WeightFile, list[str]]:

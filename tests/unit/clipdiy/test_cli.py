@@ -13,8 +13,8 @@ from PIL import Image
 
 import clipdiy.weights
 from clipdiy.cli import main
-from clipdiy.cli.segment import _config
-from clipdiy.config import preset
+from clipdiy.config import CleanUp, Pamr, preset
+from clipdiy.errors import ConfigError
 from clipdiy.weights import FOUND_HEAD_SHA256, STARTER_DIR, required_files
 
 ROOT = Path(__file__).parents[3]
@@ -225,12 +225,37 @@ def test_results_folder_that_is_a_file(clipdiy_command, photos):
     assert "folder for the results" in ran.err
 
 
-def test_options_become_the_configuration():
-    config = _config("starter", None, "dino-vits8", "cpu", "bfloat16", "square", prompt_template="a {}", clean_up=None)
-    expected = preset(
-        "starter", found="dino-vits8", device="cpu", dtype="bfloat16", label_map="square", prompt_template="a {}"
-    )
-    assert config == expected
+OPTIONS = {
+    "none": ([], {"pamr": Pamr()}),
+    "models": (
+        ["--found", "dino-vits8", "--dtype", "bfloat16"],
+        {"found": "dino-vits8", "dtype": "bfloat16", "pamr": Pamr()},
+    ),
+    "a runtime": (["--runtime", "openvino"], {"runtime": "openvino", "pamr": Pamr()}),
+    "edges as they are": (["--no-refine"], {}),
+    "the published way": (
+        ["--label-map", "square", "--min-area", "0"],
+        {"label_map": "square", "clean_up": CleanUp(0)},
+    ),
+    "words": (["--template", "a {}", "--no-refine"], {"prompt_template": "a {}"}),
+}
+
+
+@pytest.mark.parametrize(("options", "changes"), OPTIONS.values(), ids=OPTIONS)
+def test_options_become_the_configuration(clipdiy_command, monkeypatch, photos, tmp_path, options, changes):
+    built = []
+
+    def build(config, *, cache_dir, **_):
+        built.append((config, cache_dir))
+        raise ConfigError("seen")
+
+    monkeypatch.setattr("clipdiy.build.build_segmenter", build)
+    monkeypatch.setattr("clipdiy.cli.segment.require_present", lambda *_: None)
+    common = ["--labels", "cat", "--preset", "starter", "--device", "cpu", "--out", tmp_path / "out"]
+    assert clipdiy_command("segment", photos / "a", *common, *options).code == 2
+    [(config, cache_dir)] = built
+    assert config == preset("starter", device="cpu", **changes)
+    assert (cache_dir is None) == (config.runtime == "torch"), "what is converted is kept for the next run"
 
 
 def weights_of_paper(folder):
