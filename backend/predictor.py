@@ -25,6 +25,7 @@ from backend.feature_cache import FeatureCache, content_of
 from backend.gesture import read_gesture
 from backend.interact import Interactor, Picture
 from backend.metrics import Metrics
+from backend.networks import NetworkThread
 from backend.outbound import Fetched, Validator
 from backend.pages import ImageKey, pictures_of
 from backend.regions import make_prediction
@@ -151,10 +152,12 @@ class Predictor:
         options: PredictorOptions,
         metrics: Metrics,
         cache: FeatureCache | None = None,
+        networks: NetworkThread | None = None,
     ) -> None:
         """Take loaded models, a source of photos and what is known of them already. Threads start with the first call.
 
-        Without a cache nothing is kept between requests.
+        Without a cache nothing is kept between requests. The networks run in a thread of their own: the one given, in
+        which they have been loaded, or a new one.
         """
         self._cache = cache or FeatureCache(None, memory_bytes=0, disk_bytes=0)
         self._core = core
@@ -163,7 +166,7 @@ class Predictor:
         self._loader = loader
         self._options = options
         self._metrics = metrics
-        self._networks = threading.Lock()
+        self._networks = networks or NetworkThread()
         self._loads = ThreadPoolExecutor(options.load_threads, thread_name_prefix="load")
         self._finishes = ThreadPoolExecutor(options.finish_threads, thread_name_prefix="finish")
         self._timing = threading.Lock()
@@ -176,6 +179,7 @@ class Predictor:
         """End the threads; work that is under way is finished, the rest is dropped."""
         self._loads.shutdown(cancel_futures=True)
         self._finishes.shutdown(cancel_futures=True)
+        self._networks.close()
 
     def model_version(self, config: LabelConfig) -> str:
         """Name everything that decides a prediction: weights, configuration, vocabulary, prompts.
@@ -382,14 +386,16 @@ class Predictor:
             until: The deadline, by the monotonic clock.
             core: The one for pieces; the service's own if left out.
         """
-        if not self._networks.acquire(timeout=max(0.0, until - time.monotonic())):
-            return None
-        try:
+
+        def job() -> tuple[list[ImageFeatures], float]:
             begun = time.monotonic()
-            features = (core or self._core).encode(photos)
-            per_image = (time.monotonic() - begun) / len(photos)
-        finally:
-            self._networks.release()
+            return (core or self._core).encode(photos), time.monotonic() - begun
+
+        ran = self._networks.run(job, until)
+        if ran is None:
+            return None
+        [(features, seconds)] = ran
+        per_image = seconds / len(photos)
         for _ in photos:
             self._metrics.stage_seconds.labels("encode").observe(per_image)
         if core is None:

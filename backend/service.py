@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from backend.feature_cache import FeatureCache
 from backend.images import SCHEMES, ImageLimits, ImageLoader, ImageSources
 from backend.label_config import LabelConfig, parse_label_config
 from backend.metrics import Metrics
+from backend.networks import NetworkThread, computing_alone
 from backend.predictor import Predictor, PredictorOptions
 from backend.settings import Settings
 from backend.webhooks import WebhookStore
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-FINISH_THREADS = 2
 CUDA_IMAGE_BATCH = 8
 CPU_IMAGE_BATCH = 1  # one image is 59 crops: a CPU gains nothing from more
 
@@ -55,7 +56,12 @@ def build_service(settings: Settings) -> Service:
     """
     from clipdiy.build import build_segmenter  # torch is imported only where weights are loaded
 
-    segmenter = build_segmenter(settings.core_config(), weights_dir=settings.weights_dir, cache_dir=settings.data_dir)
+    networks = NetworkThread()
+    config, weights, kept = settings.core_config(), settings.weights_dir, settings.data_dir
+    ran = networks.run(lambda: build_segmenter(config, weights_dir=weights, cache_dir=kept))
+    assert ran is not None, "nothing limits its time"
+    [segmenter] = ran
+    computing_alone()
     metrics = Metrics()
     metrics.info.labels(segmenter.name, str(segmenter.device), segmenter.identity).set(1)
     predictor = Predictor(
@@ -64,7 +70,7 @@ def build_service(settings: Settings) -> Service:
         PredictorOptions(
             deadline_s=settings.deadline_s,
             load_threads=settings.download_threads,
-            finish_threads=FINISH_THREADS,
+            finish_threads=finish_threads(),
             image_batch=CUDA_IMAGE_BATCH if segmenter.device.type == "cuda" else CPU_IMAGE_BATCH,
         ),
         metrics,
@@ -73,6 +79,7 @@ def build_service(settings: Settings) -> Service:
             memory_bytes=settings.cache_memory_bytes,
             disk_bytes=settings.cache_disk_bytes,
         ),
+        networks,
     )
     logger.info("ready: weights %s on %s, core %s", segmenter.name, segmenter.device, segmenter.identity)
     if settings.preset == "starter" and not settings.clip:
@@ -81,6 +88,11 @@ def build_service(settings: Settings) -> Service:
             "word set CLIPDIY_PRESET=paper (run `clipdiy weights fetch` first)"
         )
     return Service(settings, predictor, WebhookStore(settings.data_dir), metrics)
+
+
+def finish_threads() -> int:
+    """Return how many pictures are turned into regions at the same time; each thread computes alone."""
+    return max(2, (os.cpu_count() or 2) // 2)
 
 
 def make_loader(settings: Settings, segmenter: Segmenter) -> ImageLoader:

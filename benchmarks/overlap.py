@@ -24,7 +24,7 @@ from PIL import Image
 from backend.answer import answer_task
 from backend.label_config import parse_label_config
 from backend.server_process import ServerProcess, backend_process
-from backend.service import FINISH_THREADS
+from backend.service import finish_threads
 from backend.settings import Settings
 from backend.spool import to_json
 from backend.variants import Variants
@@ -121,11 +121,12 @@ def main(
         web.shutdown()
     downloads = pictures * download_ms / 1000 / settings.download_threads
     computed, predicted = statistics.median(computing), statistics.median(predicting)
+    ratio = predicted / max(downloads, computed)
     print(machine())
     print(
         f"{pictures} pictures of 640x480, weights {preset}: /predict {predicted:.2f} s | all downloads of "
         f"{download_ms:.0f} ms over {settings.download_threads} threads {downloads:.2f} s | all computing "
-        f"{computed:.2f} s | {predicted / max(downloads, computed):.2f} times the larger one ({FINISH_THREADS} threads "
+        f"{computed:.2f} s | {ratio:.2f} times the larger one ({finish_threads()} threads "
         "make regions)"
     )
 

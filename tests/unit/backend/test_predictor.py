@@ -1,4 +1,5 @@
 import logging
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -120,11 +121,40 @@ def test_failed_tasks_go_last_the_next_time(make):
     assert [task_id for _, task_id, _ in predictor._loader.seen] == [2, 3, 1]
 
 
-def test_download_and_networks_overlap(make):
-    predictor = make(load_threads=4)
-    begun = time.monotonic()
-    predictor.predict(tasks(*["wait:100"] * 16), PARSED)
-    assert time.monotonic() - begun < 1.2, "one after the other would take 1.6 s"
+def test_a_picture_is_downloaded_while_another_is_in_the_networks_and_a_third_becomes_regions(make, monkeypatch):
+    """Each step of a picture waits until the next picture has begun the step before."""
+    pictures = 5
+    begun = {"download": 0, "networks": 0, "regions": 0}
+    changed = threading.Condition()
+    met = []
+
+    def begin(step, before=None):
+        with changed:
+            begun[step] += 1
+            changed.notify_all()
+            if before is not None:
+                wanted = min(begun[step] + 1, pictures)
+                met.append(changed.wait_for(lambda: begun[before] >= wanted, timeout=5))
+
+    core = FakeCore()
+    encode, segment, fetch = core.encode, core.segment, FakeLoader.fetch_if_changed
+
+    def fetching(self, value, **options):
+        begin("download")
+        return fetch(self, value, **options)
+
+    def encoding(photos):
+        begin("networks", before="download")
+        return encode(photos)
+
+    def segmenting(features, vocabulary):
+        begin("regions", before="networks")
+        return segment(features, vocabulary)
+
+    monkeypatch.setattr(FakeLoader, "fetch_if_changed", fetching)
+    core.encode, core.segment = encoding, segmenting
+    assert all(make(core, load_threads=1, finish_threads=1).predict(tasks(*["ok"] * pictures), PARSED))
+    assert met == [True] * 2 * pictures
 
 
 def test_photos_go_through_the_networks_together(make):
@@ -306,5 +336,10 @@ class TestKeptFeatures:
 
     def test_known_pictures_need_no_networks(self, predictor):
         predictor.predict(tasks("ok:9x9"), PARSED)
-        with predictor._networks:
-            assert all(predictor.predict(tasks("ok:9x9"), PARSED))
+        free = threading.Event()
+        busy = threading.Thread(target=predictor._networks.run, args=(lambda: free.wait(10),))
+        busy.start()
+        assert all(predictor.predict(tasks("ok:9x9"), PARSED))
+        assert busy.is_alive()
+        free.set()
+        busy.join()
