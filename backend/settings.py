@@ -42,6 +42,9 @@ class Settings(BaseSettings):
     runtime: RuntimeName = Field(
         "torch", description="What executes the image towers on a CPU: torch, onnxruntime, openvino or openvino-int8."
     )
+    compile: bool = Field(
+        False, description="Let torch compile CLIP's image tower: longer to start, fewer launches on a GPU."
+    )
     weights_dir: Path = Field(default_factory=default_weights_dir, description="Folder with the downloaded weights.")
     prompt_template: str = Field(PUBLISHED_TEMPLATE, description="Text that a label is put into.")
     label_map: LabelMapSize = Field(
@@ -153,6 +156,7 @@ class Settings(BaseSettings):
             "device": self.device,
             "dtype": self.dtype,
             "runtime": self.runtime,
+            "compiled": self.compile,
             "label_map": self.label_map,
             "clean_up": CleanUp(self.min_area),
             "pamr": None if self.refine == "never" else Pamr(),

@@ -1,75 +1,120 @@
 """On a GPU: photos a second by batch, against the plain reading on the same GPU, and the share of its matmul rate.
 
     python -m benchmarks.gpu [--repeats N] [--architectures ViT-B-32,ViT-B-16] [--batches 1,8,32]
+        [--ways eager,compiled]
 
-Random weights of the published shapes. Without a GPU it prints its rows with "not yet measured".
+And how long one picture of a megapixel takes over HTTP, with the service as it runs. Random weights of the published
+shapes. Without a GPU it prints its rows with "not yet measured"; `--device cpu` runs all of it on the CPU instead, to
+see that it works.
 """
 
 import argparse
+import base64
+import io
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
+import requests
 import torch
+from PIL import Image
 
-from benchmarks.networks import random_config, reference_of
+from backend.server_process import backend_process
+from benchmarks.networks import random_config, random_weights, reference_of
 from clipdiy.build import build_segmenter
 from clipdiy.cli.bench import segmenter_gflop
+from clipdiy.config import Pamr
 from clipdiy.photo import Photo
 from clipdiy.starter.scenes import compose_scene
 from clipdiy.vocabulary import make_vocabulary
 
 NOT_YET = "not yet measured"
 SIZE_HW = (480, 640)
+MEGAPIXEL_HW = (866, 1155)
 LABELS = [f"thing {i}" for i in range(20)]
 
 
 def median_s(way: Callable[[], object], repeats: int) -> float:
     """Return the median time of a way with everything it started on the GPU done; the first run prepares."""
+    wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
     times = []
     for _ in range(repeats + 1):
-        torch.cuda.synchronize()
+        wait()
         start = time.perf_counter()
         way()
-        torch.cuda.synchronize()
+        wait()
         times.append(time.perf_counter() - start)
     return statistics.median(times[1:])
 
 
-def matmul_gflops(dtype: torch.dtype, repeats: int) -> float:
+def matmul_gflops(device: str, dtype: torch.dtype, repeats: int) -> float:
     """Return the rate of a large product."""
-    side = 8192
-    left, right = (torch.randn(side, side, device="cuda", dtype=dtype) for _ in range(2))
+    side = 8192 if device == "cuda" else 1024
+    left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     return 2 * side**3 / 1e9 / median_s(lambda: left @ right, repeats)
 
 
-def measure(architecture: str, batches: list[int], repeats: int) -> None:
+def http_ms(architecture: str, device: str, repeats: int, *, compiled: bool) -> float:
+    """Return the median time of /predict with one new picture of a megapixel, once the service is warm."""
+    labels = "".join(f'<Label value="{label}"/>' for label in LABELS)
+    config = f'<View><Image name="i" value="$image"/><BrushLabels name="b" toName="i">{labels}</BrushLabels></View>'
+    settings = {f"CLIPDIY_{name.upper()}": value for name, value in random_weights(architecture).items()}
+    taken = []
+    with tempfile.TemporaryDirectory() as folder:
+        settings |= {
+            "CLIPDIY_DEVICE": device,
+            "CLIPDIY_DATA_DIR": f"{folder}/data",
+            "CLIPDIY_COMPILE": str(compiled).lower(),
+        }
+        with backend_process(settings, log_path=Path(folder) / "backend.log", ready_timeout_s=600) as server:
+            for seed in range(repeats + 3):
+                data = io.BytesIO()
+                Image.fromarray(compose_scene(seed, size_hw=MEGAPIXEL_HW).image).save(data, "JPEG", quality=90)
+                image = "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode()
+                body = {"tasks": [{"id": seed, "data": {"image": image}}], "label_config": config, "project": "1.1"}
+                begun = time.perf_counter()
+                answer = requests.post(f"{server.url}/predict", json=body, timeout=600)
+                taken.append((time.perf_counter() - begun) * 1e3)
+                assert answer.json()["results"][0], "no prediction"
+    return statistics.median(taken[3:])
+
+
+def measure(architecture: str, ways: list[str], batches: list[int], repeats: int, device: str) -> None:
     """Print the rows of one architecture."""
-    config = random_config(architecture, device="cuda")
-    segmenter = build_segmenter(config)
+    config = random_config(architecture, device=device, pamr=Pamr())
     vocabulary = make_vocabulary(LABELS)
     prompts = [prompts[0] for prompts in vocabulary.prompts]
     photos = [Photo.from_array(compose_scene(seed, size_hw=SIZE_HW).image) for seed in range(max(batches))]
-    rate = matmul_gflops(segmenter.clip.dtype, repeats)
-    work = segmenter_gflop(segmenter, photos[0])
+    plain = build_segmenter(config)
+    rate = matmul_gflops(device, plain.clip.dtype, repeats)
+    work = segmenter_gflop(plain, photos[0])
     reference = reference_of(build_segmenter(random_config(architecture, device="cpu", dtype="float32")))
     for part in (reference.clip, reference.vit, reference.head):
-        part.cuda()
-    with torch.device("cuda"):
+        part.to(device)
+    with torch.device(device):
         slow = median_s(lambda: reference.segment(photos[0].pixels, prompts), max(1, repeats // 3))
     print(
         f"{architecture}: reference {1 / slow:.2f} photos/s, matmul {rate / 1e3:.0f} TFLOP/s, {work:.0f} GFLOP a photo"
     )
-    for count in batches:
-        encode = median_s(lambda count=count: segmenter.encode(photos[:count]), repeats)
-        features = segmenter.encode(photos[:count])
-        answer = median_s(lambda features=features: [segmenter.segment(one, vocabulary) for one in features], repeats)
-        all_s = encode + answer
-        print(
-            f"{architecture}, {count} at once: {count / all_s:.1f} photos/s, {slow * count / all_s:.1f} x reference, "
-            f"encoding at {work * count / encode / rate:.0%} of the matmul rate, "
-            f"label maps {answer / count * 1e3:.1f} ms each"
-        )
+    for way in ways:
+        segmenter = plain if way == "eager" else build_segmenter(replace(config, compiled=True))
+        for count in batches:
+            encode = median_s(lambda count=count, it=segmenter: it.encode(photos[:count]), repeats)
+            features = segmenter.encode(photos[:count])
+            answer = median_s(
+                lambda features=features, it=segmenter: [it.segment(one, vocabulary) for one in features], repeats
+            )
+            all_s = encode + answer
+            print(
+                f"{architecture}, {way}, {count} at once: {count / all_s:.1f} photos/s, {slow * count / all_s:.1f} x "
+                f"reference, encoding at {work * count / encode / rate:.0%} of the matmul rate, "
+                f"label maps {answer / count * 1e3:.1f} ms each, {count / all_s * 86_400 / 1e6:.2f} million a day"
+            )
+        p50 = http_ms(architecture, device, repeats, compiled=way == "compiled")
+        print(f"{architecture}, {way}: one picture of a megapixel over HTTP, p50 {p50:.0f} ms")
 
 
 def main() -> None:
@@ -78,16 +123,21 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--architectures", default="ViT-B-32,ViT-B-16")
     parser.add_argument("--batches", default="1,8,32")
+    parser.add_argument("--ways", default="eager,compiled", help="eager, compiled, or both with a comma")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     options = parser.parse_args()
     batches = [int(count) for count in options.batches.split(",")]
+    ways = options.ways.split(",")
     available = torch.cuda.is_available()
     print(torch.cuda.get_device_name() if available else "no GPU on this machine")
     for architecture in options.architectures.split(","):
-        if available:
-            measure(architecture, batches, options.repeats)
-        else:
+        if available or options.device == "cpu":
+            measure(architecture, ways, batches, options.repeats, options.device)
+            continue
+        for way in ways:
             for count in batches:
-                print(f"{architecture}, {count} at once: {NOT_YET}")
+                print(f"{architecture}, {way}, {count} at once: {NOT_YET}")
+            print(f"{architecture}, {way}: one picture of a megapixel over HTTP: {NOT_YET}")
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 
     python -m benchmarks.growth [--repeats N] [--clock wall|cpu] [--plot FILE]
 
-Encoding does not see the classes, and sees every photo at the same few sizes; so what grows is the label map with its
-brush codes. Photos one after the other are timed with the starter's weights up to `--photos` and extrapolated from
-there to 1,000, which is marked. Each line ends with the law that fits: a + b x, by least squares of relative errors.
+Encoding does not see the classes, and sees every photo at the same few sizes; so what grows is the label map (refined
+and cleaned up as the service does) with its brush codes. Photos one after the other are timed with the starter's weights
+up to `--photos`, and extrapolated from there to 1,000 if those are fewer. Each line ends with the law that fits: a + b x,
+by least squares of relative errors.
 """
 
 import argparse
@@ -18,21 +19,26 @@ from backend.brush import encode_label_map
 from benchmarks.label_map import similarities
 from benchmarks.timing import CLOCKS, add_options, machine, medians_ms
 from clipdiy.build import build_segmenter
-from clipdiy.guide import full_label_map
+from clipdiy.config import CleanUp, Pamr, preset
 from clipdiy.objectness.found import ObjectnessMap
+from clipdiy.pamr import refined_label_map
 from clipdiy.photo import Photo
+from clipdiy.refine import clean_up, count_pixels
 from clipdiy.starter.scenes import compose_scene
 from clipdiy.vocabulary import make_vocabulary
 
 CLASSES = (1, 3, 10, 30, 100, 300, 1000)
 MEGAPIXELS = (0.1, 0.3, 1.0, 3.0, 12.0, 24.0)
 MOST_PHOTOS = 1000
+LOGIT_SCALE = 100.0
+PICTURE = torch.from_numpy(compose_scene(0, size_hw=(240, 320)).image.transpose(2, 0, 1).copy())
 
 
 def answer(grids: tuple[torch.Tensor, ...], objectness: ObjectnessMap, size_hw: tuple[int, int]) -> int:
     """Make a label map and the brush codes of its classes, as a request about a known photo does."""
-    labels = full_label_map(grids, objectness, size_hw).numpy().view(np.uint16)
-    present = np.flatnonzero(np.bincount(labels.ravel()))
+    refined = refined_label_map(grids, objectness, PICTURE, size_hw, LOGIT_SCALE, Pamr())
+    labels = clean_up(refined.numpy().view(np.uint16), CleanUp().min_area * size_hw[0] * size_hw[1])
+    present = np.flatnonzero(count_pixels(labels, len(grids[0])))
     return len(encode_label_map(labels, [int(c) for c in present if c]))
 
 
@@ -63,7 +69,7 @@ def main() -> None:
     ways = {str(size): partial(answer, grids, objectness, size) for size in sizes}
     lines["megapixels, 20 classes"] = list(MEGAPIXELS), list(medians_ms(ways, options.repeats, clock=clock).values())
 
-    segmenter = build_segmenter("starter")
+    segmenter = build_segmenter(preset("starter", pamr=Pamr()))
     vocabulary = make_vocabulary(["cat", "dog", "house"])
     photos = [Photo.from_array(compose_scene(seed, size_hw=(480, 640)).image) for seed in range(options.photos)]
     counts, times = [], []
@@ -78,10 +84,10 @@ def main() -> None:
     print(f"{machine()}, {options.clock} clock")
     for name, (x, y) in lines.items():
         a, b = law(x, y)
-        shown = [i for i in range(len(x)) if len(x) < 10 or i + 1 in (1, 3, 10, 30, 100, 300)]
+        shown = [i for i in range(len(x)) if len(x) < 10 or i + 1 in (1, 3, 10, 30, 100, 300, 1000)]
         print(f"{name}: " + ", ".join(f"{x[i]:g}: {y[i]:.0f} ms" for i in shown))
         print(f"    about {a:.1f} ms + {b:.3g} ms each")
-        if name.startswith("photos"):
+        if name.startswith("photos") and options.photos < MOST_PHOTOS:
             print(f"    extrapolated to {MOST_PHOTOS}: {(a + b * MOST_PHOTOS) / 1e3:.0f} s")
     if options.plot:
         _draw(lines, options.plot, f"{machine()}, {options.clock} clock")

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipdiy.build import build_segmenter
+from clipdiy.config import Pamr, preset
 from clipdiy.photo import Photo
 from clipdiy.segmenter import Segmenter
 from clipdiy.starter.scenes import NOUNS, compose_scene, load_sprites
@@ -85,7 +86,7 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=100)
     parser.add_argument("--first", type=int, default=FIRST_SEED)
     chosen = parser.parse_args()
-    segmenter = build_segmenter("starter")
+    segmenter = build_segmenter(preset("starter", pamr=Pamr()))  # as the service makes masks
     print(f"weights {segmenter.name}, core {segmenter.identity}, {len(NOUNS)} labels")
     print("| seeds | Spearman, pictures | Spearman, regions | mIoU, lowest tenth | mIoU, all | mIoU, highest tenth |")
     print("|---|---|---|---|---|---|")

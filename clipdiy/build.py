@@ -90,6 +90,8 @@ def build_segmenter(
     clip = load_clip(config, clip_path, device, dtype, digests, cache_dir)
     if config.dtype == "auto" and config.runtime == "torch" and device.type == "cpu":
         clip.cast(cpu_dtype(clip.network.visual))
+    if config.compiled:
+        clip.compile()
     found = None
     if config.objectness.method != "none":
         found = load_found(config.found, paths, digests).to(device=device, dtype=clip.dtype)

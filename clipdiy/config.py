@@ -126,6 +126,9 @@ class CoreConfig:
         runtime: What executes the image towers: `torch`, or on the CPU one of the optional `onnxruntime` (int8 weights,
             activations scaled as they come), `openvino` (bfloat16) and `openvino-int8` (calibrated). See
             `clipdiy.runtimes`.
+        compiled: Let torch compile CLIP's image tower at the start: fewer and larger kernels, and on a GPU a graph of
+            them that is launched at once, for half a minute or more at every start. `benchmarks/gpu.py` says what it
+            gains.
         crop_batch: How many crops go through the image tower at once, or `None` for the device's default.
     """
 
@@ -141,6 +144,7 @@ class CoreConfig:
     device: str = "auto"
     dtype: DtypeName | Literal["auto"] = "auto"
     runtime: RuntimeName = "torch"
+    compiled: bool = False
     crop_batch: int | None = None
 
     def __post_init__(self) -> None:
@@ -148,6 +152,8 @@ class CoreConfig:
             raise ConfigError(f"runtime must be one of {', '.join(get_args(RuntimeName))}, got {self.runtime!r}")
         if self.runtime != "torch" and self.dtype not in ("auto", "float32"):
             raise ConfigError(f"runtime {self.runtime!r} has an arithmetic of its own: leave dtype at auto")
+        if self.runtime != "torch" and self.compiled:
+            raise ConfigError(f"runtime {self.runtime!r} compiles the image towers by itself: leave compiled at false")
         if self.label_map not in ("full", "square"):
             raise ConfigError(f"label_map must be 'full' or 'square', got {self.label_map!r}")
         if self.dtype not in ("auto", "float32", "bfloat16", "float16"):

@@ -292,10 +292,11 @@ class Segmenter:
 
     def _image(self, photo: Photo) -> Tensor:
         """Return (3, h, w) uint8 on the device; to a GPU from pinned memory, so that the CPU goes on meanwhile."""
-        image = torch.from_numpy(np.ascontiguousarray(photo.pixels.transpose(2, 0, 1)))
         if self.device.type == "cuda":
-            image = image.pin_memory()
-        return image.to(self.device, non_blocking=True)
+            # Colours are sorted apart over there.
+            pixels = torch.from_numpy(np.ascontiguousarray(photo.pixels)).pin_memory()
+            return pixels.to(self.device, non_blocking=True).permute(2, 0, 1).contiguous()
+        return torch.from_numpy(np.ascontiguousarray(photo.pixels.transpose(2, 0, 1)))
 
     def _picture(self, features: ImageFeatures) -> Tensor:
         """Return (3, h, w) uint8."""

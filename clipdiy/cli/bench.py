@@ -22,7 +22,7 @@ from clipdiy.cli.options import (
     configure,
     conversions_dir,
 )
-from clipdiy.config import CoreConfig
+from clipdiy.config import CoreConfig, Pamr
 from clipdiy.errors import ConfigError
 from clipdiy.weights import default_weights_dir, require_present
 
@@ -87,6 +87,10 @@ def bench(
     device: DeviceOption = None,
     dtype: DtypeOption = None,
     runtime: RuntimeOption = None,
+    compiled: Annotated[bool, typer.Option("--compile", help="Let torch compile CLIP's image tower.")] = False,
+    refine: Annotated[
+        bool, typer.Option(help="With masks that follow the picture's edges, as the service makes.")
+    ] = True,
     size: Annotated[str, typer.Option(metavar="WxH", help="Size of the photos.")] = "640x480",
     classes: Annotated[int, typer.Option(min=1, help="Labels besides the background.")] = 20,
     batches: Annotated[str, typer.Option(help="Numbers of photos at once, with commas.")] = "1,2,4",
@@ -104,7 +108,8 @@ def bench(
     Share of the floor: how much of the time would be needed even if nothing but the networks' products were computed,
     at the rate of a large product measured here.
     """
-    config = configure(preset_name, clip=clip, found=found, device=device, dtype=dtype, runtime=runtime)
+    models = {"clip": clip, "found": found, "device": device, "dtype": dtype, "runtime": runtime}
+    config = configure(preset_name, **models, compiled=compiled, pamr=Pamr() if refine else None)
     size_hw, numbers = _size_hw(size), _numbers(batches)
     if plot is not None:
         _need_matplotlib()
@@ -158,6 +163,7 @@ def measure(
         {
             "image towers": segmenter.clip.arithmetic,
             "text tower": "tokens that count" if segmenter.clip.trims_texts else "whole context",
+            "edges": "refined (PAMR)" if config.pamr else "as they are",
             "label map": "strips on the GPU" if cuda else "blocks, over classes that can win",
         },
         load_s,
