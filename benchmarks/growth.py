@@ -3,13 +3,13 @@
     python -m benchmarks.growth [--repeats N] [--clock wall|cpu] [--plot FILE]
 
 Encoding does not see the classes, and sees every photo at the same few sizes; so what grows is the label map (refined
-and cleaned up as the service does) with its brush codes. Photos one after the other are timed with the starter's weights
-up to `--photos`, and extrapolated from there to 1,000 if those are fewer. Each line ends with the law that fits: a + b x,
-by least squares of relative errors.
+and cleaned up as the service does) with its brush codes. Photos one after the other are timed with the starter's
+weights up to `--photos`, and extrapolated from there to 1,000 if those are fewer. Each line ends with the law that
+fits: a + b x, by least squares of relative errors.
 """
 
 import argparse
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -31,12 +31,17 @@ CLASSES = (1, 3, 10, 30, 100, 300, 1000)
 MEGAPIXELS = (0.1, 0.3, 1.0, 3.0, 12.0, 24.0)
 MOST_PHOTOS = 1000
 LOGIT_SCALE = 100.0
-PICTURE = torch.from_numpy(compose_scene(0, size_hw=(240, 320)).image.transpose(2, 0, 1).copy())
+
+
+@cache
+def picture() -> torch.Tensor:
+    """Return what the masks are refined by."""
+    return torch.from_numpy(compose_scene(0, size_hw=(240, 320)).image.transpose(2, 0, 1).copy())
 
 
 def answer(grids: tuple[torch.Tensor, ...], objectness: ObjectnessMap, size_hw: tuple[int, int]) -> int:
     """Make a label map and the brush codes of its classes, as a request about a known photo does."""
-    refined = refined_label_map(grids, objectness, PICTURE, size_hw, LOGIT_SCALE, Pamr())
+    refined = refined_label_map(grids, objectness, picture(), size_hw, LOGIT_SCALE, Pamr())
     labels = clean_up(refined.numpy().view(np.uint16), CleanUp().min_area * size_hw[0] * size_hw[1])
     present = np.flatnonzero(count_pixels(labels, len(grids[0])))
     return len(encode_label_map(labels, [int(c) for c in present if c]))
