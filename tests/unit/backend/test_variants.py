@@ -1,28 +1,25 @@
 """A control's own scales and refinement: what a core configured that way from the start would have answered."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from tiny import TINY
 
 from backend.controls import MaskControl
 from backend.label_config import parse_label_config
 from backend.variants import Variants, for_pieces
 from clipdiy.build import build_segmenter
-from clipdiy.config import CleanUp, CoreConfig, CropGrid, ObjectnessConfig, Pamr
+from clipdiy.config import CoreConfig, CropGrid, ObjectnessConfig, Pamr
 from clipdiy.photo import Photo
 from clipdiy.segmenter import Segmenter
 
-GOLDEN = Path(__file__).parents[2] / "fixtures" / "golden"
-CONFIG = CoreConfig(
-    clip=f"local-dir:{GOLDEN / 'tiny_clip'}",
-    found=f"local-dir:{GOLDEN / 'tiny_found'}",
+CONFIG = replace(
+    TINY,
+    grid=CropGrid(),
     objectness=ObjectnessConfig(square_px=256),
-    clean_up=CleanUp(0),
     pamr=Pamr(long_px=64, iterations=2, dilations=(1, 2)),
-    device="cpu",
 )
 PHOTO = Photo.from_array(np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8))
 

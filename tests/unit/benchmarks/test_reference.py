@@ -6,34 +6,25 @@ little, and pixels on the border of two classes may go to either; a pixel where 
 """
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import TINY
 
 from backend.brush import encode_label_map
 from benchmarks.networks import reference_of
 from clipdiy.aggregate import grid_similarity
 from clipdiy.build import build_segmenter
-from clipdiy.config import CleanUp, CoreConfig, CropGrid, ObjectnessConfig
+from clipdiy.config import CropGrid, ObjectnessConfig
 from clipdiy.guide import ObjectnessField
 from clipdiy.photo import Photo
 from clipdiy.segmenter import Segmenter
 from clipdiy.vocabulary import make_vocabulary
 
-GOLDEN = Path(__file__).parents[2] / "fixtures" / "golden"
-CONFIG = CoreConfig(
-    clip=f"local-dir:{GOLDEN / 'tiny_clip'}",
-    found=f"local-dir:{GOLDEN / 'tiny_found'}",
-    grid=CropGrid(patch_px=(256, 128)),
-    objectness=ObjectnessConfig(square_px=96),
-    clean_up=CleanUp(0),
-    device="cpu",
-    dtype="float32",
-)
+CONFIG = replace(TINY, objectness=ObjectnessConfig(square_px=96), dtype="float32")
 WORDS = ("cat", "dog", "a very long name of a thing", "sofa", "tree", "bus", "sky", "rusty-red bicycle", "ümlaut")
 MARGIN = 1e-2  # in cosines, which span about 1 here
 

@@ -4,13 +4,13 @@ import json
 import pickle
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import open_clip
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny import GOLDEN
 
 from clipdiy.build import (
     DINO_VITS8_SHAPE,
@@ -27,7 +27,6 @@ from clipdiy.photo import Photo
 from clipdiy.vocabulary import make_vocabulary
 from clipdiy.weights import FOUND_HEAD_SHA256, required_files, sha256_of
 
-GOLDEN = Path(__file__).parents[2] / "fixtures" / "golden"
 FOUND_HEAD = GOLDEN / "found_head" / "decoder_weights.pt"
 CPU = torch.device("cpu")
 

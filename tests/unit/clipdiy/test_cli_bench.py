@@ -2,10 +2,10 @@
 
 import json
 import sys
-from pathlib import Path
 
 import pytest
 import torch
+from tiny import GOLDEN
 
 from clipdiy.build import build_segmenter
 from clipdiy.cli import main
@@ -13,7 +13,6 @@ from clipdiy.cli.bench import segmenter_gflop
 from clipdiy.config import CoreConfig, ObjectnessConfig
 from clipdiy.photo import Photo
 
-GOLDEN = Path(__file__).parents[2] / "fixtures" / "golden"
 CLIP, FOUND = (f"local-dir:{GOLDEN / name}" for name in ("tiny_clip", "tiny_found"))
 TINY = ("--clip", CLIP, "--found", FOUND, "--device", "cpu", "--repeats", "1", "--size", "64x48")
 

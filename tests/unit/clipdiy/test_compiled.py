@@ -1,25 +1,18 @@
 """The compiled image tower: torch is asked for the right thing, and the answers stay the same."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from tiny import TINY
 
 from clipdiy.build import build_segmenter
-from clipdiy.config import CoreConfig, ObjectnessConfig
+from clipdiy.config import CoreConfig, CropGrid
 from clipdiy.errors import ConfigError
 from clipdiy.photo import Photo
 
-GOLDEN = Path(__file__).parents[2] / "fixtures" / "golden"
-CONFIG = CoreConfig(
-    clip=f"local-dir:{GOLDEN / 'tiny_clip'}",
-    found=f"local-dir:{GOLDEN / 'tiny_found'}",
-    objectness=ObjectnessConfig(square_px=64),
-    device="cpu",
-    dtype="float32",
-)
+CONFIG = replace(TINY, grid=CropGrid(), dtype="float32")
 PHOTOS = [Photo.from_array(np.random.default_rng(seed).integers(0, 255, (60, 80, 3), np.uint8)) for seed in range(2)]
 
 

@@ -1,31 +1,23 @@
 """Our program against the outputs of the authors' own programs (tests/fixtures/golden)."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny import GOLDEN, TINY
 
 from clipdiy.aggregate import grid_similarity, mean_similarity
 from clipdiy.build import build_segmenter, load_found
-from clipdiy.config import CleanUp, CoreConfig, ObjectnessConfig
+from clipdiy.config import CropGrid, ObjectnessConfig
 from clipdiy.crops import cut_crops, scale_boxes
 from clipdiy.guide import ObjectnessField, full_label_map, guided_square
 from clipdiy.objectness.found import background_objectness, prepare
 from clipdiy.photo import Photo
 from clipdiy.vocabulary import make_vocabulary
 
-GOLDEN = Path(__file__).parents[2] / "fixtures" / "golden"
-CONFIG = CoreConfig(
-    clip=f"local-dir:{GOLDEN / 'tiny_clip'}",
-    found=f"local-dir:{GOLDEN / 'tiny_found'}",
-    objectness=ObjectnessConfig(square_px=256),
-    label_map="square",
-    clean_up=CleanUp(0),
-    device="cpu",
-)
+CONFIG = replace(TINY, grid=CropGrid(), objectness=ObjectnessConfig(square_px=256), label_map="square")
 
 
 @pytest.fixture(scope="module")

@@ -1,19 +1,16 @@
 """MaskCLIP against attention with a mask that lets every token see itself alone, and against uniform attention."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from tiny import GOLDEN
 
 from clipdiy.build import build_segmenter
 from clipdiy.config import CoreConfig, CropGrid, ObjectnessConfig
 from clipdiy.errors import ConfigError
 from clipdiy.maskclip import MaskClip, fit_positions
 from clipdiy.photo import Photo
-
-GOLDEN = Path(__file__).parents[2] / "fixtures" / "golden"
 
 
 def load(name):

@@ -1,42 +1,23 @@
 """PAMR: worked by hand on a line of pixels, its invariants, and its place in the segmenter."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from tiny import TINY, VOCABULARY, photo
 
 from clipdiy.build import build_segmenter
-from clipdiy.config import CleanUp, CoreConfig, CropGrid, ObjectnessConfig, Pamr
+from clipdiy.config import CropGrid, Pamr
 from clipdiy.errors import ConfigError, FeaturesError, ShapeError
 from clipdiy.features import ImageFeatures, pack_picture, unpack_picture
 from clipdiy.pamr import local_affinity, pamr
-from clipdiy.photo import Photo
 from clipdiy.prune import likely_classes
-from clipdiy.vocabulary import make_vocabulary
-
-GOLDEN = Path(__file__).parents[2] / "fixtures" / "golden"
-CONFIG = CoreConfig(
-    clip=f"local-dir:{GOLDEN / 'tiny_clip'}",
-    found=f"local-dir:{GOLDEN / 'tiny_found'}",
-    grid=CropGrid(patch_px=(256, 128)),
-    objectness=ObjectnessConfig(square_px=64),
-    clean_up=CleanUp(0),
-    device="cpu",
-)
-VOCABULARY = make_vocabulary(["cat", "dog", "sofa"])
 
 
 @pytest.fixture(scope="module")
 def segmenter():
-    return build_segmenter(CONFIG, warm_up=False)
-
-
-def photo(seed, height, width):
-    small = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
-    rows, cols = np.arange(height) * 6 // height, np.arange(width) * 6 // width
-    return Photo.from_array(np.ascontiguousarray(small[rows][:, cols]))
+    return build_segmenter(TINY, warm_up=False)
 
 
 def test_affinity_worked_by_hand():
@@ -103,7 +84,7 @@ def test_impossible_settings_are_refused(wrong):
 
 @pytest.mark.parametrize("size_hw", [(1, 1), (40, 1), (217, 333), (640, 480)], ids=str)
 def test_the_segmenter_refines_at_any_size(segmenter, size_hw):
-    refining = segmenter.with_config(replace(CONFIG, pamr=Pamr(long_px=64)))
+    refining = segmenter.with_config(replace(TINY, pamr=Pamr(long_px=64)))
     features = refining.encode([photo(0, *size_hw)])[0]
     assert max(unpack_picture(features.picture).shape) <= 64
     result = refining.segment(features, VOCABULARY)
@@ -115,7 +96,7 @@ def test_the_segmenter_refines_at_any_size(segmenter, size_hw):
 
 
 def test_features_without_a_picture_are_refused(segmenter):
-    refining = segmenter.with_config(replace(CONFIG, pamr=Pamr()))
+    refining = segmenter.with_config(replace(TINY, pamr=Pamr()))
     assert refining.encoder_identity != segmenter.encoder_identity
     features = replace(segmenter.encode([photo(0, 60, 80)])[0], made_by=refining.encoder_identity)
     assert features.picture is None
@@ -138,19 +119,19 @@ def test_classes_far_below_the_best_at_the_coarsest_scale_are_left_out(margin, k
 
 
 def test_pruned_classes_win_no_pixel(segmenter):
-    pruning = segmenter.with_config(replace(CONFIG, prune_logits=1e-6))
+    pruning = segmenter.with_config(replace(TINY, prune_logits=1e-6))
     features = pruning.encode([photo(1, 90, 70)])[0]
     only = pruning.segment(features, VOCABULARY)
     assert len(only.present) <= 1
     assert (only.score[only.area == 0] == 0).all()
-    everything = segmenter.with_config(replace(CONFIG, prune_logits=1e6))
+    everything = segmenter.with_config(replace(TINY, prune_logits=1e6))
     plain = segmenter.segment(features, VOCABULARY)
     np.testing.assert_array_equal(everything.segment(features, VOCABULARY).label_map, plain.label_map)
-    assert pruning.identity != segmenter.identity == segmenter.with_config(CONFIG).identity
+    assert pruning.identity != segmenter.identity == segmenter.with_config(TINY).identity
 
 
 def test_a_subset_of_scales_is_what_fewer_scales_would_have_made(segmenter):
-    coarse = segmenter.with_config(replace(CONFIG, grid=CropGrid(patch_px=(256,))))
+    coarse = segmenter.with_config(replace(TINY, grid=CropGrid(patch_px=(256,))))
     both, one = segmenter.encode([photo(2, 50, 50)])[0], coarse.encode([photo(2, 50, 50)])[0]
     taken = both.of_scales([0], coarse.encoder_identity)
     np.testing.assert_array_equal(

@@ -4,15 +4,15 @@ import builtins
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from tiny import TINY
 
 from clipdiy.build import build_segmenter
-from clipdiy.config import CleanUp, CoreConfig, CropGrid, ObjectnessConfig
+from clipdiy.config import CoreConfig, ObjectnessConfig
 from clipdiy.errors import ConfigError, RuntimeCheckError
 from clipdiy.photo import Photo
 from clipdiy.runtimes import engine
@@ -21,14 +21,7 @@ from clipdiy.runtimes.openvino import OpenVino
 from clipdiy.runtimes.samples import CROPS_PER_SCENE, sample_crops, sample_images
 from clipdiy.vocabulary import make_vocabulary
 
-GOLDEN = Path(__file__).parents[2] / "fixtures" / "golden"
-CONFIG = CoreConfig(
-    clip=f"local-dir:{GOLDEN / 'tiny_clip'}",
-    found=f"local-dir:{GOLDEN / 'tiny_found'}",
-    grid=CropGrid(patch_px=(256, 128)),
-    clean_up=CleanUp(0),
-    device="cpu",
-)
+CONFIG = replace(TINY, objectness=ObjectnessConfig())
 RUNTIMES = ["onnxruntime", "openvino", "openvino-int8"]
 EXACT = replace(CONFIG, dtype="float32")
 

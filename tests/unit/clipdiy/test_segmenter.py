@@ -2,48 +2,30 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from tiny import TINY, VOCABULARY, photo
 
 from clipdiy.build import build_segmenter
-from clipdiy.config import CleanUp, CoreConfig, CropGrid, ObjectnessConfig
+from clipdiy.config import CleanUp, CropGrid, ObjectnessConfig
 from clipdiy.errors import ConfigError, FeaturesError
 from clipdiy.features import ImageFeatures
 from clipdiy.photo import Photo
 from clipdiy.segmenter import Segmenter
 from clipdiy.vocabulary import make_vocabulary
 
-GOLDEN = Path(__file__).parents[2] / "fixtures" / "golden"
-CONFIG = CoreConfig(
-    clip=f"local-dir:{GOLDEN / 'tiny_clip'}",
-    found=f"local-dir:{GOLDEN / 'tiny_found'}",
-    grid=CropGrid(patch_px=(256, 128)),
-    objectness=ObjectnessConfig(square_px=64),
-    clean_up=CleanUp(0),
-    device="cpu",
-)
-VOCABULARY = make_vocabulary(["cat", "dog", "sofa"])
-
 
 @pytest.fixture(scope="module")
 def segmenter():
-    return build_segmenter(CONFIG, warm_up=False)
-
-
-def photo(seed, height, width):
-    # Coarse noise, so that crops differ.
-    small = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
-    rows, cols = np.arange(height) * 6 // height, np.arange(width) * 6 // width
-    return Photo.from_array(np.ascontiguousarray(small[rows][:, cols]))
+    return build_segmenter(TINY, warm_up=False)
 
 
 @pytest.mark.parametrize("size_hw", [(1, 1), (1, 300), (300, 1), (217, 333), (640, 480), (31, 900)], ids=str)
 @pytest.mark.parametrize("label_map", ["full", "square"])
 def test_any_size(segmenter, size_hw, label_map):
-    model = Segmenter(replace(CONFIG, label_map=label_map), segmenter.clip, segmenter._found, name="x", weights_id="x")
+    model = Segmenter(replace(TINY, label_map=label_map), segmenter.clip, segmenter._found, name="x", weights_id="x")
     result = model.segment(model.encode([photo(0, *size_hw)])[0], VOCABULARY)
     assert result.label_map.shape == size_hw
     assert result.label_map.dtype == np.uint16
@@ -97,7 +79,7 @@ def test_no_state_between_calls_from_many_threads(segmenter):
 
 def test_features_of_another_core_are_refused(segmenter):
     other = Segmenter(
-        replace(CONFIG, grid=CropGrid(patch_px=(256,))), segmenter.clip, segmenter._found, name="x", weights_id="x"
+        replace(TINY, grid=CropGrid(patch_px=(256,))), segmenter.clip, segmenter._found, name="x", weights_id="x"
     )
     with pytest.raises(FeaturesError, match="encode the image again"):
         other.segment(segmenter.encode([photo(0, 20, 20)])[0], VOCABULARY)
@@ -117,31 +99,31 @@ def test_identities(segmenter, change, features_change):
     def make(config):
         return Segmenter(config, segmenter.clip, segmenter._found, name="x", weights_id="w")
 
-    before, after = make(CONFIG), make(replace(CONFIG, **change))
-    assert before.identity == make(CONFIG).identity
+    before, after = make(TINY), make(replace(TINY, **change))
+    assert before.identity == make(TINY).identity
     assert before.identity != after.identity
     assert (before.encoder_identity != after.encoder_identity) == features_change
 
 
 def test_other_weights_are_another_core(segmenter):
-    a, b = (Segmenter(CONFIG, segmenter.clip, segmenter._found, name="x", weights_id=id_) for id_ in "ab")
+    a, b = (Segmenter(TINY, segmenter.clip, segmenter._found, name="x", weights_id=id_) for id_ in "ab")
     assert a.encoder_identity != b.encoder_identity
 
 
 def test_objectness_none_is_plain_clip(segmenter):
     plain = Segmenter(
-        replace(CONFIG, objectness=ObjectnessConfig(method="none")), segmenter.clip, None, name="x", weights_id="x"
+        replace(TINY, objectness=ObjectnessConfig(method="none")), segmenter.clip, None, name="x", weights_id="x"
     )
     features = plain.encode([photo(5, 60, 60)])[0]
     assert features.objectness is None
     assert plain.explain(features, VOCABULARY).objectness is None
     plain.segment(features, VOCABULARY)
     with pytest.raises(ConfigError):
-        Segmenter(CONFIG, segmenter.clip, None, name="x", weights_id="x")
+        Segmenter(TINY, segmenter.clip, None, name="x", weights_id="x")
 
 
 def test_found_bkg_is_hard(segmenter):
-    config = replace(CONFIG, objectness=ObjectnessConfig(method="found-bkg", square_px=64))
+    config = replace(TINY, objectness=ObjectnessConfig(method="found-bkg", square_px=64))
     model = Segmenter(config, segmenter.clip, segmenter._found, name="x", weights_id="x")
     objectness = model.encode([photo(6, 60, 60)])[0].objectness
     assert not objectness.is_logit
@@ -150,7 +132,7 @@ def test_found_bkg_is_hard(segmenter):
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_precision_stays_close(segmenter, dtype):
-    half = build_segmenter(replace(CONFIG, dtype=dtype), warm_up=False)
+    half = build_segmenter(replace(TINY, dtype=dtype), warm_up=False)
     exact, near = (model.encode([photo(7, 80, 80)])[0].crop_embeddings[0] for model in (segmenter, half))
     assert torch.nn.functional.cosine_similarity(exact.float(), near.float(), dim=-1).min() > 0.99
 
@@ -174,7 +156,7 @@ def test_prompts_are_averaged_as_unit_vectors(segmenter):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU; the same code runs on the CPU above")
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_cuda_agrees_with_the_cpu(segmenter, dtype):
-    on_gpu = build_segmenter(replace(CONFIG, device="cuda", dtype=dtype), warm_up=False)
+    on_gpu = build_segmenter(replace(TINY, device="cuda", dtype=dtype), warm_up=False)
     picture = photo(9, 120, 160)
     gpu, cpu = (model.encode([picture])[0] for model in (on_gpu, segmenter))
     for a, b in zip(gpu.crop_embeddings, cpu.crop_embeddings, strict=True):

@@ -1,29 +1,17 @@
 """Miniature VOC and COCO folders, small enough to work out by hand, and a plan for the tiny golden networks."""
 
 import json
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
+import tiny
 from PIL import Image
 
-from clipdiy.config import CleanUp, CoreConfig, CropGrid, ObjectnessConfig
-
-GOLDEN = Path(__file__).parents[3] / "fixtures" / "golden"
-TINY = CoreConfig(
-    clip=f"local-dir:{GOLDEN / 'tiny_clip'}",
-    found=f"local-dir:{GOLDEN / 'tiny_found'}",
-    grid=CropGrid(patch_px=(256, 128)),
-    objectness=ObjectnessConfig(square_px=64),
-    label_map="square",
-    clean_up=CleanUp(0),
-    device="cpu",
-)
+TINY = replace(tiny.TINY, label_map="square")
 
 
 def photo(seed, height, width):
-    small = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
-    rows, cols = np.arange(height) * 6 // height, np.arange(width) * 6 // width
-    return np.ascontiguousarray(small[rows][:, cols])
+    return tiny.photo(seed, height, width).pixels
 
 
 def write_indexed(path, values):
