@@ -3,7 +3,7 @@
     python -m benchmarks.evaluation [--count N] [--workers N] [--only NAME,NAME] [--out DIR]
 
 Each table in the section names the command that makes it; this program runs those commands one after the other (about
-ten minutes on two cores) and sets what they wrote in place of the section. A command whose results are already in --out
+five minutes on two cores) and sets what they wrote in place of the section. A command whose results are already in --out
 is not run again.
 """
 
@@ -12,6 +12,7 @@ import json
 import shlex
 import subprocess
 import sys
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,7 @@ RUNS = (
         "systems",
         "Table 4, strides, MaskCLIP, absent classes left out",
         SYSTEMS,
-        ("scenes:1:34", "scenes:1:34:single"),
+        (MANY[0], SINGLE[0]),
         "There are no CutLER masks here: the row of Eq. 5 takes the scenes' true masks with score 1 in their place and "
         "says what a perfect objectness would give. FOUND-bkg needs a backbone that knows patches of one kind from "
         "others without a head, and the starter's was trained together with its head. MaskCLIP: dense "
@@ -142,7 +143,7 @@ def section(run: Run, results: list[tuple[str, dict[str, Any]]]) -> list[str]:
     """Write one run as Markdown: a table for each data set, under the command that made it."""
     parts = [f"### {run.title}"]
     if run.note:
-        parts.append(run.note)
+        parts.append(textwrap.fill(run.note, 119))
     for command, content in results:
         parts += [f"{content['dataset']['title']}: `{command}`", markdown(run, content["variants"])]
     return parts
