@@ -92,7 +92,7 @@ def build_service(settings: Settings) -> Service:
 
 def finish_threads() -> int:
     """Return how many pictures are turned into regions at the same time; each thread computes alone."""
-    return max(2, (os.cpu_count() or 2) // 2)
+    return max(2, min(8, (os.cpu_count() or 2) // 2))
 
 
 def make_loader(settings: Settings, segmenter: Segmenter) -> ImageLoader:

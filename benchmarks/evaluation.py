@@ -3,8 +3,8 @@
     python -m benchmarks.evaluation [--count N] [--workers N] [--only NAME,NAME] [--out DIR]
 
 Each table in the section names the command that makes it; this program runs those commands one after the other (about
-five minutes on two cores) and sets what they wrote in place of the section. A command whose results are already in --out
-is not run again.
+five minutes on two cores) and sets what they wrote in place of the section. A command whose results are already in
+--out is not run again.
 """
 
 import argparse

@@ -106,6 +106,8 @@ def test_a_body_that_trickles_in_is_refused_and_the_place_is_free_again(server):
         answer = trickle(one, b"{" + b" " * 999)
         assert answer.startswith(b"HTTP/1.1 408 ")
         assert b"did not come in time" in answer
+        described = requests.get(f"{server.url}/openapi.json", timeout=10).json()["paths"]["/predict"]["post"]
+        assert "408" in described["responses"]
         assert time.monotonic() - begun < 15
         assert trickle(other, b" " * 1000).startswith(b"HTTP/1.1 408 ")
     assert requests.post(f"{server.url}/predict", json={}, timeout=10).status_code == 400
