@@ -137,9 +137,8 @@ def create_app(service: Service) -> Flask:
                 results = [service.predictor.interact(task, config, context, **asker) for task in tasks]
                 return jsonify(results=results, model_version=service.predictor.model_version(config))
             with ExitStack() as unless_answered:
-                spool = unless_answered.enter_context(
-                    Spool(service.settings.answer_memory_bytes, service.settings.data_dir)
-                )
+                spool = Spool(service.settings.answer_memory_bytes, service.settings.data_dir)
+                unless_answered.callback(spool.close)
                 kept = service.predictor.predict(tasks, config, keep=spool.keep, **asker)
                 length, pieces = write_answer(spool, kept, service.predictor.model_version(config))
                 unless_answered.pop_all()

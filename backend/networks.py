@@ -1,13 +1,13 @@
 """The one thread in which the networks run, one batch at a time over all requests.
 
 One, and always the same: torch computes with a team of threads for each thread that calls it, and teams of more threads
-than there are cores keep each other waiting (a segmentation took twice as long while another thread had a team). So the
-networks' thread has a team as large as the machine, and whoever else computes does so alone (`computing_alone`).
+than there are cores keep each other waiting. So the networks' thread has a team as large as the machine, and whoever
+else computes does so alone (`computing_alone`).
 """
 
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TypeVar
 
 Result = TypeVar("Result")
@@ -30,21 +30,11 @@ class NetworkThread:
         Returns:
             What the job returned, alone in a tuple; `None` if its turn did not come in time.
         """
-        begun = False
-
-        def started() -> Result:
-            nonlocal begun
-            begun = True
-            return job()
-
-        future = self._thread.submit(started)
-        try:
-            return (future.result(None if until is None else max(0.0, until - time.monotonic())),)
-        except TimeoutError:
-            # The job itself may have raised one, and it may have begun at the last moment.
-            if not begun and future.cancel():
-                return None
-            return (future.result(),)
+        future = self._thread.submit(job)
+        wait([future], None if until is None else max(0.0, until - time.monotonic()))
+        if future.cancel():  # what has begun cannot be
+            return None
+        return (future.result(),)
 
     def close(self) -> None:
         """End the thread; a job that has begun is finished, the others never begin."""

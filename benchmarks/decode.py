@@ -1,6 +1,6 @@
 """How much faster is a large JPEG read at the size that is looked at, and do the networks see the same?
 
-    python -m benchmarks.decode [--repeats N] [--size WxH] [--preset starter]
+    python -m benchmarks.decode [--repeats N] [--size WxH] [--preset starter] [--keep-short PX]
 
 A composed scene brought to the size of a photo, with noise as a sensor's, turned by its EXIF orientation. The plain way
 opens all of its pixels; ours decodes at a fraction of them in the frequency domain and antialiases the rest. Both are
@@ -57,11 +57,15 @@ def main() -> None:
     add_options(parser, repeats=9)
     parser.add_argument("--size", default="4000x3000")
     parser.add_argument("--preset", default="starter")
+    parser.add_argument("--keep-short", type=int, help="shorter side that is kept, instead of the segmenter's own")
     options = parser.parse_args()
     width, height = map(int, options.size.split("x"))
     segmenter = build_segmenter(preset(options.preset, device="cpu", dtype="float32", pamr=Pamr()))
-    sizes = {"keep_px": segmenter.keep_long_px, "keep_short_px": segmenter.keep_short_px}
-    print(f"{machine()}, {options.clock} clock, {width} x {height}, kept {sizes['keep_px']} px")
+    sizes = {"keep_px": segmenter.keep_long_px, "keep_short_px": options.keep_short or segmenter.keep_short_px}
+    print(
+        f"{machine()}, {options.clock} clock, {width} x {height}, kept {sizes['keep_px']} px, "
+        f"short {sizes['keep_short_px']}"
+    )
     for name in ("baseline", "progressive"):
         data = photo_file((width, height), progressive=name == "progressive")
         ways = {

@@ -14,7 +14,6 @@ import io
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from PIL import Image
 from backend.server_process import backend_process
 from benchmarks.networks import random_config, random_weights, reference_of
 from clipdiy.build import build_segmenter
-from clipdiy.cli.bench import segmenter_gflop
+from clipdiy.cli.bench import matmul_gflops, median_ms, segmenter_gflop
 from clipdiy.config import Pamr
 from clipdiy.photo import Photo
 from clipdiy.starter.scenes import compose_scene
@@ -37,24 +36,10 @@ MEGAPIXEL_HW = (866, 1155)
 LABELS = [f"thing {i}" for i in range(20)]
 
 
-def median_s(way: Callable[[], object], repeats: int) -> float:
-    """Return the median time of a way with everything it started on the GPU done; the first run prepares."""
-    wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
-    times = []
-    for _ in range(repeats + 1):
-        wait()
-        start = time.perf_counter()
-        way()
-        wait()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times[1:])
-
-
-def matmul_gflops(device: str, dtype: torch.dtype, repeats: int) -> float:
-    """Return the rate of a large product."""
-    side = 8192 if device == "cuda" else 1024
-    left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
-    return 2 * side**3 / 1e9 / median_s(lambda: left @ right, repeats)
+def wait() -> None:
+    """Wait until a GPU has done everything it was given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def http_ms(architecture: str, device: str, repeats: int, *, compiled: bool) -> float:
@@ -89,24 +74,23 @@ def measure(architecture: str, ways: list[str], batches: list[int], repeats: int
     prompts = [prompts[0] for prompts in vocabulary.prompts]
     photos = [Photo.from_array(compose_scene(seed, size_hw=SIZE_HW).image) for seed in range(max(batches))]
     plain = build_segmenter(config)
-    rate = matmul_gflops(device, plain.clip.dtype, repeats)
+    rate = matmul_gflops(plain.device, plain.clip.dtype, wait)
     work = segmenter_gflop(plain, photos[0])
     reference = reference_of(build_segmenter(random_config(architecture, device="cpu", dtype="float32")))
     for part in (reference.clip, reference.vit, reference.head):
         part.to(device)
     with torch.device(device):
-        slow = median_s(lambda: reference.segment(photos[0].pixels, prompts), max(1, repeats // 3))
+        slow = median_ms(lambda: reference.segment(photos[0].pixels, prompts), max(1, repeats // 3), wait) / 1e3
     print(
         f"{architecture}: reference {1 / slow:.2f} photos/s, matmul {rate / 1e3:.0f} TFLOP/s, {work:.0f} GFLOP a photo"
     )
     for way in ways:
         segmenter = plain if way == "eager" else build_segmenter(replace(config, compiled=True))
         for count in batches:
-            encode = median_s(lambda count=count, it=segmenter: it.encode(photos[:count]), repeats)
+            encode = median_ms(lambda count=count, it=segmenter: it.encode(photos[:count]), repeats, wait) / 1e3
             features = segmenter.encode(photos[:count])
-            answer = median_s(
-                lambda features=features, it=segmenter: [it.segment(one, vocabulary) for one in features], repeats
-            )
+            label_maps = lambda features=features, it=segmenter: [it.segment(one, vocabulary) for one in features]  # noqa: E731
+            answer = median_ms(label_maps, repeats, wait) / 1e3
             all_s = encode + answer
             print(
                 f"{architecture}, {way}, {count} at once: {count / all_s:.1f} photos/s, {slow * count / all_s:.1f} x "

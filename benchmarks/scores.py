@@ -1,6 +1,6 @@
 """Does sorting by score find the pictures, and the masks, that are wrong?
 
-    python -m benchmarks.scores [--sets N] [--scenes N] [--first SEED]
+    python -m benchmarks.scores [--sets N] [--scenes N] [--first SEED] [--unrefined]
 
 On seeded sets of scenes that the starter weights never saw, with all their nouns as labels, prints Spearman's rank
 correlation between
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from clipdiy.build import build_segmenter
 from clipdiy.config import Pamr, preset
+from clipdiy.evaluate.confusion import confusion_matrix, quality
 from clipdiy.photo import Photo
 from clipdiy.segmenter import Segmenter
 from clipdiy.starter.scenes import NOUNS, compose_scene, load_sprites
@@ -61,11 +62,7 @@ def measure(segmenter: Segmenter, seeds: Iterable[int]) -> list[Scored]:
 
 def ious(truth: NDArray[np.integer], answer: NDArray[np.integer], classes: int) -> NDArray[np.float64]:
     """Return each class's IoU, NaN for a class that is in neither."""
-    pairs = truth.astype(np.int64) * classes + answer
-    counts = np.bincount(pairs.ravel(), minlength=classes**2).reshape(classes, classes)
-    hits = np.diag(counts)
-    unions = counts.sum(axis=0) + counts.sum(axis=1) - hits
-    return np.where(unions > 0, hits / np.maximum(unions, 1), np.nan)
+    return quality(confusion_matrix(truth, answer, classes)).iou
 
 
 def spearman(first: Iterable[float], second: Iterable[float]) -> float:
@@ -85,8 +82,9 @@ def main() -> None:
     parser.add_argument("--sets", type=int, default=4)
     parser.add_argument("--scenes", type=int, default=100)
     parser.add_argument("--first", type=int, default=FIRST_SEED)
+    parser.add_argument("--unrefined", action="store_true", help="masks as published, not as the service makes them")
     chosen = parser.parse_args()
-    segmenter = build_segmenter(preset("starter", pamr=Pamr()))  # as the service makes masks
+    segmenter = build_segmenter(preset("starter", pamr=None if chosen.unrefined else Pamr()))
     print(f"weights {segmenter.name}, core {segmenter.identity}, {len(NOUNS)} labels")
     print("| seeds | Spearman, pictures | Spearman, regions | mIoU, lowest tenth | mIoU, all | mIoU, highest tenth |")
     print("|---|---|---|---|---|---|")

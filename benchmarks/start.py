@@ -7,20 +7,16 @@ with weights of the published shapes (random numbers) on disk and in the file ca
 """
 
 import argparse
-import os
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
+from pathlib import Path
 
+from backend.server_process import backend_process
 from benchmarks.networks import random_weights
 from benchmarks.timing import machine
-
-LIMIT_S = 300
 
 
 def help_s() -> float:
@@ -31,33 +27,13 @@ def help_s() -> float:
 
 
 def ready_s(weights: dict[str, str]) -> float:
-    """Return the seconds until /health says that the service is up."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]
+    """Return the seconds until /health says that the service is up; asked five times a second."""
     with tempfile.TemporaryDirectory() as folder:
-        environment = {
-            **os.environ,
-            "CLIPDIY_CLIP": weights["clip"],
-            "CLIPDIY_FOUND": weights["found"],
-            "CLIPDIY_DEVICE": "cpu",
-            "CLIPDIY_DATA_DIR": folder,
-        }
-        command = ["-m", "gunicorn", "--config", "python:backend.gunicorn_conf", "--bind", f"127.0.0.1:{port}"]
+        settings = {f"CLIPDIY_{name.upper()}": value for name, value in weights.items()}
+        settings |= {"CLIPDIY_DEVICE": "cpu", "CLIPDIY_DATA_DIR": folder}
         start = time.perf_counter()
-        server = subprocess.Popen([sys.executable, *command, "backend._wsgi:app"], env=environment)
-        try:
-            while time.perf_counter() - start < LIMIT_S and server.poll() is None:
-                try:
-                    with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=LIMIT_S) as answer:
-                        if answer.status == 200:
-                            return time.perf_counter() - start
-                except (urllib.error.URLError, ConnectionError):
-                    time.sleep(0.05)
-            raise SystemExit("the service did not come up")
-        finally:
-            server.terminate()
-            server.wait()
+        with backend_process(settings, log_path=Path(folder) / "backend.log", ready_timeout_s=300):
+            return time.perf_counter() - start
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 from clipdiy.aggregate import as_matrix, bilinear_samples, mean_similarity, similarity_field
 from clipdiy.errors import ShapeError
 from clipdiy.objectness.found import ObjectnessMap
+from clipdiy.upsample import name_largest
 
 STRIP_VALUES = 2_000_000  # class-samples read coarsely at once (8 MB of float32)
 CUDA_STRIP_VALUES = 128_000_000  # class-samples held at once on a GPU (512 MB of float32)
@@ -178,11 +179,8 @@ def full_label_map(grids: tuple[Tensor, ...], objectness: ObjectnessMap | None, 
         for (left, right), classes in zip(pairwise(col_ends), row, strict=True):
             # The rows' part is there already; the columns' part is a product with 11 columns.
             maps = field.left[[0, *classes]] @ field.right[:, left:right]
-            ground, best = maps[0], maps[1]
-            named = torch.full(best.shape, classes[0], dtype=torch.int16, device=labels.device)
-            for name, rival in zip(classes[1:], maps[2:], strict=True):
-                named.masked_fill_(rival > best, name)
-                best = torch.maximum(best, rival)
+            ground = maps[0]
+            best, named = name_largest(maps[1:], classes)
             if likely is not None:
                 here = likely[:, left:right]
                 best = best * here

@@ -134,7 +134,8 @@ class Segmenter:
         """The shorter side of a reduced photo should not fall below this.
 
         Twice what the squares have: then reducing it once more does what reducing the whole photo would have done
-        (smallest cosine of a crop's embedding 0.9997; at the squares' own size 0.998; `benchmarks/decode.py`).
+        (smallest cosine of a crop's embedding 0.9997; at the squares' own size 0.998: `benchmarks/decode.py`,
+        `--keep-short 256`).
         """
         return 2 * max(self.config.grid.square_px, self.config.objectness.square_px or 0)
 

@@ -1,5 +1,7 @@
 """Which of a few maps is the largest at each pixel, once they are brought to the photo's size?"""
 
+from collections.abc import Iterable, Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -28,18 +30,30 @@ def upsampled_argmax(maps: Tensor, names: Tensor, size_hw: tuple[int, int]) -> T
     return _between_samples(maps, names, size_hw)
 
 
-def _of_whole_maps(maps: Tensor, names: Tensor, size_hw: tuple[int, int]) -> Tensor:
-    """Hold one map of full size at a time."""
+def name_largest(values: Iterable[Tensor], names: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Go through maps one by one and keep the largest; a tie goes to the first.
+
+    Args:
+        values: At least one, all of one shape, float32. Only two are held at a time.
+        names: What stands for each, within int16.
+
+    Returns:
+        The largest values, and int16 of their names.
+    """
     best: Tensor | None = None
-    named = torch.full(size_hw, int(names[0]), dtype=torch.int16, device=maps.device)
-    for name, one in zip(names.tolist(), maps, strict=True):
-        full = F.interpolate(one[None, None], size_hw, mode="bilinear", align_corners=False)[0, 0]
+    for name, value in zip(names, values, strict=True):
         if best is None:
-            best = full
+            best, named = value, torch.full(value.shape, name, dtype=torch.int16, device=value.device)
         else:
-            named.masked_fill_(full > best, name)
-            best = torch.maximum(best, full)
-    return named
+            named.masked_fill_(value > best, name)
+            best = torch.maximum(best, value)
+    assert best is not None, "at least one"
+    return best, named
+
+
+def _of_whole_maps(maps: Tensor, names: Tensor, size_hw: tuple[int, int]) -> Tensor:
+    full = (F.interpolate(one[None, None], size_hw, mode="bilinear", align_corners=False)[0, 0] for one in maps)
+    return name_largest(full, names.tolist())[1]
 
 
 def _between_samples(maps: Tensor, names: Tensor, size_hw: tuple[int, int]) -> Tensor:
@@ -59,15 +73,10 @@ def _between_samples(maps: Tensor, names: Tensor, size_hw: tuple[int, int]) -> T
     above, under = upper[row] * width, lower[row] * width
     at_left, at_right = left[col], right[col]
     corners = above + at_left, above + at_right, under + at_left, under + at_right
-    best: Tensor | None = None
-    named = torch.full((len(at),), int(names[0]), dtype=torch.int16)
-    for name, values in zip(names.tolist(), maps.flatten(1), strict=True):
-        top_left, top_right, bottom_left, bottom_right = (values[corner] for corner in corners)
-        value = torch.lerp(torch.lerp(top_left, top_right, x), torch.lerp(bottom_left, bottom_right, x), y)
-        if best is None:
-            best = value
-        else:
-            named.masked_fill_(value > best, name)
-            best = torch.maximum(best, value)
-    labels.view(-1)[at] = named
+
+    def value(one: Tensor) -> Tensor:
+        top_left, top_right, bottom_left, bottom_right = (one[corner] for corner in corners)
+        return torch.lerp(torch.lerp(top_left, top_right, x), torch.lerp(bottom_left, bottom_right, x), y)
+
+    labels.view(-1)[at] = name_largest((value(one) for one in maps.flatten(1)), names.tolist())[1]
     return labels

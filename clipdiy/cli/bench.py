@@ -153,9 +153,9 @@ def measure(
         stages = _stages(segmenter, photos[0], vocabulary, repeats, wait)
         made = []
         for count in batches:
-            encode_ms = _median_ms(lambda count=count: segmenter.encode(photos[:count]), repeats, wait)  # type: ignore[misc]
+            encode_ms = median_ms(lambda count=count: segmenter.encode(photos[:count]), repeats, wait)  # type: ignore[misc]
             made.append(Batch(count, encode_ms, count * 1e3 / (encode_ms + count * stages["label map and scores"])))
-        rate = _matmul_gflops(segmenter.device, segmenter.clip.dtype, wait)
+        rate = matmul_gflops(segmenter.device, segmenter.clip.dtype, wait)
         work = segmenter_gflop(segmenter, photos[0])
     return Report(
         _machine(segmenter.device),
@@ -216,26 +216,28 @@ def _stages(
         "text, known": lambda: segmenter.clip.embed_vocabulary(vocabulary),
         "label map and scores": lambda: segmenter.segment(features, vocabulary),
     }
-    return {name: _median_ms(way, repeats, wait) for name, way in ways.items()}
+    return {name: median_ms(way, repeats, wait) for name, way in ways.items()}
 
 
-def _median_ms(way: Callable[[], object], repeats: int, wait: Callable[[], None]) -> float:
+def median_ms(way: Callable[[], object], repeats: int, wait: Callable[[], None]) -> float:
+    """Return the median time of a way, until `wait` says that all it started is done; the first run prepares."""
     times = []
     for repeat in range(repeats + 1):
         start = time.perf_counter()
         way()
         wait()
-        if repeat:  # the first run prepares
+        if repeat:
             times.append((time.perf_counter() - start) * 1e3)
     return statistics.median(times)
 
 
-def _matmul_gflops(device: "torch.device", dtype: "torch.dtype", wait: Callable[[], None]) -> float:
+def matmul_gflops(device: "torch.device", dtype: "torch.dtype", wait: Callable[[], None]) -> float:
+    """Return the rate of a large product, in 10^9 multiplications and additions a second."""
     import torch
 
     side = MATMUL_SIDE[device.type]
     left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-    return 2 * side**3 / 1e6 / _median_ms(lambda: left @ right, 9, wait)
+    return 2 * side**3 / 1e6 / median_ms(lambda: left @ right, 9, wait)
 
 
 def _photos(size_hw: tuple[int, int], count: int) -> "list[Photo]":

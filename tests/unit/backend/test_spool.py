@@ -2,6 +2,7 @@ import json
 import os
 import resource
 import threading
+from contextlib import closing
 
 import pytest
 
@@ -23,7 +24,7 @@ def prediction(i, size=10):
     "memory_bytes", [10**9, 0, 200], ids=["all in memory", "all in the file", "the first in memory"]
 )
 def test_an_answer_holds_every_prediction_in_the_tasks_order(tmp_path, memory_bytes):
-    with Spool(memory_bytes, tmp_path) as spool:
+    with closing(Spool(memory_bytes, tmp_path)) as spool:
         # Finished in another order than they are answered.
         kept = {i: spool.keep(prediction(i)) for i in (3, 0, 4, 1)}
         results = [kept.get(i, []) for i in range(5)]
@@ -33,12 +34,12 @@ def test_an_answer_holds_every_prediction_in_the_tasks_order(tmp_path, memory_by
 
 
 def test_no_task_at_all(tmp_path):
-    with Spool(0, tmp_path) as spool:
+    with closing(Spool(0, tmp_path)) as spool:
         assert answer(spool, []) == {"results": [], "model_version": "v-1"}
 
 
 def test_a_prediction_longer_than_a_piece(tmp_path):
-    with Spool(0, tmp_path) as spool:
+    with closing(Spool(0, tmp_path)) as spool:
         long = prediction(7, PIECE_BYTES)
         ticket = spool.keep(long)
         assert ticket.length > 2 * PIECE_BYTES
@@ -48,7 +49,7 @@ def test_a_prediction_longer_than_a_piece(tmp_path):
 
 
 def test_from_several_threads(tmp_path):
-    with Spool(1000, tmp_path) as spool:
+    with closing(Spool(1000, tmp_path)) as spool:
         kept = {}
 
         def work(first):
@@ -71,7 +72,7 @@ def resident_bytes():
 def test_memory_does_not_grow_with_the_number_of_predictions(tmp_path):
     # Not by tracemalloc: orjson asks for much more than it touches, and gives it back behind that one's back.
     heavy = prediction(255, 100_000)  # 400 kB each
-    with Spool(2_000_000, tmp_path) as spool:
+    with closing(Spool(2_000_000, tmp_path)) as spool:
         kept = [spool.keep(heavy) for _ in range(20)]
         before = most = resident_bytes()
         for _ in range(500):
@@ -87,14 +88,14 @@ def test_memory_does_not_grow_with_the_number_of_predictions(tmp_path):
 
 
 def test_nothing_is_left_on_the_disk_and_nothing_has_a_name(tmp_path):
-    with Spool(0, tmp_path / "made" / "when needed") as spool:
+    with closing(Spool(0, tmp_path / "made" / "when needed")) as spool:
         spool.keep(prediction(1))
         assert not list((tmp_path / "made" / "when needed").iterdir())
 
 
 def test_a_full_disk_costs_memory_but_no_answer(tmp_path, caplog):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    with Spool(0, tmp_path) as spool:
+    with closing(Spool(0, tmp_path)) as spool:
         first = spool.keep(prediction(1))
         # Files may not grow beyond this: the second prediction fits in part, as on a disk that is nearly full.
         resource.setrlimit(resource.RLIMIT_FSIZE, (first.length + 20, hard))
