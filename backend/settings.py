@@ -65,7 +65,7 @@ class Settings(BaseSettings):
     cache_memory_bytes: int = Field(
         500_000_000,
         ge=0,
-        description="Most memory for features of images (about 62 kB each, and some 20 kB for refining them); "
+        description="Most memory for features of images (about 100 kB each at 640x480, with what refines the masks); "
         "0 keeps none there.",
     )
     cache_disk_bytes: int = Field(

@@ -8,12 +8,12 @@ then encoded, and the smallest cosine of a crop's embedding and the cosine of th
 """
 
 import argparse
-import io
 
 import numpy as np
 import torch
 from PIL import Image
 
+from benchmarks.asking import jpeg
 from benchmarks.timing import CLOCKS, add_options, extra_memory_mb, machine, medians_ms
 from clipdiy.build import build_segmenter
 from clipdiy.config import Pamr, preset
@@ -34,9 +34,7 @@ def photo_file(size_wh: tuple[int, int], *, progressive: bool) -> bytes:
     noisy = np.clip(np.asarray(large, np.float32) + noise, 0, 255).astype(np.uint8)
     exif = Image.Exif()
     exif[ORIENTATION] = TURNED
-    data = io.BytesIO()
-    Image.fromarray(noisy).save(data, "JPEG", quality=90, progressive=progressive, exif=exif)
-    return data.getvalue()
+    return jpeg(noisy, quality=90, progressive=progressive, exif=exif)
 
 
 def smallest_cosine(plain: ImageFeatures, ours: ImageFeatures) -> float:

@@ -7,14 +7,10 @@ prediction, then predictions after one more label was added to the config each t
 answers the same; every region (mask, score, id) must be the same byte for byte.
 """
 
-import io
 import json
 import statistics
 import tempfile
-import threading
 import time
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from backend.server_process import ServerProcess, backend_process
+from benchmarks.asking import brush_config, jpeg, serve_files
 from benchmarks.networks import random_weights
 from benchmarks.timing import machine
 from clipdiy.starter.scenes import NOUNS, compose_scene
@@ -33,20 +30,8 @@ SIZES_HW = {"640x480": (480, 640), "12 MP": (3000, 4000)}
 LABELS = 20
 
 
-class Quiet(SimpleHTTPRequestHandler):
-    """Files, without a line in the log for each."""
-
-    def log_message(self, *args: object) -> None:
-        """Say nothing."""
-
-
-def _config(count: int) -> str:
-    labels = "".join(f'<Label value="{noun}"/>' for noun in NOUNS[:count])
-    return f'<View><Image name="i" value="$image"/><BrushLabels name="b" toName="i">{labels}</BrushLabels></View>'
-
-
 def _predict(server: ServerProcess, url: str, labels: int) -> tuple[float, list[dict[str, object]]]:
-    config = _config(labels)
+    config = brush_config(NOUNS[:labels])
     body = {"tasks": [{"id": 1, "data": {"image": url}}], "label_config": config, "project": "1.1", "params": {}}
     # Label Studio asks /setup before every retrieval.
     begun = time.perf_counter()
@@ -69,16 +54,13 @@ def main(repeats: int = typer.Option(5, help="How many labels are added, one aft
         cached = backend_process({**common, "CLIPDIY_DATA_DIR": f"{root}/data"}, log_path=root / "cached.log")
         none = {"CLIPDIY_CACHE_MEMORY_BYTES": "0", "CLIPDIY_CACHE_DISK_BYTES": "0"}
         plain = backend_process({**common, **none, "CLIPDIY_DATA_DIR": f"{root}/none"}, log_path=root / "plain.log")
-        files = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder))
-        threading.Thread(target=files.serve_forever, daemon=True).start()
-        with cached, plain:
+        with cached, plain, serve_files(root) as files:
             # Both have answered once, so that neither first prediction pays for starting threads.
             for name, (height, width) in {"warm-up": (60, 80), **SIZES_HW}.items():
                 scene = compose_scene(7, size_hw=(min(height, 750), min(width, 1000)))
-                data = io.BytesIO()
-                Image.fromarray(scene.image).resize((width, height), Image.Resampling.BICUBIC).save(data, "JPEG")
-                (root / f"{name}.jpg").write_bytes(data.getvalue())
-                url = f"http://127.0.0.1:{files.server_port}/{name}.jpg"
+                whole = Image.fromarray(scene.image).resize((width, height), Image.Resampling.BICUBIC)
+                (root / f"{name}.jpg").write_bytes(jpeg(np.asarray(whole)))
+                url = f"{files}/{name}.jpg"
                 first, _ = _predict(cached, url, LABELS)
                 again, same = [], True
                 for added in range(1, (repeats if name != "warm-up" else 1) + 1):
@@ -92,7 +74,6 @@ def main(repeats: int = typer.Option(5, help="How many labels are added, one aft
                     table.add_row(name, f"{first:.2f} s", f"{median * 1000:.0f} ms", ratio, "yes" if same else "NO")
                 assert np.isfinite(median)
         kept = [file.stat().st_size for file in (root / "data" / "features").rglob("*") if file.stat().st_size > 10_000]
-        files.shutdown()
     console.print(table)
     console.print(f"features kept on disk: {', '.join(f'{size / 1e3:.0f} kB' for size in sorted(kept))} a picture")
     console.print(machine())

@@ -9,8 +9,6 @@ see that it works.
 """
 
 import argparse
-import base64
-import io
 import statistics
 import tempfile
 import time
@@ -19,9 +17,9 @@ from pathlib import Path
 
 import requests
 import torch
-from PIL import Image
 
 from backend.server_process import backend_process
+from benchmarks.asking import brush_config, data_uri, jpeg
 from benchmarks.networks import random_config, random_weights, reference_of
 from clipdiy.build import build_segmenter
 from clipdiy.cli.bench import matmul_gflops, median_ms, segmenter_gflop
@@ -44,8 +42,7 @@ def wait() -> None:
 
 def http_ms(architecture: str, device: str, repeats: int, *, compiled: bool) -> float:
     """Return the median time of /predict with one new picture of a megapixel, once the service is warm."""
-    labels = "".join(f'<Label value="{label}"/>' for label in LABELS)
-    config = f'<View><Image name="i" value="$image"/><BrushLabels name="b" toName="i">{labels}</BrushLabels></View>'
+    config = brush_config(LABELS)
     settings = {f"CLIPDIY_{name.upper()}": value for name, value in random_weights(architecture).items()}
     taken = []
     with tempfile.TemporaryDirectory() as folder:
@@ -56,9 +53,7 @@ def http_ms(architecture: str, device: str, repeats: int, *, compiled: bool) -> 
         }
         with backend_process(settings, log_path=Path(folder) / "backend.log", ready_timeout_s=600) as server:
             for seed in range(repeats + 3):
-                data = io.BytesIO()
-                Image.fromarray(compose_scene(seed, size_hw=MEGAPIXEL_HW).image).save(data, "JPEG", quality=90)
-                image = "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode()
+                image = data_uri(jpeg(compose_scene(seed, size_hw=MEGAPIXEL_HW).image, quality=90))
                 body = {"tasks": [{"id": seed, "data": {"image": image}}], "label_config": config, "project": "1.1"}
                 begun = time.perf_counter()
                 answer = requests.post(f"{server.url}/predict", json=body, timeout=600)

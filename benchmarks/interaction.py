@@ -7,8 +7,6 @@ box is a picture of its own and pays once. Networks of the published shapes (ViT
 weights, or with `--preset starter` the bundled ones.
 """
 
-import base64
-import io
 import statistics
 import tempfile
 import time
@@ -17,18 +15,17 @@ from typing import Any
 
 import requests
 import typer
-from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
 from backend.server_process import ServerProcess, backend_process
+from benchmarks.asking import brush_config, data_uri, jpeg
 from benchmarks.networks import random_weights
 from benchmarks.timing import machine
 from clipdiy.starter.scenes import NOUNS, compose_scene
 
 SIZE_HW = (480, 640)
-LABELS = "".join(f'<Label value="{noun}"/>' for noun in NOUNS[:20])
-CONFIG = f'<View><Image name="i" value="$image"/><BrushLabels name="b" toName="i">{LABELS}</BrushLabels></View>'
+CONFIG = brush_config(NOUNS[:20])
 
 
 def _point(x: float, y: float) -> dict[str, Any]:
@@ -68,9 +65,7 @@ def _ask(server: ServerProcess, image: str, entry: dict[str, Any]) -> float:
 
 
 def _picture(seed: int) -> str:
-    data = io.BytesIO()
-    Image.fromarray(compose_scene(seed, size_hw=SIZE_HW).image).save(data, "JPEG")
-    return "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode()
+    return data_uri(jpeg(compose_scene(seed, size_hw=SIZE_HW).image))
 
 
 def main(

@@ -8,18 +8,13 @@ downloads take at the service's parallelism, and what all computing takes withou
 after the other (decode, encode, segment, regions, JSON).
 """
 
-import io
 import statistics
 import tempfile
-import threading
 import time
-from functools import partial
-from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import requests
 import typer
-from PIL import Image
 
 from backend.answer import answer_task
 from backend.label_config import parse_label_config
@@ -28,7 +23,7 @@ from backend.service import finish_threads
 from backend.settings import Settings
 from backend.spool import to_json
 from backend.variants import Variants
-from benchmarks.feature_cache import Quiet
+from benchmarks.asking import brush_config, jpeg, serve_files
 from benchmarks.timing import machine
 from clipdiy.build import build_segmenter
 from clipdiy.photo import decode_photo
@@ -36,21 +31,7 @@ from clipdiy.segmenter import Segmenter
 from clipdiy.starter.scenes import NOUNS, compose_scene
 
 SIZE_HW = (480, 640)
-LABELS = "".join(f'<Label value="{noun}"/>' for noun in NOUNS[:20])
-CONFIG = f'<View><Image name="i" value="$image"/><BrushLabels name="b" toName="i">{LABELS}</BrushLabels></View>'
-
-
-class Slow(Quiet):
-    """Files, each after a while."""
-
-    def __init__(self, *args: object, delay_s: float, **options: object) -> None:
-        self._delay_s = delay_s
-        super().__init__(*args, **options)  # type: ignore[arg-type]
-
-    def do_GET(self) -> None:
-        """Wait, then send the file."""
-        time.sleep(self._delay_s)
-        super().do_GET()
+CONFIG = brush_config(NOUNS[:20])
 
 
 def computing_s(segmenter: Segmenter, files: list[Path], max_px: int) -> float:
@@ -95,10 +76,8 @@ def main(
         root = Path(folder)
         files = []
         for seed in range(pictures):
-            data = io.BytesIO()
-            Image.fromarray(compose_scene(seed, size_hw=SIZE_HW).image).save(data, "JPEG")
             files.append(root / f"{seed}.jpg")
-            files[-1].write_bytes(data.getvalue())
+            files[-1].write_bytes(jpeg(compose_scene(seed, size_hw=SIZE_HW).image))
         environment = {
             "CLIPDIY_PRESET": preset,
             "CLIPDIY_DEVICE": "cpu",
@@ -108,17 +87,14 @@ def main(
             "CLIPDIY_DEADLINE_S": "500",
             "CLIPDIY_ALLOW_PRIVATE_ADDRESSES": "true",
         }
-        web = ThreadingHTTPServer(("127.0.0.1", 0), partial(Slow, delay_s=download_ms / 1000, directory=folder))
-        threading.Thread(target=web.serve_forever, daemon=True).start()
-        base_url = f"http://127.0.0.1:{web.server_port}"
         segmenter = build_segmenter(settings.core_config())
         computing, predicting = [], []
-        with backend_process(environment, log_path=root / "backend.log") as server:
+        backend = backend_process(environment, log_path=root / "backend.log")
+        with backend as server, serve_files(root, download_ms / 1000) as base_url:
             predicting_s(server, base_url, files[:2])
             for _ in range(repeats):
                 computing.append(computing_s(segmenter, files, settings.max_image_px))
                 predicting.append(predicting_s(server, base_url, files))
-        web.shutdown()
     downloads = pictures * download_ms / 1000 / settings.download_threads
     computed, predicted = statistics.median(computing), statistics.median(predicting)
     ratio = predicted / max(downloads, computed)
