@@ -1,12 +1,12 @@
 """Entry points: `app` for gunicorn, and a script for `label-studio-ml start backend`."""
 
 if __name__ == "__main__":
-    from backend.label_studio_ml_server import main
+    from backend.web.label_studio_ml_server import main
 
     main()
 else:
-    from backend.app import create_app
     from backend.service import build_service
-    from backend.start import start
+    from backend.web.app import create_app
+    from backend.web.start import start
 
     app = start(build_service, create_app)

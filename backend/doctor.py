@@ -21,15 +21,15 @@ import numpy as np
 import requests
 from pydantic import ValidationError
 
-from backend.access_tokens import AccessTokens
-from backend.controls import LabelConfig
 from backend.errors import BackendError, LabelConfigError, TaskError
-from backend.images import ImageLoader, show_value
-from backend.label_config import parse_label_config
+from backend.images.loader import ImageLoader, show_value
+from backend.images.outbound import Deadline, Home, HostPolicy, Outbound, split_url
+from backend.images.pages import pictures_of
+from backend.images.tokens import AccessTokens
 from backend.label_studio_api import LabelStudioApi, LabelStudioApiError
-from backend.outbound import Deadline, Home, HostPolicy, Outbound, split_url
-from backend.pages import pictures_of
-from backend.predictor import LabelStudioHost
+from backend.labeling.controls import LabelConfig
+from backend.labeling.reader import parse_label_config
+from backend.predicting.predictor import LabelStudioHost
 from backend.service import make_loader
 from backend.settings import Settings
 from clipdiy.errors import ClipDiyError, ConfigError

@@ -58,3 +58,7 @@ class TaskError(BackendError):
 
 class RleError(BackendError, ValueError):
     """A brush mask's run-length code is damaged or of another size. Only that region is affected."""
+
+
+class RequestError(BackendError, ValueError):
+    """A request body is not what the endpoint takes. The message names the field; nothing was done."""

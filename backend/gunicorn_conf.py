@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 bind = "0.0.0.0:9090"
 workers = int(os.environ.get("CLIPDIY_WORKERS", "1"))
-worker_class = "backend.gunicorn_worker.Worker"  # gthread, and no patience with slow senders
+worker_class = "backend.web.gunicorn_worker.Worker"  # gthread, and no patience with slow senders
 threads = 32  # /health must be answered while requests to /predict wait
 timeout = 600  # loading the weights counts as silence
 graceful_timeout = 100  # a request may take as long as Label Studio waits

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from backend.feature_cache import FeatureCache
-from backend.images import SCHEMES, ImageLimits, ImageLoader, ImageSources
-from backend.label_config import LabelConfig, parse_label_config
+from backend.images.loader import SCHEMES, ImageLimits, ImageLoader, ImageSources
+from backend.labeling.reader import LabelConfig, parse_label_config
 from backend.metrics import Metrics
-from backend.networks import NetworkThread, computing_alone
-from backend.predictor import Predictor, PredictorOptions
+from backend.predicting.feature_cache import FeatureCache
+from backend.predicting.networks import NetworkThread, computing_alone
+from backend.predicting.predictor import Predictor, PredictorOptions
 from backend.settings import Settings
 from backend.webhooks import WebhookStore
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from backend.controls import Refining
+from backend.labeling.controls import Refining
 from clipdiy.config import (
     PRESETS,
     PUBLISHED_TEMPLATE,

@@ -4,7 +4,8 @@
 
 Scenes with the starter weights. A box is drawn around one object, or around two at once, a tenth larger; asked for is
 the object's noun (of two objects, the first one's) among 20 others. The IoU of the mask with the object inside the box:
-for the service's own pyramid of crops, and for the one that pieces are encoded with (`backend.variants.for_pieces`).
+for the service's own pyramid of crops, and for the one that pieces are encoded with
+(`backend.predicting.variants.for_pieces`).
 """
 
 import statistics
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from backend.variants import for_pieces
+from backend.predicting.variants import for_pieces
 from benchmarks.timing import machine
 from clipdiy.build import build_segmenter
 from clipdiy.config import Pamr, preset

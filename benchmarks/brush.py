@@ -17,7 +17,7 @@ import numpy as np
 from label_studio_sdk.converter.brush import decode_rle, mask2rle
 from numpy.typing import NDArray
 
-from backend.brush import decode_mask, encode_label_map, encode_mask
+from backend.outputs.brush import decode_mask, encode_label_map, encode_mask
 
 SIZES_HW = ((480, 640), (1080, 1920), (3000, 4000))
 CLASSES = 20

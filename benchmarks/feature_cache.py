@@ -20,7 +20,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from backend.server_process import ServerProcess, backend_process
+from backend.demo.server_process import ServerProcess, backend_process
 from benchmarks.asking import brush_config, jpeg, serve_files
 from benchmarks.networks import random_weights
 from benchmarks.timing import machine

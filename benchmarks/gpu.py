@@ -18,7 +18,7 @@ from pathlib import Path
 import requests
 import torch
 
-from backend.server_process import backend_process
+from backend.demo.server_process import backend_process
 from benchmarks.asking import brush_config, data_uri, jpeg
 from benchmarks.networks import random_config, random_weights, reference_of
 from clipdiy.build import build_segmenter

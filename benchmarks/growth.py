@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from backend.brush import encode_label_map
+from backend.outputs.brush import encode_label_map
 from benchmarks.label_map import similarities
 from benchmarks.timing import CLOCKS, add_options, machine, medians_ms
 from clipdiy.build import build_segmenter

@@ -18,7 +18,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from backend.server_process import ServerProcess, backend_process
+from backend.demo.server_process import ServerProcess, backend_process
 from benchmarks.asking import brush_config, data_uri, jpeg
 from benchmarks.networks import random_weights
 from benchmarks.timing import machine

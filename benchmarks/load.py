@@ -28,8 +28,8 @@ from typing import Any
 import numpy as np
 import requests
 
-from backend.server_process import ServerProcess, backend_process
-from benchmarks.fuzz import CONFIGS, nameless, picture
+from backend.demo.server_process import ServerProcess, backend_process
+from tests.oracles.fuzz import CONFIGS, nameless, picture
 
 PICTURES = 16
 TASKS = 3  # a request

@@ -15,11 +15,11 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from benchmarks.reference import Reference
 from clipdiy.build import DINO_VITS8_SHAPE, make_vit
 from clipdiy.config import CoreConfig
 from clipdiy.segmenter import Segmenter
 from clipdiy.weights import LOCAL_DIR
+from tests.oracles.reference import Reference
 
 logger = logging.getLogger(__name__)
 

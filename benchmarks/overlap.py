@@ -16,13 +16,13 @@ from pathlib import Path
 import requests
 import typer
 
-from backend.answer import answer_task
-from backend.label_config import parse_label_config
-from backend.server_process import ServerProcess, backend_process
+from backend.demo.server_process import ServerProcess, backend_process
+from backend.labeling.reader import parse_label_config
+from backend.predicting.answer import answer_task
+from backend.predicting.variants import Variants
 from backend.service import finish_threads
 from backend.settings import Settings
-from backend.spool import to_json
-from backend.variants import Variants
+from backend.web.spool import to_json
 from benchmarks.asking import brush_config, jpeg, serve_files
 from benchmarks.timing import machine
 from clipdiy.build import build_segmenter

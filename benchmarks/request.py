@@ -17,7 +17,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from backend.brush import encode_label_map
+from backend.outputs.brush import encode_label_map
 from benchmarks.networks import DEFAULT_DIR, random_config, reference_of
 from benchmarks.text import names
 from benchmarks.timing import CLOCKS, add_options, machine, medians_ms

@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from backend.server_process import backend_process
+from backend.demo.server_process import backend_process
 from benchmarks.networks import random_weights
 from benchmarks.timing import machine
 

@@ -10,7 +10,7 @@ import pytest
 from image_server import ImageServer, image_server
 from servers import LOGIN, ROOT, Backend, LabelStudio, run_backend, run_label_studio
 
-from backend.browser import Browser
+from backend.demo.browser import Browser
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from servers import ROOT
 
-from backend.demo import SCENES
+from backend.demo.demo import SCENES
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 

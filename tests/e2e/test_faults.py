@@ -21,7 +21,7 @@ import requests
 from pictures import LABEL_COLOURS, data_uri, label_config, png, scene
 from servers import LOGIN, ROOT, Backend, LabelStudio, eventually, run_backend
 
-from backend.server_process import backend_process, free_port
+from backend.demo.server_process import backend_process, free_port
 
 pytestmark = pytest.mark.e2e
 

@@ -14,10 +14,10 @@ from pictures import LABEL_COLOURS, Picture, data_uri, png, scene
 from PIL import Image
 from servers import Backend, LabelStudio
 
-from backend.browser import Browser
-from backend.brush import decode_mask
-from backend.gesture import Box
-from backend.pointing import inside_box
+from backend.demo.browser import Browser
+from backend.interactive.gesture import Box
+from backend.interactive.pointing import inside_box
+from backend.outputs.brush import decode_mask
 
 pytestmark = pytest.mark.e2e
 

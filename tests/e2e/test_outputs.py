@@ -9,7 +9,7 @@ from on_screen import assert_painted, iou, stored_mask
 from pictures import LABEL_COLOURS, data_uri, png, scene
 from servers import Backend, LabelStudio
 
-from backend.browser import Browser
+from backend.demo.browser import Browser
 
 pytestmark = pytest.mark.e2e
 

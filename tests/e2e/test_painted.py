@@ -16,8 +16,8 @@ from pictures import LABEL_COLOURS, Picture, data_uri, jpeg, label_config, png, 
 from PIL import Image
 from servers import Backend, LabelStudio, eventually
 
-from backend.browser import Browser
-from backend.brush import decode_mask
+from backend.demo.browser import Browser
+from backend.outputs.brush import decode_mask
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from label_studio_sdk.label_interface.interface import LabelInterface
 
-from backend.controls import Area, LabelConfig
-from backend.label_config import parse_label_config
+from backend.labeling.controls import Area, LabelConfig
+from backend.labeling.reader import parse_label_config
 
 FOLDER = Path(__file__).parents[2] / "label_config" / "examples"
 FILES = sorted(path.name for path in FOLDER.glob("*.xml"))

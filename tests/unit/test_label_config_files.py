@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 from label_studio_sdk.label_interface.interface import LabelInterface
 
-from backend.label_config import MaskControl, parse_label_config
+from backend.labeling.reader import MaskControl, parse_label_config
 from clipdiy.starter.vocabulary import BACKGROUND, SYNONYMS
 
 FOLDER = Path(__file__).parents[2] / "label_config"

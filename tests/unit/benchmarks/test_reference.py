@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import TINY
 
-from backend.brush import encode_label_map
+from backend.outputs.brush import encode_label_map
 from benchmarks.networks import reference_of
 from clipdiy.aggregate import grid_similarity
 from clipdiy.build import build_segmenter

@@ -1,0 +1,5 @@
+"""`python -m backend.demo`."""
+
+from backend.demo.demo import app
+
+app()

@@ -1,0 +1,505 @@
+"""How bytes are fetched from an address that somebody else chose, without becoming a hole in the network.
+
+The address stands in a task, so whoever can import tasks chooses it. Therefore, on every hop of a redirect:
+
+- only http and https, only hosts that the policy allows;
+- the name is resolved once, every address is checked, and the connection goes to the address that was checked: there
+  is no second look-up that could answer differently (DNS rebinding);
+- addresses that are not public are refused (this machine, the local network, the cloud's metadata service), unless
+  the host is Label Studio as the operator configured it, or is allowed by name;
+- credentials go to Label Studio's own origin and nowhere else.
+
+Size and time are limited while the answer streams in, the time for all hops together: a server that sends one byte a
+second gains nothing. Proxies named in the environment are not used, since behind one there is no address to check.
+
+Nothing here knows what a task or a picture is.
+"""
+
+import http.client
+import io
+import ipaddress
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from functools import cached_property
+from typing import Any
+from urllib.parse import SplitResult, quote, urljoin, urlsplit
+
+import certifi
+
+from backend.errors import SettingsError, TaskError
+
+_CHUNK_BYTES = 1 << 16
+_USER_AGENT = "clip-diy-label-studio"
+_REDIRECTS = (301, 302, 303, 307, 308)
+_MAX_VALIDATOR_CHARS = 500
+_STRONG_AGE_S = 60
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+# What may stand in a path or query as it is; the rest is percent-encoded, and what is encoded stays so.
+_SAFE_PATH = "/%:@!$&'()*+,;=~"
+_SAFE_QUERY = _SAFE_PATH + "?[]"
+
+Resolve = Callable[[str, int], Iterable[tuple[int, tuple[Any, ...]]]]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Scheme, host (in lower case) and port of an address."""
+
+    scheme: str
+    host: str
+    port: int
+
+    def serves(self, other: "Origin") -> bool:
+        """Whether the other is this one, or this one's https where this one is plain http."""
+        return other == self or (self.scheme == "http" and other == Origin("https", self.host, 443))
+
+
+@dataclass(frozen=True)
+class Home:
+    """Label Studio as the one place that may get credentials.
+
+    Attributes:
+        origin: Where it is.
+        authorization: Value of the header for it, or `None`.
+        is_configured: The operator configured it, so the policy does not apply to it. Otherwise it only introduced
+            itself, and is a host like any other but for the credentials.
+    """
+
+    origin: Origin
+    authorization: str | None = field(default=None, repr=False)
+    is_configured: bool = False
+
+
+@dataclass(frozen=True)
+class HostPolicy:
+    """Which hosts may be asked. Label Studio itself always may.
+
+    A pattern is a host name or address, or `*.example.org` for every name below it.
+
+    Attributes:
+        allowed_hosts: If not empty, only these.
+        denied_hosts: Never these.
+        schemes: Ways to ask; also for every hop of a redirect.
+        private_hosts: These may have any address.
+        allow_private_addresses: Every host may have a private or loopback address. Link-local ones, where clouds keep
+            their credentials, stay refused.
+    """
+
+    allowed_hosts: tuple[str, ...] = ()
+    denied_hosts: tuple[str, ...] = ()
+    schemes: tuple[str, ...] = ("http", "https")
+    private_hosts: tuple[str, ...] = ()
+    allow_private_addresses: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse patterns that would never match."""
+        for pattern in (*self.allowed_hosts, *self.denied_hosts, *self.private_hosts):
+            if not pattern or "/" in pattern or "*" in pattern.removeprefix("*."):
+                raise SettingsError(f"expected a host name or '*.example.org' without scheme or path, got {pattern!r}")
+
+    def check(self, origin: Origin) -> None:
+        """Refuse a host by its name, or the way it would be asked.
+
+        Raises:
+            TaskError: `refused`.
+        """
+        host = origin.host
+        if origin.scheme not in self.schemes:
+            raise TaskError("refused", f"{origin.scheme}: addresses are not among those allowed")
+        if _matches(host, self.denied_hosts):
+            raise TaskError("refused", f"the host {host} is on the list of denied hosts")
+        if self.allowed_hosts and not _matches(host, self.allowed_hosts):
+            raise TaskError("refused", f"the host {host} is not on the list of allowed hosts")
+
+    def accepts(self, host: str, address: str) -> bool:
+        """Whether a host may have this address (as text)."""
+        ip = _innermost(ipaddress.ip_address(address))
+        if ip.is_global and not ip.is_multicast:
+            return True
+        if _matches(host, self.private_hosts):
+            return True
+        if not self.allow_private_addresses:
+            return False
+        # ::1 counts as reserved too.
+        return ip.is_loopback or not (ip.is_link_local or ip.is_multicast or ip.is_unspecified or ip.is_reserved)
+
+
+def split_url(url: str) -> tuple[SplitResult, Origin]:
+    """Take an address apart.
+
+    Raises:
+        TaskError: `unsupported-source` if it is no http or https address with a host; `refused` if it holds a user name
+            or password.
+    """
+    try:
+        url.encode()
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+        host.encode("idna")
+    except ValueError as err:
+        raise TaskError("unsupported-source", "the address is malformed") from err
+    if parts.scheme not in _DEFAULT_PORTS or not host:
+        raise TaskError("unsupported-source", f"expected an http or https address with a host, got {show_url(url)}")
+    if "@" in parts.netloc:
+        raise TaskError("refused", f"an address with a user name in it is not fetched: {show_url(url)}")
+    return parts, Origin(parts.scheme, host, port if port is not None else _DEFAULT_PORTS[parts.scheme])
+
+
+def show_url(url: str, most: int = 200) -> str:
+    """Return an address fit for a message: without user name, query and fragment, which may hold secrets."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "a malformed address"
+    text = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
+class Deadline:
+    """A point in time after which nothing is waited for."""
+
+    def __init__(self, seconds: float) -> None:
+        """Start now."""
+        self.seconds = seconds
+        self._at = time.monotonic() + seconds
+
+    def remaining_s(self) -> float:
+        """Return the seconds left, more than 0.
+
+        Raises:
+            TimeoutError: If there are none.
+        """
+        left = self._at - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        return left
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a server said: status, headers (names in lower case), and the body of a 200."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Validator:
+    """How a source names the version of a file that it gave, to be asked whether it still has that one.
+
+    Attributes:
+        etag: Entity tag of an HTTP answer, or size and time of a file on disk.
+        modified: Last-Modified of an HTTP answer; only kept if it is old enough to tell versions apart.
+    """
+
+    etag: str | None = None
+    modified: str | None = None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The conditional headers of the next request."""
+        if self.etag is not None:
+            return {"If-None-Match": self.etag}
+        return {"If-Modified-Since": self.modified} if self.modified is not None else {}
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A file as its source gave it.
+
+    Attributes:
+        data: Its bytes; `None` if the source says that it still is the version asked about.
+        validator: To ask about this version next time; `None` if the source names no versions.
+    """
+
+    data: bytes | None
+    validator: Validator | None = None
+
+
+def _validator_of(headers: Mapping[str, str]) -> Validator | None:
+    etag, modified = headers.get("etag"), headers.get("last-modified")
+    if etag and len(etag) <= _MAX_VALIDATOR_CHARS:
+        return Validator(etag=etag)
+    if not modified or len(modified) > _MAX_VALIDATOR_CHARS:
+        return None
+    try:
+        age = parsedate_to_datetime(headers.get("date", "")) - parsedate_to_datetime(modified)
+    except (TypeError, ValueError):
+        return None
+    # Times have whole seconds: a file changed again within the same one would look the same (RFC 9110, 8.8.2.2).
+    return Validator(modified=modified) if age.total_seconds() >= _STRONG_AGE_S else None
+
+
+def resolve_host(host: str, port: int) -> list[tuple[int, tuple[Any, ...]]]:
+    """Look a name up: address families with socket addresses."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [(int(family), address) for family, _, _, _, address in found]
+
+
+class Outbound:
+    """Fetches within a policy. Holds no state between calls; any number of threads may use one."""
+
+    def __init__(
+        self,
+        policy: HostPolicy,
+        *,
+        connect_timeout_s: float = 5.0,
+        max_redirects: int = 5,
+        resolve: Resolve = resolve_host,
+    ) -> None:
+        """Keep the policy; nothing is opened yet.
+
+        Args:
+            policy: Which hosts may be asked.
+            connect_timeout_s: For one connection to be made.
+            max_redirects: Hops that are followed, each checked like the first.
+            resolve: How names are looked up.
+        """
+        self._policy = policy
+        self._connect_timeout_s = connect_timeout_s
+        self._max_redirects = max_redirects
+        self._resolve = resolve
+
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
+        # The system's certificates (and SSL_CERT_FILE) besides the usual ones: a company's own authority counts.
+        context = ssl.create_default_context()
+        context.load_verify_locations(certifi.where())
+        return context
+
+    def get(self, url: str, *, max_bytes: int, deadline: Deadline, home: Home | None = None) -> bytes:
+        """Download a file whatever its version; see `get_if_changed`."""
+        fetched = self.get_if_changed(url, max_bytes=max_bytes, deadline=deadline, home=home)
+        assert fetched.data is not None, "a 304 was not asked for"
+        return fetched.data
+
+    def get_if_changed(
+        self,
+        url: str,
+        *,
+        max_bytes: int,
+        deadline: Deadline,
+        home: Home | None = None,
+        known: Validator | None = None,
+    ) -> Fetched:
+        """Download a file, following redirects, unless it still is the version that is known.
+
+        Raises:
+            TaskError: `unsupported-source`, `refused`, `unauthorized`, `not-found`, `too-many-redirects`,
+                `too-large`, `timeout` or `download`.
+        """
+        for _ in range(self._max_redirects + 1):
+            answer = self._ask("GET", url, None, max_bytes, deadline, home, known)
+            if answer.status == http.client.NOT_MODIFIED and known is not None:
+                return Fetched(None, known)
+            if answer.status not in _REDIRECTS:
+                _check_status(url, answer.status)
+                return Fetched(answer.body, _validator_of(answer.headers))
+            location = answer.headers.get("location")
+            if not location:
+                raise TaskError("download", f"{show_url(url)} redirects to nowhere")
+            target = urljoin(url, location)
+            if home is not None and home.origin.serves(split_url(url)[1]) and _is_login(target):
+                raise TaskError("unauthorized", _UNAUTHORIZED.format(show_url(url), "a redirect to its login page"))
+            url = target
+        raise TaskError("too-many-redirects", f"more than {self._max_redirects} redirects, the last to {show_url(url)}")
+
+    def post_json(self, url: str, body: bytes, *, max_bytes: int, deadline: Deadline, home: Home) -> Answer:
+        """Send JSON to Label Studio and return its answer, whatever its status; redirects are not followed.
+
+        Raises:
+            TaskError: `refused`, `too-large`, `timeout` or `download`.
+        """
+        return self._ask("POST", url, body, max_bytes, deadline, home)
+
+    def _ask(
+        self,
+        method: str,
+        url: str,
+        body: bytes | None,
+        max_bytes: int,
+        deadline: Deadline,
+        home: Home | None,
+        known: Validator | None = None,
+    ) -> Answer:
+        """Make one request, to one checked address."""
+        parts, origin = split_url(url)
+        at_home = home is not None and home.origin.serves(origin)
+        trusted = at_home and home is not None and home.is_configured
+        if not trusted:
+            self._policy.check(origin)
+        headers = {"User-Agent": _USER_AGENT, "Accept": "*/*", "Accept-Encoding": "identity", "Connection": "close"}
+        if at_home and home is not None and home.authorization is not None:
+            headers["Authorization"] = home.authorization
+        if known is not None:
+            headers.update(known.headers)
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        target = quote(parts.path or "/", safe=_SAFE_PATH)
+        if parts.query:
+            target += "?" + quote(parts.query, safe=_SAFE_QUERY)
+        try:
+            sock = self._connect(origin, deadline, trusted=trusted)
+            try:
+                connection = http.client.HTTPConnection(origin.host, origin.port)
+                connection.sock = _DeadlineSocket(sock, deadline)
+                connection.request(method, target, body, headers)
+                response = connection.getresponse()
+                names = {name.lower(): value for name, value in response.getheaders()}
+                content = b"" if response.status >= 300 else _read(response, url, max_bytes, deadline)
+            finally:
+                sock.close()
+        except TimeoutError as err:
+            raise TaskError(
+                "timeout",
+                f"{show_url(url)} took too long: at most {self._connect_timeout_s:g} s to connect, "
+                f"{deadline.seconds:g} s in all",
+            ) from err
+        except socket.gaierror as err:
+            raise TaskError("download", f"the host name {origin.host} cannot be resolved") from err
+        except ssl.SSLCertVerificationError as err:
+            raise TaskError(
+                "download",
+                f"the certificate of {origin.host} is not trusted ({err.verify_message}); if it is your own "
+                "authority's, name its file in SSL_CERT_FILE",
+            ) from err
+        except (OSError, http.client.HTTPException, ValueError) as err:
+            raise TaskError(
+                "download", f"{show_url(url)} cannot be downloaded: {type(err).__name__}{_localhost_hint(origin)}"
+            ) from err
+        return Answer(response.status, names, content)
+
+    def _connect(self, origin: Origin, deadline: Deadline, *, trusted: bool) -> socket.socket:
+        """Resolve the name, and connect to the first of its addresses that is allowed and answers."""
+        found = list(self._resolve(origin.host, origin.port))
+        allowed = [
+            (family, address)
+            for family, address in found
+            if trusted or self._policy.accepts(origin.host, str(address[0]))
+        ]
+        if found and not allowed:
+            raise TaskError(
+                "refused",
+                f"{origin.host} has a private, loopback or link-local address, which is only fetched from if it is the "
+                "configured Label Studio or explicitly allowed",
+            )
+        problem: Exception = OSError("no address")
+        for family, address in allowed:
+            sock = socket.socket(family, socket.SOCK_STREAM)
+            try:
+                sock.settimeout(min(self._connect_timeout_s, deadline.remaining_s()))
+                sock.connect(address)
+                if origin.scheme == "https":
+                    sock.settimeout(deadline.remaining_s())
+                    return self._tls.wrap_socket(sock, server_hostname=origin.host)
+                return sock
+            except (OSError, ValueError) as err:
+                sock.close()
+                problem = err
+        raise problem
+
+
+class _DeadlineSocket:
+    """What `http.client` needs of a socket, with the time that is left as the limit of every single wait."""
+
+    def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
+        self._sock = sock
+        self._deadline = deadline
+
+    def sendall(self, data: bytes) -> None:
+        self._sock.settimeout(self._deadline.remaining_s())
+        self._sock.sendall(data)
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        return io.BufferedReader(_DeadlineReader(self._sock, self._deadline))
+
+    def close(self) -> None:
+        """The one who connected closes."""
+
+
+class _DeadlineReader(io.RawIOBase):
+    def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
+        self._sock = sock
+        self._deadline = deadline
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        self._sock.settimeout(self._deadline.remaining_s())
+        return self._sock.recv_into(buffer)
+
+
+_UNAUTHORIZED = "{} is not open to us ({}): check the access token, and that its user may see the project"
+
+
+def _check_status(url: str, status: int) -> None:
+    if status in (200, 203):
+        return
+    shown = show_url(url)
+    if status in (401, 403):
+        raise TaskError("unauthorized", _UNAUTHORIZED.format(shown, f"HTTP {status}"))
+    if status in (404, 410):
+        raise TaskError("not-found", f"{shown} does not exist (HTTP {status})")
+    raise TaskError("download", f"expected HTTP 200 from {shown}, got {status}")
+
+
+def _read(response: http.client.HTTPResponse, url: str, max_bytes: int, deadline: Deadline) -> bytes:
+    """Read a body piece by piece, and stop as soon as it is too large."""
+    encoding = response.getheader("Content-Encoding", "identity").lower()
+    if encoding not in ("identity", ""):
+        raise TaskError("download", f"{show_url(url)} came compressed ({encoding[:20]}), which was not asked for")
+    announced = response.length
+    too_large = f"expected at most {max_bytes:,} bytes, {show_url(url)} has "
+    if announced is not None and announced > max_bytes:
+        raise TaskError("too-large", too_large + f"{announced:,}")
+    body = bytearray()
+    while piece := response.read1(_CHUNK_BYTES):
+        body += piece
+        if len(body) > max_bytes:
+            raise TaskError("too-large", too_large + "more")
+        deadline.remaining_s()
+    if announced is not None and len(body) < announced:
+        raise TaskError("download", f"{show_url(url)} broke off after {len(body):,} of {announced:,} bytes")
+    return bytes(body)
+
+
+def _localhost_hint(origin: Origin) -> str:
+    if origin.host != "localhost" and not origin.host.startswith("127."):
+        return ""
+    return (
+        f"; inside a container {origin.host} is the container itself: configure the address under which this service "
+        "reaches the other one"
+    )
+
+
+def _is_login(url: str) -> bool:
+    """Whether this is the page to which Label Studio sends those it does not know."""
+    return urlsplit(url).path.rstrip("/").endswith("/user/login")
+
+
+def _matches(host: str, patterns: Iterable[str]) -> bool:
+    host = host.rstrip(".")
+    return any(
+        host.endswith(pattern[1:].lower()) if pattern.startswith("*.") else host == pattern.lower()
+        for pattern in patterns
+    )
+
+
+def _innermost(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Return the IPv4 address that an IPv6 address stands for, if it does."""
+    if isinstance(ip, ipaddress.IPv4Address):
+        return ip
+    if ip.ipv4_mapped is not None:
+        return ip.ipv4_mapped
+    if ip.sixtofour is not None:
+        return ip.sixtofour
+    if ip.teredo is not None:
+        return ip.teredo[1]
+    return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in _NAT64 else ip

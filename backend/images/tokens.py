@@ -1,0 +1,112 @@
+"""Which Authorization header an access token of Label Studio asks for.
+
+Label Studio knows two kinds. A legacy token (40 hexadecimal digits) is sent as it is: `Token ...`. A personal access
+token is a JWT of type `refresh`, which opens nothing itself: it is exchanged at `/api/token/refresh/` for an access
+token that lives some minutes and is sent as `Bearer ...`. Access tokens are kept until shortly before they end.
+
+"""
+
+import base64
+import binascii
+import json
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+from backend.errors import TaskError
+from backend.images.outbound import Deadline, Home, Outbound, show_url
+
+_EARLY_S = 30.0
+"""An access token is renewed this long before it ends: clocks differ, and downloads take time."""
+_UNKNOWN_LIFE_S = 60.0
+_MAX_ANSWER_BYTES = 100_000
+_MAX_KEPT = 1000
+
+
+class AccessTokens:
+    """Makes Authorization headers, and remembers access tokens. May be used by any number of threads."""
+
+    def __init__(self, outbound: Outbound, *, now: Callable[[], float] = time.time) -> None:
+        """Start with nothing remembered.
+
+        Args:
+            outbound: How the exchange is made.
+            now: Seconds since 1970, as tokens count.
+        """
+        self._outbound = outbound
+        self._now = now
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[tuple[str, str], tuple[str, float]] = OrderedDict()
+
+    def authorization(self, token: str, base_url: str, home: Home, deadline: Deadline) -> str:
+        """Return the header's value for a token.
+
+        Args:
+            token: As a person copied it out of Label Studio, or as Label Studio sent it.
+            base_url: Label Studio's address, without a slash at the end.
+            home: The same as an origin; the exchange goes there only.
+            deadline: For the exchange, if one is needed.
+
+        Raises:
+            TaskError: `unauthorized` if the token is refused or has ended; else as `Outbound.post_json`.
+        """
+        claims = _claims(token)
+        if claims is None:
+            return f"Token {token}"
+        if claims.get("token_type") != "refresh":
+            return f"Bearer {token}"
+        # One exchange at a time: a hundred downloads that begin together ask once.
+        with self._lock:
+            access, until = self._kept.get((base_url, token), ("", 0.0))
+            if self._now() >= until:
+                access, until = self._exchange(token, base_url, home, deadline)
+                self._kept[base_url, token] = access, until
+                while len(self._kept) > _MAX_KEPT:
+                    self._kept.popitem(last=False)
+        return f"Bearer {access}"
+
+    def forget(self, token: str, base_url: str, authorization: str) -> bool:
+        """Drop an access token that was refused; True if another try with a new one makes sense."""
+        claims = _claims(token)
+        if claims is None or claims.get("token_type") != "refresh":
+            return False
+        with self._lock:
+            # Unless another thread has renewed it meanwhile.
+            if f"Bearer {self._kept.get((base_url, token), ('', 0.0))[0]}" == authorization:
+                del self._kept[base_url, token]
+        return True
+
+    def _exchange(self, token: str, base_url: str, home: Home, deadline: Deadline) -> tuple[str, float]:
+        """Return a new access token, and until when it may be used."""
+        url = f"{base_url}/api/token/refresh/"
+        body = json.dumps({"refresh": token}).encode()
+        answer = self._outbound.post_json(url, body, max_bytes=_MAX_ANSWER_BYTES, deadline=deadline, home=home)
+        if answer.status in (400, 401, 403):
+            raise TaskError(
+                "unauthorized",
+                f"Label Studio refused the personal access token (HTTP {answer.status} from {show_url(url)}): it has "
+                "ended or was revoked; make a new one under Account & Settings",
+            )
+        try:
+            access = json.loads(answer.body)["access"]
+        except (ValueError, KeyError, TypeError):
+            access = None
+        if not isinstance(access, str) or not access or not access.isascii() or not access.isprintable():
+            raise TaskError("download", f"expected an access token from {show_url(url)}, got HTTP {answer.status}")
+        ends = (_claims(access) or {}).get("exp")
+        life_s = float(ends) - _EARLY_S - self._now() if isinstance(ends, int | float) else _UNKNOWN_LIFE_S
+        return access, self._now() + life_s
+
+
+def _claims(token: str) -> dict[str, Any] | None:
+    """Read what a JWT says about itself, unchecked; `None` if it is no JWT."""
+    parts = token.split(".")
+    if len(parts) != 3:
+        return None
+    try:
+        claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+    except (binascii.Error, ValueError):
+        return None
+    return claims if isinstance(claims, dict) else None

@@ -1,0 +1,1 @@
+"""What a person points at, draws or types, answered with a mask."""

@@ -1,0 +1,321 @@
+"""A mask for what a person points at, draws or types, from features that are kept: the networks run once a picture.
+
+    gesture -> picture (remembered) -> features (cached) -> segmentation (remembered) -> mask -> regions
+
+- Points: the connected part under each, of the segmentation of the whole picture (`backend.interactive.pointing`).
+- Boxes: the piece of the photo inside is encoded as a picture of its own, with its own crops at every scale
+  (`backend.predicting.variants.for_pieces`), and segmented into the box's label, the other labels and the background.
+- Phrases: a vocabulary of the phrase, the other labels and the background.
+
+Where the chosen label loses everywhere against the others, they are left out and it is asked for against the
+background alone: a person has said that it is there.
+"""
+
+import threading
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backend.errors import TaskError
+from backend.images.pages import pictures_of
+from backend.interactive.gesture import Box, Gesture, Phrase
+from backend.interactive.pointing import box_window, inside_box, pointed_at
+from backend.labeling.controls import Area, LabelConfig, MaskControl, MaskLabel
+from backend.outputs.regions import make_prediction, make_regions
+from clipdiy.features import ImageFeatures
+from clipdiy.photo import Photo
+from clipdiy.segmentation import Segmentation
+from clipdiy.vocabulary import phrases_to_prompts
+
+REMEMBERED_S = 300.0
+"""For so long a picture is not asked for again: whoever draws on it sees the one that was loaded."""
+PICTURES = 8
+SEGMENTATIONS = 8
+PIECES = 64
+
+_Key = TypeVar("_Key", bound=Hashable)
+_Value = TypeVar("_Value")
+
+
+class _Recent(Generic[_Key, _Value]):
+    """The things used last. Two threads may make the same thing at the same time; both are right."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._kept: OrderedDict[_Key, _Value] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: _Key) -> _Value | None:
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+            return self._kept.get(key)
+
+    def put(self, key: _Key, value: _Value) -> _Value:
+        with self._lock:
+            self._kept[key] = value
+            self._kept.move_to_end(key)
+            while len(self._kept) > self._most:
+                self._kept.popitem(last=False)
+        return value
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture that is being worked on.
+
+    Attributes:
+        content: SHA-256 of its file.
+        features: Its features.
+        read: Brings its pixels, all of them.
+        loaded_at: When, by the monotonic clock.
+    """
+
+    content: str
+    features: ImageFeatures
+    read: Callable[[], Photo]
+    loaded_at: float
+
+
+class Pictures(Protocol):
+    """Where pictures and features come from; `backend.predicting.predictor.Predictor`."""
+
+    def bring(self, value: str, task_id: object, host: Any, until: float) -> Picture:
+        """Return the picture that a task's value names, encoded."""
+
+    def encode_piece(self, photo: Photo, until: float) -> ImageFeatures:
+        """Encode a piece of a picture, quickly."""
+
+    def segment(self, features: ImageFeatures, control: MaskControl) -> Segmentation:
+        """Segment a picture or a piece as a control wants it."""
+
+
+@dataclass(frozen=True)
+class _Mask:
+    """What was found for one label, or for none that is known: then Label Studio puts it under the chosen one."""
+
+    mask: NDArray[np.bool_]
+    score: float
+    control: MaskControl
+    label: MaskLabel | None
+
+
+class Interactor:
+    """Answers gestures. Remembers the pictures of the last few minutes; safe from any thread."""
+
+    def __init__(self, pictures: Pictures) -> None:
+        """Take where pictures come from."""
+        self._pictures = pictures
+        self._recent: _Recent[tuple[object, str], Picture] = _Recent(PICTURES)
+        self._pieces: _Recent[tuple[str, tuple[int, ...]], ImageFeatures] = _Recent(PIECES)
+        self._segmentations: _Recent[Hashable, Segmentation] = _Recent(SEGMENTATIONS)
+
+    def answer(
+        self,
+        task: Mapping[str, Any],
+        config: LabelConfig,
+        gesture: Gesture,
+        *,
+        host: Any,
+        until: float,
+        model_version: str,
+    ) -> dict[str, Any]:
+        """Find what a gesture means.
+
+        Args:
+            task: With `id` and `data`.
+            config: The project's.
+            gesture: About one image of it.
+            host: Where the request came from.
+            until: When there must be an answer, by the monotonic clock.
+            model_version: Of the config.
+
+        Returns:
+            A prediction; its regions become suggestions. Empty if nothing was found.
+
+        Raises:
+            TaskError: If the picture or the labels cannot be had.
+        """
+        controls = [
+            control
+            for control in config.for_task(task.get("data")).controls
+            if control.to_name == gesture.to_name and control.kind != "choices" and control.drawn
+        ]
+        if not controls:
+            return make_prediction([], score=0.0, model_version=model_version)
+        page = (gesture.item_index or 0) if controls[0].is_list else None
+        value = pictures_of(task.get("data"), controls).get((controls[0].data_key, page))
+        if value is None:
+            raise TaskError("missing-data", f"the task has no page {page}")
+        picture = self._picture(value, task.get("id"), host, until)
+        found = [
+            *self._points(gesture, controls, picture),
+            *(mask for box in gesture.boxes for mask in self._box(box, controls, picture, until)),
+            *(mask for phrase in gesture.phrases for mask in self._phrase(phrase, gesture, controls, picture)),
+        ]
+        regions = [_regions(mask, task.get("id"), gesture.item_index) for mask in found if mask.mask.any()]
+        score = max((mask.score for mask in found), default=0.0)
+        return make_prediction(regions, score=score, model_version=model_version)
+
+    def _picture(self, value: str, task_id: object, host: Any, until: float) -> Picture:
+        key = (host, value)
+        known = self._recent.get(key)
+        if known is not None and time.monotonic() - known.loaded_at < REMEMBERED_S:
+            return known
+        return self._recent.put(key, self._pictures.bring(value, task_id, host, until))
+
+    def _segment(self, content: Hashable, features: ImageFeatures, control: MaskControl) -> Segmentation:
+        question = (content, features.made_by, control.vocabulary, control.scales, control.unrefined)
+        known = self._segmentations.get(question)
+        return known or self._segmentations.put(question, self._pictures.segment(features, control))
+
+    def _points(self, gesture: Gesture, controls: Sequence[MaskControl], picture: Picture) -> list[_Mask]:
+        if not any(point.is_positive for point in gesture.points):
+            return []
+        newest = next(point.label for point in reversed(gesture.points) if point.is_positive)
+        control, label = _home(controls, newest)
+        segmentation = self._segment(picture.content, picture.features, control)
+        mask = pointed_at(segmentation.label_map, gesture.points)
+        if not mask.any() and label is not None:
+            control, label = _alone(control, label)
+            segmentation = self._segment(picture.content, picture.features, control)
+            mask = pointed_at(segmentation.label_map, gesture.points)
+        return [_Mask(mask, _score_of(segmentation, mask), control, label)]
+
+    def _box(self, box: Box, controls: Sequence[MaskControl], picture: Picture, until: float) -> list[_Mask]:
+        size_hw = picture.features.size_hw
+        window = box_window(box, size_hw)
+        control, label = _home(controls, box.label)
+        if window is None:
+            return []
+        rows, cols = window
+        corners = (cols.start, rows.start, cols.stop, rows.stop)
+        features = self._pieces.get((picture.content, corners))
+        if features is None:
+            pixels = picture.read().pixels[window]
+            piece = Photo.from_array(np.ascontiguousarray(pixels))
+            features = self._pieces.put((picture.content, corners), self._pictures.encode_piece(piece, until))
+        content = (picture.content, corners)
+        segmentation = self._segment(content, features, control)
+        wanted = _is_label(segmentation, control, label)
+        if not wanted.any() and label is not None:
+            control, label = _alone(control, label)
+            segmentation = self._segment(content, features, control)
+            wanted = _is_label(segmentation, control, label)
+        mask = np.zeros(size_hw, np.bool_)
+        mask[window] = wanted
+        score = _score_of(segmentation, wanted)
+        if box.rotation:
+            mask &= inside_box(box, size_hw)
+        return [_Mask(mask, score, control, label)]
+
+    def _phrase(
+        self, phrase: Phrase, gesture: Gesture, controls: Sequence[MaskControl], picture: Picture
+    ) -> list[_Mask]:
+        control, label = _home(controls, phrase.label)
+        if label is None:
+            control, label = _named_by(phrase.text, controls, control)
+        templates = control.rules.templates
+        asked = MaskLabel(phrase.text, phrases_to_prompts((phrase.text,), templates))
+        # What competes: all other labels, but not `car` with `red car`; and what else was typed.
+        others = tuple(
+            other
+            for other in control.drawn
+            if (label is None or other.value != label.value) and not _is_kind_of(phrase.text, other, templates)
+        )
+        typed = tuple(
+            MaskLabel(other.text, phrases_to_prompts((other.text,), templates))
+            for other in gesture.phrases
+            if other != phrase
+        )
+        rivals = tuple(replace(rival, is_rival=True) for rival in dict.fromkeys((*others, *typed)))
+        open_control = replace(control, labels=(asked, *rivals))
+        segmentation = self._segment(picture.content, picture.features, open_control)
+        mask = segmentation.label_map == 1
+        if not mask.any() and rivals:
+            open_control = replace(control, labels=(asked,))
+            segmentation = self._segment(picture.content, picture.features, open_control)
+            mask = segmentation.label_map == 1
+        return [_Mask(mask, float(segmentation.score[1]), control, label)]
+
+
+def _home(controls: Sequence[MaskControl], value: str | None) -> tuple[MaskControl, MaskLabel | None]:
+    """Return the control that takes a label, and the label in it; the first control and none, if no control has it."""
+    for control in controls:
+        for label in control.drawn:
+            if label.value == value:
+                return control, label
+    if value is not None:
+        for control in controls:
+            for label in control.drawn:
+                if label.value.lower() == value.lower():
+                    return control, label
+    return controls[0], None
+
+
+def _named_by(
+    text: str, controls: Sequence[MaskControl], otherwise: MaskControl
+) -> tuple[MaskControl, MaskLabel | None]:
+    """Return the label that a phrase is the name of, or a prompt of; the only label, if there is one only."""
+    for control in controls:
+        prompts = {prompt.lower() for prompt in phrases_to_prompts((text,), control.rules.templates)}
+        for label in control.drawn:
+            if label.value.lower() == text.lower() or prompts & {prompt.lower() for prompt in label.prompts}:
+                return control, label
+    return otherwise, otherwise.drawn[0] if len(otherwise.drawn) == 1 else None
+
+
+def _is_kind_of(text: str, label: MaskLabel, templates: Sequence[str]) -> bool:
+    """A phrase is another word for a label, or narrows it down: all words of its name or of one prompt are in it."""
+    prompts = {word for prompt in phrases_to_prompts((text,), templates) for word in prompt.lower().split()}
+    return set(label.value.lower().split()) <= set(text.lower().split()) or any(
+        set(prompt.lower().split()) <= prompts for prompt in label.prompts
+    )
+
+
+def _alone(control: MaskControl, label: MaskLabel) -> tuple[MaskControl, MaskLabel]:
+    """Return the control with one label only."""
+    return replace(control, labels=(label,)), label
+
+
+def _is_label(segmentation: Segmentation, control: MaskControl, label: MaskLabel | None) -> NDArray[np.bool_]:
+    """Return where a label is; without one, where anything is."""
+    if label is None:
+        anything: NDArray[np.bool_] = segmentation.label_map > 0
+        return anything
+    positions = [place for place, other in enumerate(control.drawn, 1) if other.value == label.value]
+    return np.isin(segmentation.label_map, positions)
+
+
+def _score_of(segmentation: Segmentation, mask: NDArray[np.bool_]) -> float:
+    """Return the score of the classes under a mask, each weighted by its share of it."""
+    counts = np.bincount(segmentation.label_map[mask], minlength=len(segmentation.score))
+    return float((counts * segmentation.score).sum() / counts.sum()) if counts.sum() else 0.0
+
+
+def _regions(found: _Mask, task_id: object, item_index: int | None) -> list[dict[str, Any]]:
+    """Turn a mask into regions of its control's form. What was asked for is answered however small or unsure it is."""
+    name = MaskLabel("", ("?",)) if found.label is None else replace(found.label, threshold=0.0, min_area=Area())
+    control = replace(found.control, labels=(name,))
+    label_map = found.mask.astype(np.uint16)
+    share = float(found.mask.mean())
+    segmentation = Segmentation(
+        label_map, np.array([1 - share, share]), np.array([0, found.score], np.float32), found.score
+    )
+    # A new id each time: a suggestion must never be taken for a region that is there already.
+    made = make_regions(segmentation, control, task_id=task_id, model_version=uuid.uuid4().hex, item_index=item_index)
+    if found.label is None:
+        made = [_unlabelled(region) for region in made if region["type"] != "labels"]
+    return made
+
+
+def _unlabelled(region: dict[str, Any]) -> dict[str, Any]:
+    """Leave the label out: on accepting it, Label Studio gives the region the label that is chosen on the screen."""
+    value = {name: part for name, part in region["value"].items() if name != region["type"]}
+    return {**region, "value": value}

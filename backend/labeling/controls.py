@@ -1,0 +1,366 @@
+"""What a labeling config asks of us, once it has been read: controls, their labels, and how each is answered.
+
+Frozen, and free of XML. Labels may stand in a task instead of the config: `MaskControl.for_task` fills them in.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal
+
+from backend.errors import TaskError
+from clipdiy.config import PUBLISHED_TEMPLATE
+from clipdiy.vocabulary import BACKGROUND, Label, Vocabulary, phrases_to_prompts
+
+MAX_LABELS = 32_766
+"""The core counts classes in int16, and 0 is the background."""
+MAX_LABEL_CHARS = 1000
+MAX_PAGES = 100
+
+ControlKind = Literal[
+    "brushlabels",
+    "bitmasklabels",
+    "polygonlabels",
+    "rectanglelabels",
+    "choices",
+    "brush",
+    "bitmask",
+    "polygon",
+    "rectangle",
+]
+"""Type of the results, in Label Studio's words. The last four draw shapes whose labels a `Labels` control gives."""
+Refining = Literal["never", "asked", "always"]
+"""Whether the service refines the edges of masks by the picture: never, for controls that say so, or for all others."""
+
+
+@dataclass(frozen=True)
+class Area:
+    """An area that does not depend on the picture's size, or one that does.
+
+    Attributes:
+        amount: At least 0.
+        unit: `share` of the picture, in [0, 1), or `px`.
+    """
+
+    amount: float = 0.0
+    unit: Literal["share", "px"] = "share"
+
+    @classmethod
+    def parse(cls, text: str) -> "Area":
+        """Read `0.01` or `1%` (of the picture) or `200px`.
+
+        Raises:
+            ValueError: If it is something else.
+        """
+        text = text.strip().lower()
+        if text.endswith("px"):
+            return cls(_number(text[:-2], 0, math.inf), "px")
+        if text.endswith("%"):
+            return cls(_number(text[:-1], 0, 100) / 100)
+        return cls(_number(text, 0, 1))
+
+    def pixels(self, size_hw: tuple[int, int]) -> float:
+        """Return it in pixels of a picture of this size."""
+        return self.amount * size_hw[0] * size_hw[1] if self.unit == "share" else self.amount
+
+
+def parse_score(text: str) -> float:
+    """Read a score, `0.3` or `30%`.
+
+    Raises:
+        ValueError: If it is something else than a number in [0, 1].
+    """
+    text = text.strip()
+    return _number(text[:-1], 0, 100) / 100 if text.endswith("%") else _number(text, 0, 1)
+
+
+@dataclass(frozen=True)
+class LabelRules:
+    """What holds for every label of a control that does not say otherwise.
+
+    Attributes:
+        templates: Texts that phrases are put into; the prompts of all of them are averaged.
+        threshold: A region with a lower score is not answered.
+        min_area: Connected parts smaller than this are not answered.
+    """
+
+    templates: tuple[str, ...] = (PUBLISHED_TEMPLATE,)
+    threshold: float = 0.0
+    min_area: Area = Area()
+
+
+@dataclass(frozen=True)
+class MaskLabel:
+    """One label of a control.
+
+    Attributes:
+        value: What Label Studio stores in a result for this label: its alias if it has one, else its value.
+        prompts: Whole texts for CLIP (`a photo of a cat`), at least one; several are averaged.
+        is_background: The label stands for t0: its prompts describe what is no object, and it is never drawn.
+        threshold: See `LabelRules`.
+        min_area: See `LabelRules`.
+        is_rival: It takes part in the decision which pixel is what, but is never answered: a label of another control
+            that this one's choices have to hold their own against.
+    """
+
+    value: str
+    prompts: tuple[str, ...]
+    is_background: bool = False
+    threshold: float = 0.0
+    min_area: Area = Area()
+    is_rival: bool = False
+
+    @property
+    def identity(self) -> list[object]:
+        """What of it decides a prediction."""
+        steering: list[object] = [self.threshold, self.min_area.amount, self.min_area.unit, self.is_rival]
+        return [self.value, list(self.prompts), *(steering if steering != [0.0, 0.0, "share", False] else [])]
+
+
+def make_label(attributes: Mapping[str, str], rules: LabelRules) -> MaskLabel | None:
+    """Read a label from the attributes of its tag, or from an object in a task's data.
+
+    Args:
+        attributes: By name in small letters: value, alias, predicted_values, threshold, min_area; others are ignored.
+        rules: What holds unless the label says otherwise.
+
+    Returns:
+        The label; `None` for one with neither value nor alias, which no result could name (Label Studio passes it
+        over too).
+
+    Raises:
+        ValueError: If `threshold` or `min_area` make no sense; two arguments, the attribute and what is wrong.
+    """
+    value, alias = attributes.get("value", ""), attributes.get("alias", "")
+    if not value.strip() and not alias.strip():
+        return None
+    # The browser writes, and the server checks for, the alias wherever there is one.
+    stored = alias or value
+    is_background = BACKGROUND in (value.strip().lower(), alias.strip().lower())
+    predicted = [phrase.strip() for phrase in attributes.get("predicted_values", "").split(",")]
+    phrases = [phrase for phrase in predicted if phrase] or [alias.strip() or value.strip() or stored]
+    if is_background:
+        phrases = [BACKGROUND if phrase.lower() == BACKGROUND else phrase for phrase in phrases]
+    threshold, min_area = rules.threshold, rules.min_area
+    if attributes.get("threshold", "").strip():
+        threshold = _read("threshold", parse_score, attributes)
+    if attributes.get("min_area", "").strip():
+        min_area = _read("min_area", Area.parse, attributes)
+    prompts = phrases_to_prompts(phrases, rules.templates)
+    return MaskLabel(stored, prompts, is_background, threshold, min_area)
+
+
+@dataclass(frozen=True)
+class MaskControl:
+    """One control that wants masks, or what follows from them, of one image.
+
+    Attributes:
+        from_name: Name of the control that the regions belong to.
+        to_name: Name of the image.
+        data_key: Where the image is found in the task's data (`image` for `value="$image"`).
+        kind: Type of the results, in Label Studio's words.
+        labels: In the order of the config. Labels are positions: two of them may have one value.
+        background: Prompts of t0.
+        labels_name: For a shape without labels of its own (`Brush`), the `Labels` control that names its regions.
+        labels_key: Further labels stand in the task's data under this name.
+        rules: What holds for those.
+        is_list: The task's data hold a list of pages (`valueList`), each with regions of its own.
+        is_single: Of several labels that are there, only the best is answered (`Choices` without `choice="multiple"`).
+        per_item: `Choices` that are given for each page, not for the whole task.
+        scales: Crop sizes that are looked at; `None` means all that were encoded.
+        unrefined: The edges are left as they are though the service could refine them.
+        tolerance_px: How far a polygon may lie from the edge of its mask.
+    """
+
+    from_name: str
+    to_name: str
+    data_key: str
+    kind: ControlKind
+    labels: tuple[MaskLabel, ...]
+    background: tuple[str, ...]
+    labels_name: str | None = None
+    labels_key: str | None = None
+    rules: LabelRules = field(default_factory=LabelRules)
+    is_list: bool = False
+    is_single: bool = False
+    per_item: bool = False
+    scales: tuple[int, ...] | None = None
+    unrefined: bool = False
+    tolerance_px: float | None = None
+
+    @cached_property
+    def drawn(self) -> tuple[MaskLabel, ...]:
+        """The labels that can become a region, in vocabulary order: the first is at position 1."""
+        return tuple(label for label in self.labels if not label.is_background)
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The control's own vocabulary: t0, then `drawn`.
+
+        Raises:
+            VocabularyError: If all labels stand in the task's data; see `for_task`.
+        """
+        t0 = Label(BACKGROUND, self.background)
+        return Vocabulary((t0, *(Label(label.value, label.prompts) for label in self.drawn)))
+
+    def label_at(self, position: int) -> MaskLabel | None:
+        """Return the label at a position of the vocabulary, `None` for t0, which is not drawn.
+
+        Raises:
+            IndexError: If the vocabulary has no such position.
+        """
+        if not 0 <= position <= len(self.drawn):
+            raise IndexError(f"position {position} is outside the vocabulary of {len(self.drawn) + 1}")
+        return self.drawn[position - 1] if position else None
+
+    def for_task(self, data: object) -> "MaskControl":
+        """Add the labels that stand in a task's data, after those of the config.
+
+        Args:
+            data: The task's data. Under `labels_key` a list of objects with the attributes of a `<Label>` (`value`,
+                `alias`, `predicted_values`, `threshold`, `min_area`) or of plain texts.
+
+        Returns:
+            This control where the config names all labels. May be without any label to draw.
+
+        Raises:
+            TaskError: `missing-data`, if they are not there, or are something else.
+        """
+        if self.labels_key is None:
+            return self
+        added = task_labels(data, self.labels_key, self.rules)
+        further = tuple(prompt for label in added if label.is_background for prompt in label.prompts)
+        own = any(label.is_background for label in self.labels)
+        background = (*(self.background if own else ()), *further) or self.background
+        return replace(self, labels=(*self.labels, *added), background=background, labels_key=None)
+
+    @property
+    def identity(self) -> str:
+        """Everything of the control that decides a prediction, as stable JSON.
+
+        Of labels that stand in tasks it is the rule by which they are read. What is at its default is left out.
+        """
+        labels = [label.identity for label in self.drawn]
+        further = {
+            "labels_name": self.labels_name,
+            "labels_key": self.labels_key,
+            "rules": None if self.labels_key is None else _rules_identity(self.rules),
+            "is_list": self.is_list or None,
+            "is_single": self.is_single or None,
+            "per_item": self.per_item or None,
+            "scales": self.scales,
+            "unrefined": self.unrefined or None,
+            "tolerance_px": self.tolerance_px,
+        }
+        given = {name: value for name, value in further.items() if value is not None}
+        parts = [self.kind, self.from_name, self.to_name, self.data_key, list(self.background), labels]
+        return json.dumps([*parts, given] if given else parts)
+
+
+@dataclass(frozen=True)
+class SmartTool:
+    """A control that a person points, draws or types with to ask for a mask.
+
+    Attributes:
+        from_name: Its name.
+        to_name: Name of the image.
+        kind: `keypoint`, `rectangle` or `textarea`.
+        labels: What stands in it to choose from, as Label Studio stores it.
+    """
+
+    from_name: str
+    to_name: str
+    kind: Literal["keypoint", "rectangle", "textarea"]
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LabelConfig:
+    """What a labeling config asks of us.
+
+    Attributes:
+        controls: At least one, in the order of the config.
+        skipped: One sentence for each control that looks like ours but cannot be served, for the log.
+        tools: What masks can be asked for with, one by one.
+    """
+
+    controls: tuple[MaskControl, ...]
+    skipped: tuple[str, ...] = ()
+    tools: tuple[SmartTool, ...] = ()
+
+    @property
+    def is_interactive(self) -> bool:
+        """There is something to point, draw or type with."""
+        return bool(self.tools)
+
+    @property
+    def identity(self) -> str:
+        """Everything of the config that decides predictions, as stable JSON: two configs with one identity are one.
+
+        Colours, hotkeys, layout, tools and skipped controls are not in it.
+        """
+        return "[" + ", ".join(control.identity for control in self.controls) + "]"
+
+    def for_task(self, data: object) -> "LabelConfig":
+        """Add the labels that stand in a task's data; see `MaskControl.for_task`."""
+        if all(control.labels_key is None for control in self.controls):
+            return self
+        return replace(self, controls=tuple(control.for_task(data) for control in self.controls))
+
+
+def task_labels(data: object, key: str, rules: LabelRules) -> tuple[MaskLabel, ...]:
+    """Read labels from a task's data; see `MaskControl.for_task`.
+
+    Raises:
+        TaskError: `missing-data`, if they are not there, or are something else.
+    """
+    found = data.get(key) if isinstance(data, Mapping) else None
+    if not isinstance(found, list):
+        kind = "nothing" if found is None else type(found).__name__
+        raise TaskError("missing-data", f"expected a list of labels in the task's {key!r}, got {kind}")
+    if len(found) > MAX_LABELS:
+        raise TaskError("too-large", f"a control may have {MAX_LABELS:,} labels, the task has {len(found):,}")
+    labels = []
+    for number, entry in enumerate(found):
+        try:
+            label = make_label(_as_attributes(entry), rules)
+        except ValueError as err:
+            problem = ": ".join(str(part) for part in err.args)
+            raise TaskError("missing-data", f"label {number} in the task's {key!r}: {problem}") from err
+        if label is not None:
+            labels.append(label)
+    return tuple(labels)
+
+
+def _as_attributes(entry: Any) -> dict[str, str]:
+    attributes = {"value": entry} if isinstance(entry, str) else entry
+    if not isinstance(attributes, Mapping):
+        raise ValueError(f'expected a text or an object with a "value", got {type(entry).__name__}')
+    known = {str(name).lower(): value for name, value in attributes.items()}
+    texts = {name: str(value) for name, value in known.items() if isinstance(value, str | int | float)}
+    if any(len(text) > MAX_LABEL_CHARS for text in texts.values()):
+        raise ValueError(f"a label may have {MAX_LABEL_CHARS:,} characters")
+    return texts
+
+
+def _rules_identity(rules: LabelRules) -> list[object]:
+    return [list(rules.templates), rules.threshold, rules.min_area.amount, rules.min_area.unit]
+
+
+def _read(name: str, parse: Any, attributes: Mapping[str, str]) -> Any:
+    try:
+        return parse(attributes[name])
+    except ValueError as err:
+        raise ValueError(name, str(err)) from err
+
+
+def _number(text: str, least: float, most: float) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        raise ValueError(f"expected a number, got {text!r}") from None
+    if not least <= number <= most or math.isinf(number):
+        raise ValueError(f"expected a number from {least:g} to {most:g}, got {number:g}")
+    return number

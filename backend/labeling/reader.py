@@ -1,0 +1,466 @@
+"""What a labeling config asks of us: which controls want masks, of which image, and in what words.
+
+Pure: text in, dataclasses out. Free of torch, of HTTP and of settings, so that `/setup` can answer at once.
+
+What is read of a config
+
+    <BrushLabels name="brush" toName="img"                 one `MaskControl` per image that toName names
+                 prompt="a satellite photo of {}|a map of {}"     what phrases are put into; averaged
+                 score_threshold="0.3" min_area="200px"           for all labels that do not say otherwise
+                 model_scales="256,128" refine="pamr">            how this control's masks are made
+      <Label value="Sofa" predicted_values="sofa, couch"/>   several phrases, their embeddings averaged
+      <Label value="Hund" alias="dog"/>                      Label Studio itself stores "dog" for this one
+      <Label value="Rust" threshold="0.6" min_area="1%"/>    only where it is sure, and not in specks
+      <Label value="Background" alias="wall"/>               t0, asked for as "wall"
+    </BrushLabels>
+    <Image name="img" value="$photo"/>                     or valueList="$pages": regions for every page
+
+    BitmaskLabels, PolygonLabels, RectangleLabels          the same, answered in their own form
+    Labels + Brush, Bitmask, Polygon or Rectangle          the same, for shapes that borrow their labels
+    Choices                                                which labels are there (see `_Reader.choices`)
+    value="$labels" on one of them                         labels that stand in the task (`MaskControl.for_task`)
+    predict="false" (or "true") on one of them             leave it to people (or do not)
+    KeyPoint(Labels), Rectangle(Labels), TextArea with smart="true"      tools: what a mask can be asked for with
+
+Tags and attributes that are not known are left alone. Tag and attribute names count in any case, as in the browser.
+"""
+
+import re
+import xml.etree.ElementTree as ET
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeVar
+
+from backend.errors import LabelConfigError
+from backend.labeling.controls import (
+    MAX_LABELS,
+    Area,
+    ControlKind,
+    LabelConfig,
+    LabelRules,
+    MaskControl,
+    MaskLabel,
+    Refining,
+    SmartTool,
+    make_label,
+    parse_score,
+)
+from backend.labeling.xml import (
+    MAX_CONFIG_CHARS,
+    WORKING_CONFIG,
+    attribute,
+    attributes,
+    contradiction,
+    is_true,
+    local_name,
+    opening,
+    parse_xml,
+    quoted,
+    summary,
+    tag,
+    unusable,
+)
+from clipdiy.config import PUBLISHED_TEMPLATE
+from clipdiy.vocabulary import BACKGROUND, phrases_to_prompts
+
+__all__ = [
+    "MAX_CONFIG_CHARS",
+    "WORKING_CONFIG",
+    "LabelConfig",
+    "MaskControl",
+    "MaskLabel",
+    "parse_label_config",
+]
+
+# With labels of their own.
+_LABELLED: dict[str, ControlKind] = {
+    "brushlabels": "brushlabels",
+    "bitmasklabels": "bitmasklabels",
+    "polygonlabels": "polygonlabels",
+    "rectanglelabels": "rectanglelabels",
+}
+# Labelled by a Labels control.
+_SHAPES: dict[str, ControlKind] = {
+    "brush": "brush",
+    "bitmask": "bitmask",
+    "polygon": "polygon",
+    "rectangle": "rectangle",
+}
+_KINDS = {**_LABELLED, **_SHAPES}
+_TOOLS: dict[str, Literal["keypoint", "rectangle", "textarea"]] = {
+    "keypoint": "keypoint",
+    "keypointlabels": "keypoint",
+    "rectangle": "rectangle",
+    "rectanglelabels": "rectangle",
+    "textarea": "textarea",
+}
+_REFINEMENTS = {"pamr": True, "true": True, "none": False, "false": False}
+_VARIABLE = re.compile(r"\$([^, ]+)")
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class _Source:
+    """The tag a picture comes from.
+
+    Attributes:
+        name: What toName says.
+        data_key: Field of the task's data.
+        is_list: The field holds a list of pages.
+    """
+
+    name: str
+    data_key: str
+    is_list: bool
+
+
+def parse_label_config(
+    xml: str,
+    *,
+    template: str = PUBLISHED_TEMPLATE,
+    scales: Sequence[int] | None = None,
+    refining: Refining = "never",
+) -> LabelConfig:
+    """Read a labeling config.
+
+    A control that names an image, and labels, is served wherever it stands in the tree. One that asks for something we
+    do not do (video) is skipped with a note as long as another one is left. One that contradicts itself is an error
+    even then, because its author meant something else.
+
+    Args:
+        xml: The config. Document type declarations, and with them entities, are refused.
+        template: Text the phrases are put into unless the control has a `prompt`, `{}` standing for the phrase.
+        scales: Crop sizes that are encoded, for checking `model_scales`; `None` takes any.
+        refining: Whether the service refines masks; decides what `refine` may say, and means where it says nothing.
+
+    Raises:
+        LabelConfigError: If it is no XML, too long, contradicts itself, or has no control we can serve.
+        VocabularyError: If the template has no `{}`.
+    """
+    phrases_to_prompts((), (template,))
+    root = parse_xml(xml)
+    reader = _Reader(root, template, scales, refining)
+    controls = reader.controls()
+    if not controls:
+        found = "; ".join(reader.skipped) if reader.skipped else f"found {summary(root)}"
+        raise unusable(f"expected a BrushLabels control with labels and an Image; {found}")
+    return LabelConfig(tuple(controls), tuple(reader.skipped), tuple(reader.tools(controls)))
+
+
+class _Reader:
+    """Reads one config. `skipped` fills up on the way."""
+
+    def __init__(self, root: ET.Element, template: str, scales: Sequence[int] | None, refining: Refining) -> None:
+        self._template = template
+        self._refining = refining
+        self._scales = None if scales is None else tuple(scales)
+        self._elements = list(root.iter())
+        named = [(name, element) for element in self._elements if (name := attribute(element, "name"))]
+        self._objects = {name: element for name, element in named if attribute(element, "toName") is None}
+        self._uses = Counter(name for name, _ in named)
+        self.skipped: list[str] = []
+
+    def controls(self) -> list[MaskControl]:
+        """Return everything that is to be answered, in the order of the config."""
+        places = {id(element): place for place, element in enumerate(self._elements)}
+        made: list[tuple[int, MaskControl]] = []
+        smart: list[ET.Element] = []
+        for element in self._elements:
+            kind = _KINDS.get(tag(element))
+            if kind is None or not self._is_wanted(element):
+                continue
+            if tag(element) in _TOOLS and _is_smart(element):
+                smart.append(element)
+                continue
+            made += [(places[id(element)], control) for control in self._masks(element, kind)]
+        # A smart rectangle is what a mask is asked for with, unless nothing else takes what is found.
+        taken = {control.to_name for _, control in made}
+        for element in smart:
+            boxes = self._masks(element, _KINDS[tag(element)])
+            made += [(places[id(element)], control) for control in boxes if control.to_name not in taken]
+        masks = [control for _, control in sorted(made, key=lambda pair: pair[0])]
+        for element in self._elements:
+            if tag(element) == "choices" and self._is_wanted(element):
+                made += [(places[id(element)], control) for control in self.choices(element, masks)]
+        return [control for _, control in sorted(made, key=lambda pair: pair[0])]
+
+    def tools(self, controls: Sequence[MaskControl]) -> Iterator[SmartTool]:
+        """Yield what masks can be asked for with, on images that have somewhere to put them."""
+        images = {control.to_name for control in controls if control.kind != "choices"}
+        for element in self._elements:
+            if tag(element) not in _TOOLS or not _is_smart(element):
+                continue
+            labels = tuple(
+                label.value
+                for child in element.iter()
+                if tag(child) == "label" and (label := self._label(child, LabelRules())) is not None
+            )
+            for to_name in self._to_names(element):
+                if to_name in images:
+                    yield SmartTool(attribute(element, "name") or "", to_name, _TOOLS[tag(element)], labels)
+
+    def choices(self, element: ET.Element, masks: Sequence[MaskControl]) -> Iterator[MaskControl]:
+        """Yield a control per image whose choices say what is in the picture.
+
+        A question such as "quality: good, blurred" is none of our business. So beside controls for masks of the same
+        image, choices count if one of them is a label there too, or with `predict="true"`. Choices that are such
+        labels take over their prompts, and the labels that are no choice still compete for the picture.
+        """
+        where = f"{local_name(element)} {attribute(element, 'name')!r}"
+        if is_true(element, "perRegion"):
+            return
+        for source in self._sources(element, where):
+            beside = [control for control in masks if control.to_name == source.name]
+            made = self._control(element, "choices", source, where, "choice")
+            rivals = {label.value: label for control in reversed(beside) for label in control.drawn}
+            shared = any(label.value in rivals for label in made.drawn)
+            if beside and not shared and attribute(element, "predict") is None:
+                self.skipped.append(
+                    f"{where} shares no label with a control for masks, so it is left to people; "
+                    'predict="true" on it asks for it all the same'
+                )
+                continue
+            own = {label.value for label in made.labels}
+            borrowed = tuple(
+                replace(label, prompts=rivals[label.value].prompts) if _borrows(label, rivals, made) else label
+                for label in made.labels
+            )
+            others = tuple(
+                replace(label, is_rival=True) for value, label in rivals.items() if shared and value not in own
+            )
+            background = beside[0].background if shared else made.background
+            yield replace(
+                made,
+                labels=borrowed + others,
+                background=background,
+                is_single=(attribute(element, "choice") or "").lower() != "multiple",
+                per_item=source.is_list and is_true(element, "perItem"),
+            )
+
+    def _is_wanted(self, element: ET.Element) -> bool:
+        name = attribute(element, "name")
+        if name and self._uses[name] > 1:
+            raise unusable(f"{self._uses[name]} tags are called {name!r}; every name may be used once")
+        given = (attribute(element, "predict") or "true").strip().lower()
+        if given not in ("true", "false"):
+            raise contradiction(element, f'predict is "true" or "false", got {given!r}', predict="true")
+        return given == "true"
+
+    def _masks(self, element: ET.Element, kind: ControlKind) -> Iterator[MaskControl]:
+        """Yield one control per image that the element names; note why there is none."""
+        where = f"{local_name(element)} {attribute(element, 'name')!r}"
+        for source in self._sources(element, where):
+            if kind in _LABELLED.values():
+                yield self._control(element, kind, source, where, "label")
+                continue
+            named_by = [e for e in self._elements if tag(e) == "labels" and source.name in self._to_names(e)]
+            if not named_by:
+                self.skipped.append(f'{where} has no labels: add <Labels name="labels" toName="{source.name}">')
+            for labels in named_by:
+                self._is_wanted(labels)
+                there = f"{local_name(labels)} {attribute(labels, 'name')!r}"
+                control = self._control(labels, kind, source, there, "label", shape=element)
+                yield replace(
+                    control, from_name=attribute(element, "name") or "", labels_name=attribute(labels, "name")
+                )
+
+    def _sources(self, element: ET.Element, where: str) -> Iterator[_Source]:
+        to_names = self._to_names(element)
+        if not attribute(element, "name") or not to_names:
+            raise unusable(f'{opening(element)} needs name="..." and toName="..." (the name of an Image)')
+        for to_name in to_names:
+            image = self._objects.get(to_name)
+            if image is None:
+                images = [name for name, found in self._objects.items() if tag(found) == "image"]
+                there = f"the images are called {quoted(images)}" if images else "there is no Image at all"
+                raise unusable(f"{where} has toName={to_name!r}, but no image is called that; {there}")
+            if tag(image) != "image":
+                self.skipped.append(f"{where} is for {local_name(image)} {to_name!r}, and only an Image can be served")
+                continue
+            pages = attribute(image, "valueList")
+            variable = _VARIABLE.fullmatch((pages or attribute(image, "value") or "").strip())
+            if variable is None:
+                raise unusable(
+                    f'Image {to_name!r} needs value="$..." naming the field of the task\'s data that holds the '
+                    f"picture, got {opening(image)}"
+                )
+            yield _Source(to_name, variable[1], bool(pages))
+
+    def _control(
+        self,
+        element: ET.Element,
+        kind: ControlKind,
+        source: _Source,
+        where: str,
+        label_tag: str,
+        shape: ET.Element | None = None,
+    ) -> MaskControl:
+        """Read the labels inside an element, and how they are to be answered.
+
+        Args:
+            element: What holds the labels.
+            kind: Type of the results.
+            source: The image.
+            where: What to call the element in a message.
+            label_tag: `label` or `choice`.
+            shape: What draws them, if it is another element; its attributes come first.
+        """
+        both = [element] if shape is None else [shape, element]
+        rules = self._rules(both)
+        tags = [child for child in element.iter() if child is not element and tag(child) == label_tag]
+        labels = tuple(label for child in tags if (label := self._label(child, rules)) is not None)
+        value = (attribute(element, "value") or "").strip()
+        labels_key = value[1:] if value.startswith("$") and _VARIABLE.fullmatch(value) else None
+        drawn = sum(not label.is_background for label in labels)
+        if not drawn and labels_key is None:
+            besides = " besides the background" if labels else ""
+            raise unusable(f'{where} has no <{label_tag.title()} value="..."/> in it{besides}')
+        if drawn > MAX_LABELS:
+            raise LabelConfigError(f"a control may have {MAX_LABELS:,} labels, {where} has {drawn:,}")
+        background = tuple(prompt for label in labels if label.is_background for prompt in label.prompts)
+        return MaskControl(
+            attribute(element, "name") or "",
+            source.name,
+            source.data_key,
+            kind,
+            labels,
+            background or phrases_to_prompts((BACKGROUND,), rules.templates),
+            labels_key=labels_key,
+            rules=rules,
+            is_list=source.is_list,
+            scales=self._first(both, "model_scales", self._read_scales),
+            unrefined=self._is_unrefined(self._first(both, "refine", self._read_refinement)),
+            tolerance_px=self._first(both, "tolerance", _read_tolerance),
+        )
+
+    def _rules(self, elements: Sequence[ET.Element]) -> LabelRules:
+        templates = self._first(elements, "prompt", _read_templates)
+        threshold = self._first(elements, "score_threshold", _read_score)
+        min_area = self._first(elements, "min_area", _read_area)
+        return LabelRules(templates or (self._template,), threshold or 0.0, min_area or Area())
+
+    def _first(self, elements: Sequence[ET.Element], name: str, read: Any) -> Any:
+        """Read an attribute from the first element that has it, `None` if it is nowhere or empty."""
+        for element in elements:
+            text = (attribute(element, name) or "").strip()
+            if text:
+                return read(element, text)
+        return None
+
+    def _read_scales(self, element: ET.Element, text: str) -> tuple[int, ...] | None:
+        known = self._scales
+        example = ",".join(map(str, known or (256, 128)))
+        parts = [part.strip() for part in text.split(",")]
+        if not all(part.isdecimal() and len(part) < 9 for part in parts):
+            raise contradiction(
+                element, f'model_scales is a list of crop sizes such as "{example}", got {text!r}', model_scales=example
+            )
+        chosen = {int(part) for part in parts}
+        if known is None:
+            return tuple(sorted(chosen, reverse=True))
+        if not chosen <= set(known):
+            possible = ",".join(str(scale) for scale in known if scale in chosen) or example
+            raise contradiction(
+                element,
+                f"model_scales can be some of {example}, which are encoded; got {text!r}",
+                model_scales=possible,
+            )
+        kept = tuple(scale for scale in known if scale in chosen)
+        return None if kept == known else kept
+
+    def _read_refinement(self, element: ET.Element, text: str) -> bool:
+        if text.lower() not in _REFINEMENTS:
+            possible = "none" if self._refining == "never" else "pamr"
+            raise contradiction(element, f'refine is "pamr" or "none", got {text!r}', refine=possible)
+        wanted = _REFINEMENTS[text.lower()]
+        if wanted and self._refining == "never":
+            raise contradiction(
+                element,
+                "refine asks for what this service does not do: it has to be started with CLIPDIY_REFINE=asked",
+                refine="none",
+            )
+        return wanted
+
+    def _is_unrefined(self, wanted: bool | None) -> bool:
+        """Whether to leave out what the core would do."""
+        if self._refining == "never":
+            return False
+        return not wanted if wanted is not None else self._refining == "asked"
+
+    def _label(self, element: ET.Element, rules: LabelRules) -> MaskLabel | None:
+        given = attributes(element)
+        try:
+            return make_label(given, rules)
+        except ValueError as err:
+            name, problem = err.args
+            better = _better_area(given[name]) if name == "min_area" else _better_score(given[name])
+            raise contradiction(
+                element, f"{name} of the label {given.get('value', '')!r}: {problem}", **{name: better}
+            ) from err
+
+    @staticmethod
+    def _to_names(element: ET.Element) -> list[str]:
+        return [name.strip() for name in (attribute(element, "toName") or "").split(",") if name.strip()]
+
+
+def _is_smart(element: ET.Element) -> bool:
+    return is_true(element, "smart") or is_true(element, "smartOnly")
+
+
+def _borrows(label: MaskLabel, rivals: dict[str, MaskLabel], made: MaskControl) -> bool:
+    """A choice says nothing of its prompts, and a label of the same name does."""
+    plain = phrases_to_prompts((label.value.strip(),), made.rules.templates)
+    return label.value in rivals and label.prompts == plain
+
+
+def _read_templates(element: ET.Element, text: str) -> tuple[str, ...]:
+    templates = tuple(part.strip() for part in text.split("|"))
+    if not all("{}" in template for template in templates):
+        better = "|".join(part if "{}" in part else f"{part} {{}}" for part in templates if part)
+        raise contradiction(
+            element,
+            'prompt needs {} where the label goes, in every part between "|"',
+            prompt=better or PUBLISHED_TEMPLATE,
+        )
+    return templates
+
+
+def _read_score(element: ET.Element, text: str) -> float:
+    try:
+        return parse_score(text)
+    except ValueError as err:
+        raise contradiction(element, f"score_threshold: {err}", score_threshold=_better_score(text)) from err
+
+
+def _read_area(element: ET.Element, text: str) -> Area:
+    try:
+        return Area.parse(text)
+    except ValueError as err:
+        raise contradiction(element, f"min_area: {err}", min_area=_better_area(text)) from err
+
+
+def _read_tolerance(element: ET.Element, text: str) -> float:
+    try:
+        pixels = Area.parse(text.lower().removesuffix("px") + "px").amount
+    except ValueError as err:
+        raise contradiction(element, f"tolerance is a number of pixels: {err}", tolerance="1") from err
+    return pixels
+
+
+def _better_score(text: str) -> str:
+    """Guess what was meant: 60 may have been 0.6."""
+    try:
+        number = float(text.strip().removesuffix("%"))
+    except ValueError:
+        return "0.5"
+    return f"{number / 100:g}" if 1 < number <= 100 else "0.5"
+
+
+def _better_area(text: str) -> str:
+    """Guess what was meant: 200 may have been pixels."""
+    try:
+        number = float(text)
+    except ValueError:
+        return "200px"
+    return f"{number:g}px" if 1 < number < 1e12 else "0.001"

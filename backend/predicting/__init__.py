@@ -1,0 +1,1 @@
+"""Tasks in, predictions out: pictures encoded once, requests answered within a deadline."""

@@ -1,0 +1,238 @@
+"""The HTTP side: a Flask app that speaks Label Studio's ML backend protocol. HTTP status codes are only here."""
+
+import hmac
+import logging
+import os
+import threading
+import traceback
+from collections import OrderedDict, deque
+from contextlib import ExitStack
+from typing import Any
+
+from flask import Flask, Response, jsonify, request
+from prometheus_client import CONTENT_TYPE_LATEST
+from werkzeug.exceptions import (
+    ClientDisconnected,
+    HTTPException,
+    RequestEntityTooLarge,
+    RequestTimeout,
+    ServiceUnavailable,
+)
+
+from backend.errors import LabelConfigError, RequestError
+from backend.predicting.predictor import LabelStudioHost
+from backend.service import Service
+from backend.web.openapi import describe
+from backend.web.protocol import PredictRequest, SetupRequest, WebhookRequest, parse, read_json
+from backend.web.spool import Spool, write_answer
+
+logger = logging.getLogger(__name__)
+
+REMEMBERED_PROJECTS = 10_000
+REMEMBERED_VERSIONS = 100
+RETRY_AFTER_S = 10
+# What Label Studio sends; any other word becomes "other", so that a stranger cannot make new metrics.
+WEBHOOK_ACTIONS = frozenset(
+    (
+        *("TASKS_CREATED", "TASKS_DELETED", "ANNOTATION_CREATED", "ANNOTATIONS_CREATED", "ANNOTATION_UPDATED"),
+        *("ANNOTATIONS_DELETED", "PROJECT_CREATED", "PROJECT_UPDATED", "PROJECT_DELETED", "START_TRAINING"),
+        *("LABEL_LINK_CREATED", "LABEL_LINK_UPDATED", "LABEL_LINK_DELETED"),
+    )
+)
+
+
+class Introductions:
+    """Where each project's Label Studio said on /setup that it is; /predict does not say it again.
+
+    Only used where the settings name no Label Studio. Label Studio sends /setup before every retrieval, so nothing is
+    lost when this process starts anew.
+    """
+
+    def __init__(self) -> None:
+        """Know nobody."""
+        self._hosts: OrderedDict[str, LabelStudioHost] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def remember(self, project: str, host: LabelStudioHost) -> None:
+        """Keep what a project's Label Studio said last."""
+        with self._lock:
+            self._hosts[project] = host
+            self._hosts.move_to_end(project)
+            while len(self._hosts) > REMEMBERED_PROJECTS:
+                self._hosts.popitem(last=False)
+
+    def of(self, project: str) -> LabelStudioHost:
+        """Return what it said, or nothing."""
+        with self._lock:
+            return self._hosts.get(project, LabelStudioHost())
+
+
+class Busy(ServiceUnavailable):
+    """As many requests are being worked on as may be."""
+
+    description = "too many requests to /predict at once; try again"
+
+
+class NotKept(ServiceUnavailable):
+    """A webhook could not be written. Label Studio does not send it again, so it must be seen to have failed."""
+
+    description = "the webhook could not be kept; the backend's log says why"
+
+
+def create_app(service: Service) -> Flask:
+    """Make the app around a service whose weights are loaded.
+
+    Args:
+        service: Answers everything; shared by all threads.
+    """
+    app = Flask(__name__)
+    app.config["MAX_CONTENT_LENGTH"] = service.settings.max_request_bytes
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    description = describe(with_auth=service.settings.basic_auth_user is not None)
+    introductions = Introductions()
+    versions: deque[str] = deque(maxlen=REMEMBERED_VERSIONS)
+    # Threads must be left for /health and /setup, or Label Studio takes the backend for dead.
+    places = threading.BoundedSemaphore(service.settings.max_requests)
+
+    @app.before_request
+    def authenticate() -> Response | None:
+        if request.path == "/health" or _may_pass(service):
+            return None
+        answer = jsonify(error="user or password is missing or wrong")
+        answer.status_code = 401
+        answer.headers["WWW-Authenticate"] = 'Basic realm="CLIP-DIY"'
+        return answer
+
+    @app.get("/health")
+    @app.get("/")
+    def health() -> Response:
+        return jsonify(status="UP", model_class="ClipDiy")
+
+    @app.post("/setup")
+    def setup() -> Response:
+        body = parse(SetupRequest, _json())
+        project = str(body.project or "")
+        introductions.remember(project, LabelStudioHost(body.hostname or None, body.access_token or None))
+        config = service.read_label_config(body.label_config)
+        version = service.predictor.model_version(config)
+        service.predictor.look_at(config)
+        if version not in versions:
+            versions.append(version)
+        return jsonify(model_version=version)
+
+    @app.post("/predict")
+    def predict() -> Response:
+        # Before the body is read: one request too many costs neither memory nor time, and slow senders hold places of
+        # /predict only.
+        if not places.acquire(blocking=False):
+            raise Busy
+        try:
+            body = parse(PredictRequest, _json())
+            project = str(body.project or "")
+            config = service.read_label_config(body.label_config)
+            tasks = [task.fields() for task in body.tasks]
+            asker: dict[str, Any] = {"project": project.split(".")[0], "host": introductions.of(project)}
+            context = (body.params or {}).get("context")
+            if context:
+                results = [service.predictor.interact(task, config, context, **asker) for task in tasks]
+                return jsonify(results=results, model_version=service.predictor.model_version(config))
+            with ExitStack() as unless_answered:
+                spool = Spool(service.settings.answer_memory_bytes, service.settings.data_dir)
+                unless_answered.callback(spool.close)
+                kept = service.predictor.predict(tasks, config, keep=spool.keep, **asker)
+                length, pieces = write_answer(spool, kept, service.predictor.model_version(config))
+                unless_answered.pop_all()
+        finally:
+            places.release()
+        answer = Response(pieces, content_type="application/json")
+        answer.content_length = length
+        answer.call_on_close(spool.close)
+        return answer
+
+    @app.post("/webhook")
+    def webhook() -> tuple[Response, int]:
+        body = parse(WebhookRequest, _json())
+        known = body.action in WEBHOOK_ACTIONS
+        service.metrics.webhooks.labels(body.action if known else "other").inc()
+        try:
+            service.webhooks.append(body.model_dump())
+        except OSError as err:
+            logger.error("a webhook could not be kept: %s", err.strerror or type(err).__name__)
+            raise NotKept from err
+        return jsonify(status="kept"), 201
+
+    @app.get("/versions")
+    def list_versions() -> Response:
+        return jsonify(versions=list(versions))
+
+    @app.get("/metrics")
+    def metrics() -> Response:
+        several = "PROMETHEUS_MULTIPROC_DIR" in os.environ
+        return Response(service.metrics.render(several_processes=several), content_type=CONTENT_TYPE_LATEST)
+
+    @app.get("/openapi.json")
+    def openapi() -> Response:
+        return jsonify(description)
+
+    @app.errorhandler(RequestError)
+    @app.errorhandler(LabelConfigError)
+    def refuse(err: Exception) -> tuple[Response, int]:
+        # One line: what follows is for the caller, and a config's own words must not look like our log.
+        logger.warning("%s refused: %s", request.path, (str(err).splitlines() or ["?"])[0][:500])
+        return jsonify(error=str(err)), 400
+
+    @app.errorhandler(HTTPException)
+    def http_error(err: HTTPException) -> tuple[Response, int, dict[str, str]]:
+        headers = {name: value for name, value in err.get_headers() if name.lower() != "content-type"}
+        if isinstance(err, ServiceUnavailable):
+            headers["Retry-After"] = str(RETRY_AFTER_S)
+        return jsonify(error=err.description), err.code or 500, headers
+
+    @app.errorhandler(Exception)
+    def unexpected(err: Exception) -> tuple[Response, int]:
+        # A traceback shows paths, and messages of libraries show what they were given: only where it is asked for.
+        logger.error("%s failed: unexpected %s in %s", request.endpoint, type(err).__name__, _place(err))
+        logger.debug("%s failed", request.endpoint, exc_info=err)
+        return jsonify(error="internal error; the backend's log says more"), 500
+
+    return app
+
+
+def _may_pass(service: Service) -> bool:
+    """Compare the credentials in constant time; True where none are asked for."""
+    user, password = service.settings.basic_auth_user, service.settings.basic_auth_password
+    if user is None or password is None:
+        return True
+    given = request.authorization
+    if given is None or given.type != "basic":
+        return False
+    right_user = hmac.compare_digest((given.username or "").encode(), user.encode())
+    right_password = hmac.compare_digest((given.password or "").encode(), password.get_secret_value().encode())
+    return right_user and right_password
+
+
+def _json() -> Any:
+    try:
+        data = request.get_data(cache=False)
+    except RequestEntityTooLarge:
+        raise
+    except ClientDisconnected as err:
+        if isinstance(err.__context__, TimeoutError):
+            raise RequestTimeout("the body did not come in time; send it at once") from err
+        raise RequestError("body: cannot be read") from err
+    except Exception as err:  # a sender that went away, chunks that are none: servers have errors of their own for it
+        raise RequestError("body: cannot be read") from err
+    if request.content_length is None and len(data) == request.max_content_length:
+        # Of a body in chunks, Werkzeug silently leaves out what is too much.
+        raise RequestEntityTooLarge
+    return read_json(data)
+
+
+def _place(err: Exception) -> str:
+    """Say where an error came from: module and line of the innermost of our own functions."""
+    where = "?"
+    for frame, line in traceback.walk_tb(err.__traceback__):
+        module = str(frame.f_globals.get("__name__", "?"))
+        if module.partition(".")[0] in ("backend", "clipdiy"):
+            where = f"{module}:{line}"
+    return where

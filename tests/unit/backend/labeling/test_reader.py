@@ -1,0 +1,600 @@
+"""What is read of a labeling config, and what is said of one that cannot be used."""
+
+import contextlib
+import json
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from label_studio_sdk.label_interface.interface import LabelInterface
+
+from backend.errors import BackendError, LabelConfigError, TaskError
+from backend.labeling.controls import Area
+from backend.labeling.reader import (
+    MAX_CONFIG_CHARS,
+    WORKING_CONFIG,
+    LabelConfig,
+    MaskControl,
+    MaskLabel,
+    parse_label_config,
+)
+from clipdiy.errors import VocabularyError
+
+
+def config(labels: str, *, brush: str = 'name="brush" toName="img"', image: str = 'name="img" value="$image"') -> str:
+    return f"<View><Image {image}/><BrushLabels {brush}>{labels}</BrushLabels></View>"
+
+
+def only_control(xml: str, **options: Any) -> MaskControl:
+    (control,) = parse_label_config(xml, **options).controls
+    return control
+
+
+def test_reads_a_plain_config() -> None:
+    control = only_control(config('<Label value="Cat" background="#f00"/><Label value="Dog"/>'))
+    assert (control.from_name, control.to_name, control.data_key) == ("brush", "img", "image")
+    assert control.kind == "brushlabels"
+    assert control.labels == (MaskLabel("Cat", ("a photo of a Cat",)), MaskLabel("Dog", ("a photo of a Dog",)))
+    assert control.background == ("a photo of a background",)
+    assert control.vocabulary.names == ("background", "Cat", "Dog")
+    assert control.vocabulary.prompts == (("a photo of a background",), ("a photo of a Cat",), ("a photo of a Dog",))
+
+
+LABELS: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "value": ('<Label value="Cat"/>', "Cat", ("Cat",)),
+    "alias is stored and asked for": ('<Label value="Hund" alias="dog"/>', "dog", ("dog",)),
+    "predicted values": ('<Label value="Sofa" predicted_values="sofa, couch"/>', "Sofa", ("sofa", "couch")),
+    "predicted values before alias": ('<Label value="S" alias="s" predicted_values="sofa"/>', "s", ("sofa",)),
+    "empty predicted values": ('<Label value="Cat" predicted_values=" , ,"/>', "Cat", ("Cat",)),
+    "empty alias": ('<Label value="Cat" alias=""/>', "Cat", ("Cat",)),
+    "blank alias is stored all the same": ('<Label value="Cat" alias=" "/>', " ", ("Cat",)),
+    "alias only": ('<Label alias="cat"/>', "cat", ("cat",)),
+    "blanks around": ('<Label value=" Cat "/>', " Cat ", ("Cat",)),
+    "comma in a value": ('<Label value="cup, blue"/>', "cup, blue", ("cup, blue",)),
+    "quotes and angle brackets": (
+        '<Label value="6&quot; &lt;nail&gt; &amp; co"/>',
+        '6" <nail> & co',
+        ('6" <nail> & co',),
+    ),
+    "braces": ('<Label value="{} {0}"/>', "{} {0}", ("{} {0}",)),
+    "emoji": ('<Label value="\N{CAT FACE}"/>', "\N{CAT FACE}", ("\N{CAT FACE}",)),
+    "right to left": ('<Label value="חתול"/>', "חתול", ("חתול",)),
+    "name that begins with background": (
+        '<Label value="Background noise"/>',
+        "Background noise",
+        ("Background noise",),
+    ),
+    "unknown attributes": ('<Label value="Cat" hotkey="1" frobnicate="yes"/>', "Cat", ("Cat",)),
+}
+
+
+@pytest.mark.parametrize(("xml", "value", "phrases"), LABELS.values(), ids=LABELS)
+def test_reads_a_label(xml: str, value: str, phrases: tuple[str, ...]) -> None:
+    control = only_control(config(xml))
+    assert control.labels == (MaskLabel(value, tuple(f"a photo of a {phrase}" for phrase in phrases)),)
+    # The server checks stored labels against its own reading of the config.
+    assert list(LabelInterface(config(xml)).get_control("brush").labels) == [value]
+
+
+BACKGROUNDS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "Background": ('<Label value="Background"/>', ("background",)),
+    "any case": ('<Label value="BACKGROUND"/>', ("background",)),
+    "with alias": ('<Label value="background" alias="wall"/>', ("wall",)),
+    "with predicted values": ('<Label value="Background" predicted_values="sky, grass"/>', ("sky", "grass")),
+    "by alias": ('<Label value="Hintergrund" alias="Background"/>', ("background",)),
+    "two of them": (
+        '<Label value="Background"/><Label value="b" alias="background" predicted_values="wall"/>',
+        ("background", "wall"),
+    ),
+    "none": ("", ("background",)),
+}
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["first", "last"])
+@pytest.mark.parametrize(("xml", "phrases"), BACKGROUNDS.values(), ids=BACKGROUNDS)
+def test_a_label_called_background_stands_for_t0(xml: str, phrases: tuple[str, ...], before: bool) -> None:
+    cat = '<Label value="Cat"/>'
+    control = only_control(config(xml + cat if before else cat + xml))
+    assert control.vocabulary.prompts == (tuple(f"a photo of a {phrase}" for phrase in phrases), ("a photo of a Cat",))
+    assert [label.value for label in control.drawn] == ["Cat"]
+
+
+def test_positions_lead_back_to_labels() -> None:
+    control = only_control(config('<Label value="A"/><Label value="Background"/><Label value="B"/><Label value="A"/>'))
+    assert control.label_at(0) is None
+    assert [getattr(control.label_at(position), "value", None) for position in (1, 2, 3)] == ["A", "B", "A"]
+    assert len(control.vocabulary) == 4
+    for outside in (-1, 4):
+        with pytest.raises(IndexError, match="outside the vocabulary"):
+            control.label_at(outside)
+
+
+def test_another_template_is_used_for_labels_and_background() -> None:
+    control = only_control(config('<Label value="Cat"/>'), template="itap of {}.")
+    assert control.vocabulary.prompts == (("itap of background.",), ("itap of Cat.",))
+    with pytest.raises(VocabularyError):
+        parse_label_config(config('<Label value="Cat"/>'), template="no place")
+
+
+def test_finds_controls_anywhere_in_the_tree_each_with_its_own_vocabulary() -> None:
+    found = parse_label_config("""
+        <View><Style>.x { color: red }</Style><!-- two pictures -->
+          <View className="x"><Header value="$title"/><Image name="left" value="$a"/></View>
+          <View><Collapse><Panel>
+            <BrushLabels name="one" toName="left"><View><Label value="Cat"/></View><Label value="Dog"/></BrushLabels>
+          </Panel></Collapse></View>
+          <Image name="right" value="$b"/>
+          <BrushLabels name="two" toName="right"><Label value="Cat" predicted_values="lynx"/></BrushLabels>
+          <RectangleLabels name="boxes" toName="right"><Label value="Box"/></RectangleLabels>
+        </View>""")
+    assert [(c.from_name, c.to_name, c.data_key) for c in found.controls] == [
+        ("one", "left", "a"),
+        ("two", "right", "b"),
+        ("boxes", "right", "b"),
+    ]
+    assert [c.vocabulary.names for c in found.controls] == [
+        ("background", "Cat", "Dog"),
+        ("background", "Cat"),
+        ("background", "Box"),
+    ]
+    assert found.controls[0].vocabulary.prompts[1] != found.controls[1].vocabulary.prompts[1]
+    assert found.skipped == ()
+
+
+def test_one_control_for_two_images_is_two() -> None:
+    found = parse_label_config("""<View><Image name="a" value="$a"/><Image name="b" value="$b"/>
+        <BrushLabels name="brush" toName="a, b"><Label value="Cat"/></BrushLabels></View>""")
+    assert [(c.from_name, c.to_name, c.data_key) for c in found.controls] == [("brush", "a", "a"), ("brush", "b", "b")]
+
+
+def test_case_of_tags_and_attributes_does_not_matter() -> None:
+    control = only_control(
+        '<view><image NAME="img" VALUE="$image"/><brushlabels name="b" toname="img"><label value="Cat"/></brushlabels>'
+        "</view>"
+    )
+    assert control.vocabulary.names == ("background", "Cat")
+
+
+def test_reads_a_config_with_declaration_and_namespace() -> None:
+    xml = '<?xml version="1.0" encoding="latin-1"?>' + config('<Label value="Köter"/>').replace(
+        "<View>", '<View xmlns="urn:x">'
+    )
+    assert only_control(xml).drawn[0].value == "Köter"
+
+
+def test_a_thousand_labels() -> None:
+    control = only_control(config("".join(f'<Label value="label {n}" background="#123456"/>' for n in range(1000))))
+    assert len(control.vocabulary) == 1001
+    label = control.label_at(1000)
+    assert label is not None
+    assert label.value == "label 999"
+
+
+SKIPPED = {
+    "shape without labels": ('<Brush name="b2" toName="img"/>', "has no labels: add <Labels"),
+    "video": (
+        '<Video name="v" value="$v"/><BrushLabels name="b2" toName="v"><Label value="A"/></BrushLabels>',
+        "only an Image",
+    ),
+}
+
+
+@pytest.mark.parametrize(("xml", "note"), SKIPPED.values(), ids=SKIPPED)
+def test_what_is_not_served_is_skipped_with_a_note_as_long_as_something_is_left(xml: str, note: str) -> None:
+    found = parse_label_config(config('<Label value="Cat"/>').replace("</View>", xml + "</View>"))
+    assert [control.from_name for control in found.controls] == ["brush"]
+    assert len(found.skipped) == 1
+    assert note in found.skipped[0]
+    with pytest.raises(LabelConfigError, match=note):
+        parse_label_config(f'<View><Image name="img" value="$image"/>{xml}</View>')
+
+
+CAT = '<Label value="Cat"/>'
+
+# --- how labels and controls are steered ------------------------------------------------------------------------------
+
+STEERED: dict[str, tuple[str, str, float, Area]] = {
+    "nothing said": ("", "", 0.0, Area()),
+    "control": ('score_threshold="0.3" min_area="0.01"', "", 0.3, Area(0.01)),
+    "label": ("", 'threshold="0.6" min_area="200px"', 0.6, Area(200, "px")),
+    "label before control": (
+        'score_threshold="0.3" min_area="0.01"',
+        'threshold="0" min_area="0"',
+        *(0.0, Area()),
+    ),
+    "percent": ('score_threshold="30%"', 'min_area="2 %"', 0.3, Area(0.02)),
+    "empty": ('score_threshold="" min_area=" "', 'threshold="" min_area=""', 0.0, Area()),
+    "any case": ('Score_Threshold="0.25"', 'MIN_AREA="50PX"', 0.25, Area(50, "px")),
+}
+
+
+@pytest.mark.parametrize(("brush", "label", "threshold", "min_area"), STEERED.values(), ids=STEERED)
+def test_thresholds_and_least_areas(brush: str, label: str, threshold: float, min_area: Area) -> None:
+    control = only_control(config(f'<Label value="Cat" {label}/>', brush=f'name="brush" toName="img" {brush}'))
+    assert (control.drawn[0].threshold, control.drawn[0].min_area) == (threshold, min_area)
+
+
+def test_an_area_in_pixels() -> None:
+    assert Area.parse("1%").pixels((100, 200)) == 200
+    assert Area.parse("75px").pixels((100, 200)) == 75
+
+
+def test_a_controls_own_prompts() -> None:
+    control = only_control(
+        config(
+            '<Label value="Roof" predicted_values="roof, tiles"/><Label value="Background"/>',
+            brush='name="b" toName="img" prompt="a satellite photo of {} | a map of {}"',
+        )
+    )
+    assert control.vocabulary.prompts == (
+        ("a satellite photo of background", "a map of background"),
+        ("a satellite photo of roof", "a map of roof", "a satellite photo of tiles", "a map of tiles"),
+    )
+
+
+def steered(attributes: str, **options: Any) -> MaskControl:
+    return only_control(config('<Label value="Cat"/>', brush=f'name="b" toName="img" {attributes}'), **options)
+
+
+def test_scales_and_refinement() -> None:
+    assert steered('model_scales="128, 256"', scales=(256, 128, 64)).scales == (256, 128)
+    assert steered('model_scales="64,128,256"', scales=(256, 128, 64)).scales is None, "all of them"
+    assert steered('model_scales="64"').scales == (64,)
+    assert steered("").scales is None
+
+
+REFINED = {
+    "never, not asked": ("never", "", False),
+    "never, asked not to": ("never", 'refine="none"', False),
+    "asked, not asked": ("asked", "", True),
+    "asked, asked": ("asked", 'refine="pamr"', False),
+    "asked, asked in other words": ("asked", 'refine="True"', False),
+    "always, not asked": ("always", "", False),
+    "always, asked not to": ("always", 'refine="false"', True),
+}
+
+
+@pytest.mark.parametrize(("refining", "attribute", "unrefined"), REFINED.values(), ids=REFINED)
+def test_refinement(refining: Any, attribute: str, unrefined: bool) -> None:
+    assert steered(attribute, refining=refining).unrefined is unrefined
+
+
+def test_refinement_that_the_service_does_not_do() -> None:
+    with pytest.raises(LabelConfigError, match="CLIPDIY_REFINE=asked"):
+        steered('refine="pamr"')
+
+
+CONTRADICTORY: dict[str, tuple[str, str, str, str]] = {
+    "threshold above 1": ("", 'threshold="60"', "from 0 to 1, got 60", 'threshold="0.6"'),
+    "threshold in words": ("", 'threshold="high"', "expected a number", 'threshold="0.5"'),
+    "threshold not a number": ("", 'threshold="nan"', "from 0 to 1, got nan", 'threshold="0.5"'),
+    "area without unit": ("", 'min_area="200"', "from 0 to 1, got 200", 'min_area="200px"'),
+    "area below 0": ("", 'min_area="-1"', "got -1", 'min_area="0.001"'),
+    "score_threshold": ('score_threshold="30"', "", "score_threshold: .*got 30", 'score_threshold="0.3"'),
+    "min_area of a control": ('min_area="5x"', "", "min_area: expected a number", 'min_area="200px"'),
+    "prompt without a place": ('prompt="a map of"', "", "needs {} where", 'prompt="a map of {}"'),
+    "one prompt of two": ('prompt="a {}|map"', "", "needs {} where", 'prompt="a {}|map {}"'),
+    "empty prompt of two": ('prompt="a {}|"', "", "needs {} where", 'prompt="a {}"'),
+    "scale that is not encoded": ('model_scales="256,32"', "", "which are encoded", 'model_scales="256"'),
+    "no scale": ('model_scales="all"', "", "list of crop sizes", 'model_scales="256,128,64"'),
+    "refine": ('refine="crf"', "", "pamr", 'refine="none"'),
+    "tolerance": ('tolerance="wide"', "", "number of pixels", 'tolerance="1"'),
+    "predict": ('predict="maybe"', "", "true", 'predict="true"'),
+}
+
+
+@pytest.mark.parametrize(("brush", "label", "problem", "instead"), CONTRADICTORY.values(), ids=CONTRADICTORY)
+def test_a_contradiction_is_shown_with_what_was_meant(brush: str, label: str, problem: str, instead: str) -> None:
+    xml = config(f'<Label value="Cat" {label}/>', brush=f'name="b" toName="img" {brush}')
+    with pytest.raises(LabelConfigError, match=problem) as caught:
+        parse_label_config(xml, scales=(256, 128, 64))
+    found, corrected = str(caught.value).splitlines()[-2:]
+    assert found.startswith("Found:   <")
+    assert (brush or label) in found
+    assert instead in corrected
+    corrected_tag = corrected.removeprefix("Instead: ")
+    broken_tag = found.removeprefix("Found:   ")
+    if "<BrushLabels" in broken_tag:
+        mended = re.sub(r"<BrushLabels[^>]*>", corrected_tag, xml)
+    else:
+        mended = re.sub(r"<Label [^>]*/>", corrected_tag[:-1] + "/>", xml)
+    parse_label_config(mended, scales=(256, 128, 64))
+
+
+def test_predict_false_leaves_a_control_to_people() -> None:
+    xml = config(CAT).replace(
+        "</View>", '<BrushLabels name="b2" toName="img" predict="false"><Label value="A"/></BrushLabels></View>'
+    )
+    assert [control.from_name for control in parse_label_config(xml).controls] == ["brush"]
+
+
+# --- several forms, and labels that stand elsewhere -------------------------------------------------------------------
+
+IMAGE = '<Image name="img" value="$image"/>'
+
+
+def view(body: str) -> LabelConfig:
+    return parse_label_config(f"<View>{IMAGE}{body}</View>")
+
+
+@pytest.mark.parametrize("tag", ["BrushLabels", "BitmaskLabels", "PolygonLabels", "RectangleLabels"])
+def test_every_form_is_read(tag: str) -> None:
+    (control,) = view(f'<{tag} name="c" toName="img"><Label value="Cat"/></{tag}>').controls
+    assert (control.kind, control.labels_name) == (tag.lower(), None)
+
+
+@pytest.mark.parametrize("tag", ["Brush", "Bitmask", "Polygon", "Rectangle"])
+@pytest.mark.parametrize("nested", [False, True], ids=["beside", "nested"])
+def test_a_shape_borrows_its_labels(tag: str, nested: bool) -> None:
+    shape = f'<{tag} name="shape" toName="img" prompt="{{}}!" min_area="9px"/>'
+    inside, beside = (shape, "") if nested else ("", shape)
+    (control,) = view(
+        f'<Labels name="labels" toName="img" score_threshold="0.5"><Label value="Cat"/>{inside}</Labels>{beside}'
+    ).controls
+    assert (control.kind, control.from_name, control.labels_name) == (tag.lower(), "shape", "labels")
+    assert control.drawn == (MaskLabel("Cat", ("Cat!",), threshold=0.5, min_area=Area(9, "px")),)
+
+
+def test_labels_with_the_same_text_in_two_controls() -> None:
+    one, two = view(
+        '<BrushLabels name="one" toName="img"><Label value="Cat"/></BrushLabels>'
+        '<BrushLabels name="two" toName="img"><Label value="Cat" alias="lynx"/></BrushLabels>'
+    ).controls
+    assert one.drawn[0].prompts != two.drawn[0].prompts
+
+
+def test_several_pages() -> None:
+    (control,) = parse_label_config(config(CAT, image='name="img" valueList="$pages"')).controls
+    assert (control.data_key, control.is_list) == ("pages", True)
+
+
+@pytest.mark.parametrize("tag", ["Rectangle", "RectangleLabels"])
+def test_a_smart_rectangle_is_a_tool_unless_nothing_else_takes_masks(tag: str) -> None:
+    label = '<Label value="Cat"/>'
+    smart = f'<{tag} name="box" toName="img" smart="true">{label if "Labels" in tag else ""}</{tag}>'
+    labels = "" if "Labels" in tag else f'<Labels name="l" toName="img">{label}</Labels>'
+    alone = view(smart + labels)
+    assert [control.from_name for control in alone.controls] == ["box"]
+    beside = view(smart + labels + f'<BrushLabels name="brush" toName="img">{label}</BrushLabels>')
+    assert [control.from_name for control in beside.controls] == ["brush"]
+    assert [tool.from_name for tool in beside.tools] == ["box"]
+
+
+def test_the_config_is_interactive_when_it_has_smart_controls() -> None:
+    brush = '<BrushLabels name="brush" toName="img"><Label value="Cat"/></BrushLabels>'
+    tools = """<KeyPointLabels name="kp" toName="img" smart="true"><Label value="Cat"/></KeyPointLabels>
+        <RectangleLabels name="box" toName="img" smartOnly="true"><Label value="Cat"/></RectangleLabels>
+        <TextArea name="text" toName="img" smart="true"/><TextArea name="notes" toName="img"/>"""
+    found = view(brush + tools)
+    assert [(tool.from_name, tool.kind, tool.labels) for tool in found.tools] == [
+        *(("kp", "keypoint", ("Cat",)), ("box", "rectangle", ("Cat",)), ("text", "textarea", ()))
+    ]
+    assert found.is_interactive
+    assert not view(brush).is_interactive
+    assert found.identity == view(brush).identity, "tools do not change what is predicted"
+
+
+def choices(attributes: str = "", values: tuple[str, ...] = ("Cat", "Dog")) -> str:
+    tags = "".join(f'<Choice value="{value}"/>' for value in values)
+    return f'<Choices name="c" toName="img" {attributes}>{tags}</Choices>'
+
+
+def test_choices_alone() -> None:
+    (single,) = view(choices()).controls
+    assert (single.kind, single.is_single) == ("choices", True), "Label Studio's default is one choice"
+    (several,) = view(choices('choice="multiple"')).controls
+    assert not several.is_single
+    assert several.vocabulary.names == ("background", "Cat", "Dog")
+
+
+def test_choices_beside_masks_take_over_prompts_and_rivals() -> None:
+    brush = (
+        '<BrushLabels name="b" toName="img"><Label value="Background" alias="wall"/>'
+        '<Label value="Cat" predicted_values="cat, kitten"/><Label value="Cow"/></BrushLabels>'
+    )
+    control = view(choices() + brush).controls[0]
+    assert control.background == ("a photo of a wall",)
+    assert [(label.value, label.is_rival) for label in control.drawn] == [
+        *(("Cat", False), ("Dog", False), ("Cow", True))
+    ]
+    assert control.drawn[0].prompts == ("a photo of a cat", "a photo of a kitten")
+
+
+def test_questions_about_something_else_are_left_to_people() -> None:
+    brush = '<BrushLabels name="b" toName="img"><Label value="Cat"/></BrushLabels>'
+    quality = choices(values=("good", "blurred"))
+    found = view(brush + quality)
+    assert [control.from_name for control in found.controls] == ["b"]
+    assert "shares no label" in found.skipped[0]
+    asked = view(brush + quality.replace("<Choices", '<Choices predict="true"'))
+    assert [control.from_name for control in asked.controls] == ["b", "c"]
+    per_region = view(brush + choices('perRegion="true"'))
+    assert [control.from_name for control in per_region.controls] == ["b"]
+
+
+DYNAMIC = f'<View>{IMAGE}<BrushLabels name="b" toName="img" value="$labels" prompt="a {{}}" min_area="9px"/></View>'
+
+
+def dynamic(labels: object, xml: str = DYNAMIC) -> MaskControl:
+    (control,) = parse_label_config(xml).for_task({"image": "x", "labels": labels}).controls
+    return control
+
+
+def test_labels_from_the_tasks_data() -> None:
+    control = dynamic(
+        [
+            {"value": "Dyn A", "background": "#0033ff"},
+            "plain",
+            {"value": "Katze", "alias": "cat", "predicted_values": "kitten, cat", "threshold": 0.5, "min_area": "1%"},
+            {"value": "Background", "predicted_values": "wall"},
+            {"background": "red"},
+        ]
+    )
+    assert control.drawn == (
+        MaskLabel("Dyn A", ("a Dyn A",), min_area=Area(9, "px")),
+        MaskLabel("plain", ("a plain",), min_area=Area(9, "px")),
+        MaskLabel("cat", ("a kitten", "a cat"), threshold=0.5, min_area=Area(0.01)),
+    )
+    assert control.background == ("a wall",)
+
+
+def test_labels_of_the_config_and_of_the_task_together() -> None:
+    control = dynamic(["Dog"], DYNAMIC.replace("/></View>", '><Label value="Cat"/></BrushLabels></View>'))
+    assert control.vocabulary.names == ("background", "Cat", "Dog")
+    assert control.background == ("a background",)
+
+
+WITHOUT_LABELS = {
+    "nothing": None,
+    "text": "Cat, Dog",
+    "number in it": [1],
+    "bad threshold": [{"value": "Cat", "threshold": 7}],
+    "long": ["x" * 1001],
+}
+
+
+@pytest.mark.parametrize("labels", WITHOUT_LABELS.values(), ids=WITHOUT_LABELS)
+def test_a_task_without_the_labels_it_should_have_fails_alone(labels: object) -> None:
+    with pytest.raises(TaskError, match="labels"):
+        dynamic(labels)
+
+
+def test_an_empty_list_of_labels_is_nothing_to_look_for() -> None:
+    assert dynamic([]).drawn == ()
+
+
+UNUSABLE: dict[str, tuple[str, str]] = {
+    "empty": ("", "is empty"),
+    "blank": (" \n", "is empty"),
+    "no XML": ("hello", "is no XML"),
+    "cut off": (config(CAT)[:-9], "is no XML"),
+    "two roots": ("<View/><View/>", "is no XML"),
+    "null character": (config('<Label value="\0"/>'), "is no XML"),
+    "lone surrogate": (config('<Label value="\ud800"/>'), "is no XML"),
+    "undefined entity": (config('<Label value="&nbsp;"/>'), "is no XML"),
+    "nothing in it": ("<View/>", "found <View> with no named tag"),
+    "other controls only": (
+        '<View><Image name="img" value="$i"/><Taxonomy name="c" toName="img"><Choice value="a"/></Taxonomy></View>',
+        "found Image 'img', Taxonomy 'c'",
+    ),
+    "no name": (config(CAT, brush='toName="img"'), "needs name="),
+    "no toName": (config(CAT, brush='name="brush"'), "needs name="),
+    "toName names nothing": (config(CAT, brush='name="brush" toName="photo"'), "toName='photo'.*called 'img'"),
+    "toName names the control": (config(CAT, brush='name="brush" toName="brush"'), "toName='brush'"),
+    "no image at all": (
+        '<View><BrushLabels name="b" toName="i"><Label value="a"/></BrushLabels></View>',
+        "no Image at all",
+    ),
+    "image without value": (config(CAT, image='name="img"'), "needs value="),
+    "image with a fixed address": (config(CAT, image='name="img" value="http://x/y.png"'), "needs value="),
+    "image with half a variable": (config(CAT, image='name="img" value="$"'), "needs value="),
+    "no labels": (config(""), "has no <Label"),
+    "labels without value": (config('<Label background="red"/><Label value=" "/>'), "has no <Label"),
+    "only the background": (config('<Label value="Background"/>'), "besides the background"),
+    "same name twice": (
+        config(CAT).replace("</View>", '<TextArea name="brush" toName="img"/></View>'),
+        "2 tags are called 'brush'",
+    ),
+    "one usable, one contradictory": (
+        config(CAT).replace("</View>", '<BrushLabels name="b2" toName="no"><Label value="A"/></BrushLabels></View>'),
+        "toName='no'",
+    ),
+}
+
+
+@pytest.mark.parametrize(("xml", "message"), UNUSABLE.values(), ids=UNUSABLE)
+def test_an_unusable_config_is_named_and_a_working_one_shown(xml: str, message: str) -> None:
+    with pytest.raises(LabelConfigError, match=message) as caught:
+        parse_label_config(xml)
+    assert isinstance(caught.value, BackendError)
+    assert WORKING_CONFIG in str(caught.value)
+
+
+def test_the_config_shown_works() -> None:
+    assert only_control(WORKING_CONFIG).vocabulary.names == ("background", "Cat", "Sofa")
+    LabelInterface(WORKING_CONFIG).validate()
+
+
+BOMB = """<?xml version="1.0"?><!DOCTYPE View [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">
+<!ENTITY c "&b;&b;&b;&b;&b;&b;&b;&b;">]><View>&c;</View>"""
+HOSTILE = {
+    "entity bomb": (BOMB, "document type"),
+    "external entity": ('<!DOCTYPE v [<!ENTITY x SYSTEM "file:///etc/passwd">]><v>&x;</v>', "document type"),
+    "external DTD": ('<!DOCTYPE v SYSTEM "http://127.0.0.1:9/x.dtd"><v/>', "document type"),
+    "empty doctype": ("<!DOCTYPE v><v/>", "document type"),
+    "too long": ("<View>" + " " * MAX_CONFIG_CHARS + "</View>", "2,000,000 characters"),
+    "too many labels": (config('<Label value="a"/>' * 32_767), "32,766 labels"),
+}
+
+
+@pytest.mark.parametrize(("xml", "message"), HOSTILE.values(), ids=HOSTILE)
+def test_hostile_configs_are_refused(xml: str, message: str) -> None:
+    with pytest.raises(LabelConfigError, match=message):
+        parse_label_config(xml)
+
+
+def test_deep_nesting_is_read() -> None:
+    depth = 20_000
+    control = only_control("<View>" * depth + config('<Label value="Cat"/>') + "</View>" * depth)
+    assert control.vocabulary.names == ("background", "Cat")
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(alphabet="<>/=\"'&;! ViewBrushLabelsImagenametoNamevalue$[]-", max_size=120))
+def test_any_text_is_read_or_refused(text: str) -> None:
+    for xml in (text, config(text)):
+        with contextlib.suppress(LabelConfigError):
+            assert isinstance(parse_label_config(xml), LabelConfig)
+
+
+def identity(labels: str, **parts: str) -> str:
+    return parse_label_config(config(labels, **parts)).identity
+
+
+SAME = {
+    "colour and hotkey": '<Label value="Cat" background="#00f" hotkey="1"/>',
+    "the prompt spelled out": '<Label value="Cat" predicted_values="Cat"/>',
+    "t0 spelled out": '<Label value="Cat"/><Label value="Background"/>',
+}
+OTHER = {
+    "value": identity('<Label value="Dog" predicted_values="Cat"/>'),
+    "prompt": identity('<Label value="Cat" predicted_values="lynx"/>'),
+    "background prompt": identity('<Label value="Cat"/><Label value="Background" alias="wall"/>'),
+    "one more label": identity('<Label value="Cat"/><Label value="Dog"/>'),
+    "order": identity('<Label value="Dog"/><Label value="Cat"/>'),
+    "control's name": identity(CAT, brush='name="b" toName="img"'),
+    "data key": identity(CAT, image='name="img" value="$other"'),
+    "template": parse_label_config(config(CAT), template="{}").identity,
+    "prompt of the control": identity(CAT, brush='name="brush" toName="img" prompt="a {}"'),
+    "threshold": identity('<Label value="Cat" threshold="0.5"/>'),
+    "other threshold": identity('<Label value="Cat" threshold="0.6"/>'),
+    "least area": identity('<Label value="Cat" min_area="1%"/>'),
+    "least area in pixels": identity('<Label value="Cat" min_area="1px"/>'),
+    "scales": identity(CAT, brush='name="brush" toName="img" model_scales="128"'),
+    "no refinement": parse_label_config(
+        config(CAT, brush='name="brush" toName="img" refine="none"'), refining="always"
+    ).identity,
+    "tolerance": identity(CAT, brush='name="brush" toName="img" tolerance="3"'),
+    "pages": identity(CAT, image='name="img" valueList="$image"'),
+    "form": identity(CAT).replace("brushlabels", "bitmasklabels"),
+    "labels of tasks": identity(CAT, brush='name="brush" toName="img" value="$labels"'),
+    "the rule for them": identity(CAT, brush='name="brush" toName="img" value="$labels" min_area="1%"'),
+    "other labels of tasks": identity(CAT, brush='name="brush" toName="img" value="$words"'),
+}
+
+
+@pytest.mark.parametrize("labels", SAME.values(), ids=SAME)
+def test_what_does_not_decide_a_prediction_is_not_in_the_identity(labels: str) -> None:
+    assert identity(labels) == identity(CAT)
+
+
+def test_what_decides_a_prediction_is_in_the_identity() -> None:
+    assert len({identity(CAT), *OTHER.values()}) == len(OTHER) + 1
+
+
+def test_the_identity_is_stable_json() -> None:
+    assert json.loads(identity(CAT)) == [
+        ["brushlabels", "brush", "img", "image", ["a photo of a background"], [["Cat", ["a photo of a Cat"]]]]
+    ]

@@ -1,0 +1,346 @@
+import logging
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from fakes import CONFIG, FakeCore, FakeLoader, tasks
+
+from backend.labeling.reader import parse_label_config
+from backend.metrics import Metrics
+from backend.predicting.feature_cache import FeatureCache
+from backend.predicting.predictor import LabelStudioHost, Predictor, PredictorOptions
+
+PARSED = parse_label_config(CONFIG)
+
+
+@pytest.fixture
+def make():
+    made = []
+
+    def _make(core=None, **options):
+        predictor = Predictor(core or FakeCore(), FakeLoader(), PredictorOptions(**options), Metrics())
+        made.append(predictor)
+        return predictor
+
+    yield _make
+    for predictor in made:
+        predictor.close()
+
+
+def outcome(predictor, name):
+    return predictor.metrics.registry.get_sample_value("clipdiy_tasks_total", {"outcome": name}) or 0
+
+
+def test_every_task_in_order(make):
+    predictor = make()
+    results = predictor.predict(tasks(*(f"ok:{8 + i}x6" for i in range(30))), PARSED)
+    assert [result["result"][0]["original_height"] for result in results] == list(range(8, 38))
+    assert all(result["model_version"] == predictor.model_version(PARSED) for result in results)
+    assert all(result["score"] == 0.75 for result in results)
+    assert outcome(predictor, "predicted") == 30
+    assert predictor.metrics.registry.get_sample_value("clipdiy_tasks_waiting") == 0
+
+
+def test_no_tasks(make):
+    assert make().predict([], PARSED) == []
+
+
+@pytest.mark.parametrize("image_batch", [1, 3, 8])
+def test_one_failing_task_never_costs_another(make, caplog, image_batch):
+    predictor = make(image_batch=image_batch)
+    values = ["ok", "fail:not-found", "ok", "breaks", "odd", "ok", "ok", "fail:timeout", "ok"]
+    with caplog.at_level(logging.INFO):
+        results = predictor.predict([*tasks(*values), {"id": 10, "data": {}}, {"id": 11}], PARSED)
+    assert [bool(result) for result in results] == [
+        True,
+        False,
+        True,
+        False,
+        False,
+        True,
+        True,
+        False,
+        True,
+        False,
+        False,
+    ]
+    assert [result for result in results if not result] == [[]] * 6
+    assert outcome(predictor, "predicted") == 5
+    assert outcome(predictor, "not-found") == 1
+    assert outcome(predictor, "timeout") == 1
+    assert outcome(predictor, "inference") == 2
+    assert outcome(predictor, "missing-data") == 2
+    for task_id in (2, 4, 5, 8, 10, 11):
+        assert f"task {task_id}:" in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_the_deadline_is_kept_and_the_rest_left_for_the_next_request(make, caplog):
+    predictor = make(deadline_s=0.5)
+    everything = tasks(*["slow:100"] * 20)
+    waiting = everything
+    rounds = 0
+    with caplog.at_level(logging.WARNING):
+        while waiting:
+            begun = time.monotonic()
+            results = predictor.predict(waiting, PARSED)
+            assert time.monotonic() - begun < 1.8, "all of them would take 2 s"
+            assert len(results) == len(waiting)
+            done = [result for result in results if result]
+            assert done, "every request gets something done"
+            assert len(done) <= 6, "each takes 100 ms at least: more are not begun within the deadline"
+            # Label Studio leaves out what has been stored.
+            waiting = [task for task, result in zip(waiting, results, strict=True) if not result]
+            rounds += 1
+    assert rounds > 2
+    assert "left for the next request" in caplog.text
+    assert outcome(predictor, "predicted") == 20
+
+
+def test_a_deadline_too_short_for_anything_still_gets_on(make):
+    predictor = make(deadline_s=0.05)
+    first = predictor.predict(tasks("slow:200", "slow:200"), PARSED)
+    second = predictor.predict(tasks("slow:200", "slow:200"), PARSED)
+    assert len(first) == len(second) == 2
+
+
+def test_a_hanging_download_does_not_hold_up_the_answer(make):
+    predictor = make(deadline_s=0.5, load_threads=2)
+    begun = time.monotonic()
+    results = predictor.predict(tasks("wait:3000", "ok", "ok", "ok"), PARSED)
+    assert time.monotonic() - begun < 2.8
+    assert [bool(result) for result in results] == [False, True, True, True]
+
+
+def test_failed_tasks_go_last_the_next_time(make):
+    predictor = make(load_threads=1)
+    batch = tasks("fail:timeout", "ok", "ok")
+    predictor.predict(batch, PARSED)
+    predictor._loader.seen.clear()
+    predictor.predict(batch, PARSED)
+    assert [task_id for _, task_id, _ in predictor._loader.seen] == [2, 3, 1]
+
+
+def test_a_picture_is_downloaded_while_another_is_in_the_networks_and_a_third_becomes_regions(make, monkeypatch):
+    """Each step of a picture waits until the next picture has begun the step before."""
+    pictures = 5
+    begun = {"download": 0, "networks": 0, "regions": 0}
+    changed = threading.Condition()
+    met = []
+
+    def begin(step, before=None):
+        with changed:
+            begun[step] += 1
+            changed.notify_all()
+            if before is not None:
+                wanted = min(begun[step] + 1, pictures)
+                met.append(changed.wait_for(lambda: begun[before] >= wanted, timeout=5))
+
+    core = FakeCore()
+    encode, segment, fetch = core.encode, core.segment, FakeLoader.fetch_if_changed
+
+    def fetching(self, value, **options):
+        begin("download")
+        return fetch(self, value, **options)
+
+    def encoding(photos):
+        begin("networks", before="download")
+        return encode(photos)
+
+    def segmenting(features, vocabulary):
+        begin("regions", before="networks")
+        return segment(features, vocabulary)
+
+    monkeypatch.setattr(FakeLoader, "fetch_if_changed", fetching)
+    core.encode, core.segment = encoding, segmenting
+    assert all(make(core, load_threads=1, finish_threads=1).predict(tasks(*["ok"] * pictures), PARSED))
+    assert met == [True] * 2 * pictures
+
+
+def test_photos_go_through_the_networks_together(make):
+    core = FakeCore()
+    predictor = make(core, image_batch=8, load_threads=8)
+    predictor.predict(tasks("slow:100", *(f"ok:8x{width}" for width in range(6, 21))), PARSED)
+    assert sum(core.batches) == 16
+    assert max(core.batches) > 1
+    assert max(core.batches) <= 8
+
+
+def test_two_projects_at_once_get_their_own_labels(make):
+    predictor = make()
+    other = parse_label_config(CONFIG.replace("Cat", "Apple").replace("brush", "other"))
+
+    def work(config):
+        return [
+            (region["from_name"], region["value"]["brushlabels"])
+            for result in predictor.predict(tasks(*["slow:5"] * 20), config)
+            for region in result["result"]
+        ]
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(work, [PARSED, other] * 4))
+    for config, answer in zip([PARSED, other] * 4, answers, strict=True):
+        label = config.controls[0].drawn[0].value
+        assert answer == [(config.controls[0].from_name, [label])] * 20
+
+
+def test_two_images_in_one_task(make):
+    config = parse_label_config(
+        """<View><Image name="a" value="$left"/><Image name="b" value="$right"/>
+        <BrushLabels name="x" toName="a"><Label value="Cat"/></BrushLabels>
+        <BrushLabels name="y" toName="b"><Label value="Cat"/></BrushLabels></View>"""
+    )
+    predictor = make()
+    task = {"id": 1, "data": {"left": "ok:10x10", "right": "ok:20x30"}}
+    [result] = predictor.predict([task], config)
+    assert [(r["to_name"], r["original_height"]) for r in result["result"]] == [("a", 10), ("b", 20)]
+    assert len({r["id"] for r in result["result"]}) == 2
+    [broken] = predictor.predict([{"id": 2, "data": {"left": "ok"}}], config)
+    assert broken == []
+
+
+def test_model_version_changes_exactly_when_it_should(make):
+    predictor = make()
+    version = predictor.model_version(PARSED)
+    assert version == make().model_version(parse_label_config(CONFIG))
+    assert version == predictor.model_version(parse_label_config(CONFIG.replace("<Label", '<Label background="#f00"')))
+    assert version != predictor.model_version(parse_label_config(CONFIG.replace("Cat", "Cow")))
+    assert version != predictor.model_version(
+        parse_label_config(CONFIG.replace('"Cat"', '"Cat" predicted_values="kitten"'))
+    )
+    assert version != predictor.model_version(parse_label_config(CONFIG, template="a {}"))
+    assert version != make(FakeCore("fake-2")).model_version(PARSED)
+
+
+def test_region_ids_are_stable(make):
+    first, second = (make().predict(tasks("ok"), PARSED)[0]["result"][0]["id"] for _ in range(2))
+    assert first == second
+
+
+def test_the_loader_is_told_who_asks(make):
+    predictor = make()
+    host = LabelStudioHost("http://ls", "secret")
+    predictor.predict(tasks("ok"), PARSED, host=host)
+    assert predictor._loader.seen == [("ok", 1, host)]
+    assert "secret" not in repr(host)
+
+
+def test_unknown_words_are_warned_of_once(make, caplog):
+    predictor = make(FakeCore(unknown=("Dog",)))
+    for _ in range(3):
+        predictor.predict(tasks("ok"), PARSED)
+    assert caplog.text.count("unknown: Dog") == 1
+
+
+def test_progress_is_logged(make, caplog, monkeypatch):
+    monkeypatch.setattr("backend.predicting.predictor.PROGRESS_EVERY_S", 0.05)
+    with caplog.at_level(logging.INFO):
+        make().predict(tasks(*["slow:20"] * 10), PARSED, project="7")
+    lines = [record.getMessage() for record in caplog.records]
+    assert any(line.startswith("project 7: ") and "s left" in line for line in lines)
+    assert lines[-1].startswith("project 7: finished, 10 of 10 tasks done, 0 failed")
+
+
+def test_predictions_are_handed_over_as_they_are_finished(make):
+    taken = []
+
+    def keep(prediction):
+        taken.append(prediction)
+        return len(prediction["result"][0]["value"]["rle"])
+
+    answers = make().predict(tasks("ok", "fail:not-found", "ok:100x9"), PARSED, keep=keep)
+    assert len(taken) == 2
+    assert answers[1] == []
+    assert sorted(answers[::2]) == sorted(len(prediction["result"][0]["value"]["rle"]) for prediction in taken)
+
+
+def test_a_prediction_that_cannot_be_handed_over_costs_its_task_only(make):
+    def keep(prediction):
+        if prediction["result"][0]["original_height"] == 10:
+            raise OSError("no space in /secret")
+        return "kept"
+
+    assert make().predict(tasks("ok", "ok:10x10", "ok"), PARSED, keep=keep) == ["kept", [], "kept"]
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["new pictures", "known pictures"])
+def test_only_a_window_of_tasks_is_under_way(tmp_path, known):
+    """However many there are; also where the last step is the slowest, and where the networks have nothing to do."""
+    cache = FeatureCache(tmp_path, memory_bytes=10**6, disk_bytes=10**6)
+    options = PredictorOptions(load_threads=2, finish_threads=1, image_batch=1)
+    predictor = Predictor(FakeCore(), FakeLoader(), options, Metrics(), cache)
+    if known:
+        predictor.predict(tasks("ok"), PARSED)
+        predictor._loader.seen.clear()
+    under_way = []
+
+    def keep(_prediction):
+        time.sleep(0.01)
+        under_way.append(len(predictor._loader.seen) - len(under_way))
+
+    predictor.predict(tasks(*["ok"] * 60), PARSED, keep=keep)
+    predictor.close()
+    assert len(under_way) == 60
+    assert max(under_way) <= 2 * (2 + 1) + 2 * 1 + 1
+
+
+class TestKeptFeatures:
+    @pytest.fixture
+    def predictor(self, tmp_path):
+        cache = FeatureCache(tmp_path, memory_bytes=10**6, disk_bytes=10**6)
+        predictor = Predictor(FakeCore(), FakeLoader(), PredictorOptions(), Metrics(), cache)
+        yield predictor
+        predictor.close()
+
+    def test_a_picture_is_encoded_once_whatever_is_asked_of_it(self, predictor):
+        batch = tasks("ok:10x12", "ok:20x30")
+        first = predictor.predict(batch, PARSED)
+        other = parse_label_config(CONFIG.replace("Cat", "Apple"))
+        second = predictor.predict(batch, other)
+        assert sum(predictor._core.batches) == 2
+        assert predictor._loader.decoded == 2
+        assert [r["result"][0]["value"]["brushlabels"] for r in second] == [["Apple"]] * 2
+        for a, b in zip(first, second, strict=True):
+            assert a["result"][0]["value"]["rle"] == b["result"][0]["value"]["rle"]
+            assert a["score"] == b["score"]
+
+    def test_the_same_picture_in_many_tasks_is_encoded_once(self, predictor):
+        results = predictor.predict(tasks(*["ok"] * 5), PARSED)
+        results += predictor.predict(tasks(*["ok"] * 5, first=6), PARSED)
+        assert all(results)
+        assert len({result["result"][0]["id"] for result in results}) == 10
+        assert sum(predictor._core.batches) <= 5, "those under way at the same time may be encoded twice"
+
+    def test_an_unchanged_picture_is_not_downloaded(self, predictor):
+        outcome = predictor.metrics.registry.get_sample_value
+        for _ in range(2):
+            assert all(predictor.predict(tasks("versioned:a"), PARSED))
+        assert outcome("clipdiy_feature_cache_total", {"outcome": "not-downloaded"}) == 1
+        predictor._loader.versions["a"] = "2"
+        assert all(predictor.predict(tasks("versioned:a"), PARSED))
+        assert outcome("clipdiy_feature_cache_total", {"outcome": "miss"}) == 2
+        assert sum(predictor._core.batches) == 2
+
+    def test_unchanged_but_dropped_features_are_made_again(self, tmp_path):
+        predictor = Predictor(FakeCore(), FakeLoader(), PredictorOptions(), Metrics())
+        for _ in range(2):
+            assert all(predictor.predict(tasks("versioned:a"), PARSED))
+        assert sum(predictor._core.batches) == 2
+        predictor.close()
+
+    def test_another_core_does_not_take_them(self, predictor):
+        predictor.predict(tasks("ok"), PARSED)
+        predictor._core.encoder_identity = "other"
+        predictor.predict(tasks("ok"), PARSED)
+        assert sum(predictor._core.batches) == 2
+
+    def test_known_pictures_need_no_networks(self, predictor):
+        predictor.predict(tasks("ok:9x9"), PARSED)
+        free = threading.Event()
+        busy = threading.Thread(target=predictor._networks.run, args=(lambda: free.wait(10),))
+        busy.start()
+        assert all(predictor.predict(tasks("ok:9x9"), PARSED))
+        assert busy.is_alive()
+        free.set()
+        busy.join()

@@ -1,0 +1,353 @@
+import base64
+import io
+import json
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+from fakes import CONFIG, FakeCore, FakeLoader, tasks
+
+from backend.metrics import Metrics
+from backend.predicting.predictor import LabelStudioHost, Predictor, PredictorOptions
+from backend.service import Service
+from backend.settings import Settings
+from backend.web.app import create_app
+from backend.webhooks import WebhookStore
+
+
+@pytest.fixture
+def make(tmp_path, monkeypatch):
+    for name in ("CLIPDIY_BASIC_AUTH_USER", "CLIPDIY_BASIC_AUTH_PASSWORD"):
+        monkeypatch.delenv(name, raising=False)
+    made = []
+
+    def _make(**settings):
+        chosen = Settings(data_dir=tmp_path, **settings)
+        metrics = Metrics()
+        predictor = Predictor(FakeCore(), FakeLoader(), PredictorOptions(deadline_s=chosen.deadline_s), metrics)
+        made.append(predictor)
+        app = create_app(Service(chosen, predictor, WebhookStore(tmp_path), metrics))
+        return app.test_client()
+
+    yield _make
+    for predictor in made:
+        predictor.close()
+
+
+@pytest.fixture
+def client(make):
+    return make()
+
+
+def predict(client, *values, config=CONFIG, project="1.5"):
+    body = {"tasks": tasks(*values), "label_config": config, "project": project, "params": {"context": None}}
+    return client.post("/predict", json=body)
+
+
+def test_health(client):
+    assert client.get("/health").json["status"] == "UP"
+
+
+def test_setup_answers_the_version_that_predictions_will_have(client):
+    setup = client.post("/setup", json={"project": "1.5", "schema": CONFIG, "hostname": "", "access_token": ""})
+    assert setup.status_code == 200
+    answer = predict(client, "ok", "fail:not-found", "ok")
+    assert answer.status_code == 200
+    results = answer.json["results"]
+    assert [bool(result) for result in results] == [True, False, True]
+    assert results[1] == []
+    assert {result["model_version"] for result in results if result} == {setup.json["model_version"]}
+    assert client.get("/versions").json == {"versions": [setup.json["model_version"]]}
+
+
+@pytest.mark.parametrize("answer_memory_bytes", [0, 1500, 10**6])
+def test_answers_are_the_same_wherever_they_waited(make, tmp_path, answer_memory_bytes):
+    client = make(answer_memory_bytes=answer_memory_bytes)
+    answer = predict(client, "ok:30x40", "fail:not-found", "ok:300x40", "ok:20x30")
+    expected = predict(make(), "ok:30x40", "fail:not-found", "ok:300x40", "ok:20x30")
+    assert answer.json == expected.json
+    assert answer.content_type == "application/json"
+    assert answer.content_length == len(answer.data)
+    # The file has no name, and no descriptor is left open.
+    answer.close()
+    open_files = [
+        os.readlink(f"/proc/self/fd/{fd}")
+        for fd in os.listdir("/proc/self/fd")
+        if fd.isdigit() and os.path.exists(f"/proc/self/fd/{fd}")
+    ]
+    assert not [name for name in open_files if name.startswith(str(tmp_path))]
+
+
+def test_images_are_asked_of_the_host_that_introduced_itself_for_the_project(make, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        FakeLoader, "fetch_if_changed", lambda self, value, *, task_id, host, known=None: asked.append(host) or 1 / 0
+    )
+    client = make()
+    client.post("/setup", json={"project": "7.1", "schema": CONFIG, "hostname": "http://ls:8080", "access_token": "t"})
+    predict(client, "ok", project="7.1")
+    predict(client, "ok", project="8.1")
+    assert asked == [LabelStudioHost("http://ls:8080", "t"), LabelStudioHost()]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "words"),
+    [
+        ("/predict", "not json", "JSON"),
+        ("/predict", "[]", "body"),
+        ("/predict", "null", "body"),
+        ("/predict", "{}", "tasks"),
+        ("/predict", '{"tasks": {}, "label_config": "x"}', "tasks"),
+        ("/predict", '{"tasks": [1], "label_config": "x"}', "tasks.0"),
+        ("/predict", '{"tasks": [], "label_config": 3}', "label_config"),
+        ("/predict", '{"tasks": [], "label_config": "<View/>"}', "BrushLabels"),
+        ("/predict", "[" * 100_000, "body"),
+        ("/predict", '{"tasks": [{"data": ' + "[" * 98 + "]" * 98 + '}], "label_config": "x"}', "nested more than 100"),
+        ("/predict", '{"tasks": [{"id": NaN}], "label_config": "x"}', "NaN"),
+        ("/predict", '{"tasks": [{"id": -Infinity}], "label_config": "x"}', "-Infinity"),
+        ("/predict", '{"tasks": [{"id": 1}, {"id": [1]}], "label_config": "x"}', "tasks.1.id"),
+        ("/predict", '{"tasks": [{"id": true}], "label_config": "x"}', "tasks.0.id"),
+        ("/predict", '{"tasks": [{"id": 1.5}], "label_config": "x"}', "tasks.0.id"),
+        ("/predict", '{"tasks": [{"id": "1\\nERROR all is lost"}], "label_config": "x"}', "tasks.0.id"),
+        ("/predict", '{"tasks": [{"id": ' + "9" * 5000 + '}], "label_config": "x"}', "JSON"),
+        ("/predict", '{"tasks": [{"id": ' + "9" * 50 + '}], "label_config": "x"}', "tasks.0.id"),
+        ("/predict", '{"tasks": [], "label_config": "x", "project": {}}', "project"),
+        ("/predict", '{"tasks": [], "label_config": "x", "params": []}', "params"),
+        ("/predict", '{"tasks": [], "label_config": "\\ud800"}', "surrogates"),
+        ("/predict", b"\xff\xfe\x00", "JSON"),
+        ("/predict", "", "JSON"),
+        ("/setup", '{"schema": "<View/>", "hostname": 3}', "hostname"),
+        ("/setup", '{"schema": "<View/>", "access_token": "' + "x" * 20_000 + '"}', "access_token"),
+        ("/setup", "{}", "schema"),
+        ("/setup", '{"schema": "<View><Image"}', "XML"),
+        ("/setup", json.dumps({"schema": "<View/>"}), "A config that works"),
+        ("/webhook", "{}", "action"),
+        ("/webhook", '{"action": 3}', "action"),
+    ],
+)
+def test_bad_requests_name_what_is_wrong(client, path, body, words):
+    answer = client.post(path, data=body, content_type="application/json")
+    assert answer.status_code == 400
+    assert words in answer.json["error"]
+    assert "Traceback" not in answer.text
+
+
+@pytest.mark.parametrize(("method", "path", "status"), [("get", "/predict", 405), ("get", "/nothing", 404)])
+def test_http_errors_are_json(client, method, path, status):
+    answer = getattr(client, method)(path)
+    assert answer.status_code == status
+    assert "error" in answer.json
+
+
+def test_an_interactive_request_is_answered_with_suggestions(client):
+    point = {"type": "keypointlabels", "to_name": "img", "value": {"x": 10, "y": 50, "keypointlabels": ["Dog"]}}
+    body = {"tasks": tasks("ok"), "label_config": CONFIG, "project": "1.5", "params": {"context": {"result": [point]}}}
+    [result] = client.post("/predict", json=body).json["results"]
+    assert [region["value"]["brushlabels"] for region in result["result"]] == [["Dog"]]
+    body["params"]["context"]["result"] = "here"
+    refused = client.post("/predict", json=body)
+    assert (refused.status_code, "params.context.result" in refused.json["error"]) == (400, True)
+
+
+def test_too_large_a_body(make):
+    answer = make(max_request_bytes=1000).post("/predict", data="x" * 2000, content_type="application/json")
+    assert answer.status_code == 413
+
+
+@pytest.mark.parametrize("method", ["get", "delete"])
+def test_what_is_not_allowed_says_what_is(client, method):
+    answer = getattr(client, method)("/predict")
+    assert answer.status_code == 405
+    assert "POST" in answer.headers["Allow"]
+
+
+@pytest.mark.parametrize("error", [OSError, RuntimeError], ids=["sender gone", "as gunicorn says it of chunks"])
+def test_a_body_that_cannot_be_read_is_a_bad_request(client, error):
+    class Broken(io.BytesIO):
+        def read(self, *_args):
+            raise error("Invalid chunk size: b'secret'")
+
+        readinto = read
+
+    answer = client.post("/predict", input_stream=Broken(), environ_overrides={"CONTENT_LENGTH": "10"})
+    assert answer.status_code == 400
+    assert answer.json["error"] == "body: cannot be read"
+
+
+def test_no_room_for_a_webhook_is_told_to_label_studio(client, tmp_path, caplog):
+    (tmp_path / "webhooks.jsonl").symlink_to("/dev/full")
+    answer = client.post("/webhook", json={"action": "ANNOTATION_CREATED"})
+    assert answer.status_code == 503
+    assert int(answer.headers["Retry-After"]) > 0
+    assert "No space left" in caplog.text
+    assert str(tmp_path) not in caplog.text + answer.text
+    (tmp_path / "webhooks.jsonl").unlink()
+    assert client.post("/webhook", json={"action": "ANNOTATION_CREATED"}).status_code == 201
+
+
+def test_half_a_webhook_is_never_kept(tmp_path):
+    # A limit on the size of files stands for a disk that fills up in the middle of a line.
+    script = """
+import resource, sys
+from pathlib import Path
+from backend.webhooks import WebhookStore
+store = WebhookStore(Path(sys.argv[1]))
+store.append({"action": "A"})
+resource.setrlimit(resource.RLIMIT_FSIZE, (store.path.stat().st_size + 10,) * 2)
+try:
+    store.append({"action": "B"})
+except OSError:
+    print("refused")
+"""
+    ended = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, timeout=60)
+    assert ended.stdout == "refused\n", ended.stderr
+    store = WebhookStore(tmp_path)
+    store.append({"action": "C"})
+    assert [json.loads(line)["action"] for line in store.path.read_text().splitlines()] == ["A", "C"]
+
+
+def test_an_unexpected_error_is_logged_without_traceback_and_payload(client, monkeypatch, caplog):
+    monkeypatch.setattr("backend.service.parse_label_config", lambda *_a, **_k: {}["/secret/path"])
+    assert predict(client, "ok").status_code == 500
+    assert "predict failed: unexpected KeyError in backend.service:" in caplog.text
+    assert "secret" not in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+def test_too_large_a_body_in_chunks(make):
+    client = make(max_request_bytes=1000)
+    chunked = {"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked"}
+    answer = client.post("/predict", input_stream=io.BytesIO(b"[" * 2000), environ_overrides=chunked)
+    assert answer.status_code == 413
+
+
+def test_what_is_refused_is_one_line_in_the_log(client, caplog):
+    label = 'x" threshold="a&#10;2026-01-01 ERROR backend: all is lost'
+    config = CONFIG.replace('value="Cat"', f'value="{label}"')
+    assert client.post("/setup", json={"schema": config}).status_code == 400
+    (record,) = [record for record in caplog.records if record.name == "backend.web.app"]
+    assert "\n" not in record.getMessage()
+    assert len(record.getMessage()) < 600
+
+
+def test_an_unexpected_error_says_nothing_about_itself(client, monkeypatch):
+    monkeypatch.setattr("backend.service.parse_label_config", lambda *_a, **_k: 1 / 0)
+    answer = predict(client, "ok")
+    assert answer.status_code == 500
+    assert "division" not in answer.text
+    assert "Traceback" not in answer.text
+
+
+def test_webhooks_are_kept_one_line_each(client, tmp_path):
+    for i in range(3):
+        body = {"action": "ANNOTATION_CREATED", "annotation": {"id": i, "result": ["ü\n"]}, "project": {"id": 1}}
+        assert client.post("/webhook", json=body).status_code == 201
+    client.post("/webhook", json={"action": "SOMETHING_NEW"})
+    lines = (tmp_path / "webhooks.jsonl").read_text().splitlines()
+    kept = [json.loads(line) for line in lines]
+    assert [line["action"] for line in kept] == ["ANNOTATION_CREATED"] * 3 + ["SOMETHING_NEW"]
+    assert [line["annotation"]["id"] for line in kept[:3]] == [0, 1, 2]
+    assert kept[0]["annotation"]["result"] == ["ü\n"]
+    metrics = client.get("/metrics").text
+    assert 'clipdiy_webhooks_total{action="ANNOTATION_CREATED"} 3.0' in metrics
+    assert 'clipdiy_webhooks_total{action="other"} 1.0' in metrics
+
+
+def test_metrics(client):
+    predict(client, "ok", "ok", "fail:timeout")
+    text = client.get("/metrics").text
+    assert 'clipdiy_tasks_total{outcome="predicted"} 2.0' in text
+    assert 'clipdiy_tasks_total{outcome="timeout"} 1.0' in text
+    assert 'clipdiy_stage_seconds_count{stage="encode"} 2.0' in text
+    assert "clipdiy_predict_requests_running 0.0" in text
+
+
+class TestBasicAuth:
+    @pytest.fixture
+    def client(self, make):
+        return make(basic_auth_user="anna", basic_auth_password="gehe!m")
+
+    def header(self, text):
+        return {"Authorization": "Basic " + base64.b64encode(text.encode()).decode()}
+
+    @pytest.mark.parametrize(
+        "headers",
+        [{}, {"Authorization": "Basic"}, {"Authorization": "Bearer x"}, {"Authorization": "Basic !!!"}],
+        ids=["none", "empty", "bearer", "no base64"],
+    )
+    @pytest.mark.parametrize("path", ["/predict", "/setup", "/webhook"])
+    def test_refused(self, client, headers, path):
+        answer = client.post(path, json={}, headers=headers)
+        assert answer.status_code == 401
+        assert "Basic" in answer.headers["WWW-Authenticate"]
+
+    @pytest.mark.parametrize("pair", ["anna:wrong", "otto:gehe!m", "anna:", ":gehe!m", "ännä:gehe!m"])
+    def test_wrong(self, client, pair):
+        assert client.get("/metrics", headers=self.header(pair)).status_code == 401
+
+    def test_right(self, client):
+        assert client.get("/metrics", headers=self.header("anna:gehe!m")).status_code == 200
+
+    def test_only_health_is_open(self, make):
+        app = make(basic_auth_user="anna", basic_auth_password="gehe!m").application
+        answers = {
+            rule.rule: app.test_client().open(rule.rule, method=next(iter(rule.methods - {"OPTIONS", "HEAD"})))
+            for rule in app.url_map.iter_rules()
+            if "<" not in rule.rule
+        }
+        assert len(answers) > 5
+        assert {path for path, answer in answers.items() if answer.status_code != 401} == {"/health"}
+
+    def test_webhooks_need_the_header_that_label_studio_can_be_told_to_send(self, client, tmp_path):
+        body = {"action": "ANNOTATION_CREATED"}
+        assert client.post("/webhook", json=body).status_code == 401
+        assert client.post("/webhook", json=body, headers=self.header("anna:gehe!m")).status_code == 201
+        assert len((tmp_path / "webhooks.jsonl").read_text().splitlines()) == 1
+
+    def test_half_of_it_stops_the_start(self):
+        with pytest.raises(ValueError, match="CLIPDIY_BASIC_AUTH_PASSWORD"):
+            Settings(basic_auth_user="anna")
+
+
+def test_one_request_too_many_is_told_so_before_its_body_is_read(make):
+    class Untouched(io.BytesIO):
+        def read(self, *_args):
+            raise AssertionError("the body was read")
+
+        readinto = read
+
+    client = make(max_requests=1)
+    first = threading.Thread(target=lambda: predict(client, *["slow:250"] * 8))
+    first.start()
+    try:
+        for _ in range(1000):
+            if "requests_running 1.0" in client.get("/metrics").text:
+                break
+        answer = client.post("/predict", input_stream=Untouched(), environ_overrides={"CONTENT_LENGTH": "10"})
+        assert answer.status_code == 503
+        assert client.get("/health").status_code == 200
+        assert first.is_alive(), "it did not wait for it"
+    finally:
+        first.join()
+
+
+def test_one_request_too_many_is_told_to_come_back(make):
+    client = make(max_requests=1)
+    answers = []
+    first = threading.Thread(target=lambda: answers.append(predict(client, "slow:250", "slow:250")))
+    first.start()
+    try:
+        second = None
+        for _ in range(100):
+            second = predict(client, "ok")
+            if second.status_code == 503:
+                break
+        assert second.status_code == 503
+        assert int(second.headers["Retry-After"]) > 0
+        assert client.get("/health").status_code == 200
+    finally:
+        first.join()
+    assert answers[0].status_code == 200
+    assert predict(client, "ok").status_code == 200
