@@ -21,9 +21,10 @@ import numpy as np
 import requests
 from pydantic import ValidationError
 
+from backend.deadline import Deadline
 from backend.errors import BackendError, LabelConfigError, TaskError
 from backend.images.loader import ImageLoader, show_value
-from backend.images.outbound import Deadline, Home, HostPolicy, Outbound, split_url
+from backend.images.outbound import Home, HostPolicy, Outbound, split_url
 from backend.images.pages import pictures_of
 from backend.images.tokens import AccessTokens
 from backend.label_studio_api import LabelStudioApi, LabelStudioApiError
@@ -237,7 +238,7 @@ def _label_studio(settings: Settings) -> tuple[LabelStudioApi | None, list[Findi
         )
         return None, [reached, Finding("note", "token", "none is set", remedy)]
     token = settings.label_studio_token.get_secret_value().strip()
-    deadline = Deadline(TIMEOUT_S)
+    deadline = Deadline.after(TIMEOUT_S)
     try:
         tokens = AccessTokens(Outbound(HostPolicy()))
         authorization = tokens.authorization(token, url.rstrip("/"), Home(origin, is_configured=True), deadline)

@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import parse_qs, unquote_to_bytes, urlsplit
 
+from backend.deadline import Deadline
 from backend.errors import SettingsError, TaskError
 from backend.images.outbound import (
-    Deadline,
     Fetched,
     Home,
     HostPolicy,
@@ -150,6 +150,21 @@ class _LabelStudio:
         return self.base_url + path
 
 
+@dataclass(frozen=True)
+class _Asking:
+    """What goes with a value while it is fetched.
+
+    Attributes:
+        label_studio: Which one is meant, if any.
+        known: Version that the value gave before.
+        deadline: Of whoever asks.
+    """
+
+    label_studio: _LabelStudio | None
+    known: Validator | None
+    deadline: Deadline
+
+
 class ImageLoader:
     """Fetches images. May be used by any number of threads."""
 
@@ -227,6 +242,7 @@ class ImageLoader:
         task_id: object = None,
         host: Introduction | None = None,
         known: Validator | None = None,
+        deadline: Deadline | None = None,
     ) -> Fetched:
         """Fetch an image's file, unless its source says that it still is the version that is known.
 
@@ -235,10 +251,11 @@ class ImageLoader:
             task_id: Needed for cloud addresses, which Label Studio resolves task by task.
             host: The Label Studio that the request came from.
             known: Version that the same value gave before.
+            deadline: Of whoever asks; `ImageLimits.timeout_s` holds besides.
 
         Raises:
-            TaskError: `missing-data`, `unsupported-source`, `refused`, `unauthorized`, `not-found`, `download`,
-                `too-many-redirects`, `too-large` or `timeout`.
+            TaskError: `deadline` if that has come; `missing-data`, `unsupported-source`, `refused`, `unauthorized`,
+                `not-found`, `download`, `too-many-redirects`, `too-large` or `timeout`.
         """
         value = value.strip()
         if not value:
@@ -252,15 +269,16 @@ class ImageLoader:
             self._check_scheme(scheme)
             return Fetched(self._from_data_uri(value))
         label_studio = self._label_studio(host)
+        asking = _Asking(label_studio, known, deadline or Deadline.never())
         if scheme is None:
-            return self._from_label_studio_path(_as_path(value), label_studio, known)
+            return self._from_label_studio_path(_as_path(value), asking)
         path = _path_at(value, label_studio) if scheme in ("http", "https") else None
         if path is not None:
-            return self._from_label_studio_path(path, label_studio, known)
+            return self._from_label_studio_path(path, asking)
         self._check_scheme(scheme)
         if scheme not in ("http", "https"):
-            return self._from_cloud(value, task_id, label_studio, known)
-        return self._download(value, label_studio, known)
+            return self._from_cloud(value, task_id, asking)
+        return self._download(value, asking)
 
     def _check_scheme(self, scheme: str) -> None:
         if scheme not in SCHEMES:
@@ -285,9 +303,10 @@ class ImageLoader:
             return _LabelStudio(_base_url(introduced), offered, Home(here), (here,))
         return None
 
-    def _from_label_studio_path(self, path: str, label_studio: _LabelStudio | None, known: Validator | None) -> Fetched:
+    def _from_label_studio_path(self, path: str, asking: _Asking) -> Fetched:
+        label_studio = asking.label_studio
         if self._sources.local_files_roots and _is_local_file(path, label_studio):
-            content = self._from_disk(path, known)
+            content = self._from_disk(path, asking.known)
             if content is not None:
                 return content
             if label_studio is None:
@@ -297,12 +316,11 @@ class ImageLoader:
                 "unsupported-source",
                 f"{show_value(path)} is a path of Label Studio, and no Label Studio is known: configure its address",
             )
-        return self._download(label_studio.address_of(path), label_studio, known)
+        return self._download(label_studio.address_of(path), asking)
 
-    def _from_cloud(
-        self, uri: str, task_id: object, label_studio: _LabelStudio | None, known: Validator | None
-    ) -> Fetched:
+    def _from_cloud(self, uri: str, task_id: object, asking: _Asking) -> Fetched:
         """Let Label Studio, which has the keys, resolve a cloud address."""
+        label_studio = asking.label_studio
         if label_studio is None:
             raise TaskError(
                 "unsupported-source",
@@ -313,7 +331,7 @@ class ImageLoader:
         encoded = base64.urlsafe_b64encode(uri.encode()).decode()
         address = label_studio.address_of(f"/tasks/{task_id}/presign/?fileuri={encoded}")
         try:
-            return self._download(address, label_studio, known)
+            return self._download(address, asking)
         except TaskError as err:
             if err.reason == "not-found":
                 raise TaskError(
@@ -322,30 +340,33 @@ class ImageLoader:
                 ) from err
             raise
 
-    def _download(self, url: str, label_studio: _LabelStudio | None, known: Validator | None) -> Fetched:
+    def _download(self, url: str, asking: _Asking) -> Fetched:
         """Download, with credentials for Label Studio's origin only, and once more if they had just ended."""
-        deadline = Deadline(self._limits.timeout_s)
-        if label_studio is None or not label_studio.token or not label_studio.home.origin.serves(split_url(url)[1]):
-            home = label_studio.home if label_studio else None
-            return self._outbound.get_if_changed(
-                url, max_bytes=self._limits.max_bytes, deadline=deadline, home=home, known=known
-            )
-        token, base_url = label_studio.token.strip(), label_studio.base_url
-        authorization = self._tokens.authorization(token, base_url, label_studio.home, deadline)
+        within = asking.deadline.at_most(self._limits.timeout_s)
         try:
-            return self._download_as(url, authorization, label_studio.home, deadline, known)
+            return self._download_within(url, asking, within)
+        except TaskError as err:
+            if err.reason == "timeout" and asking.deadline.has_come:
+                raise TaskError("deadline", f"{show_url(url)} was still on its way when the deadline came") from err
+            raise
+
+    def _download_within(self, url: str, asking: _Asking, within: Deadline) -> Fetched:
+        label_studio = asking.label_studio
+        if label_studio is None or not label_studio.token or not label_studio.home.origin.serves(split_url(url)[1]):
+            return self._get(url, label_studio.home if label_studio else None, asking.known, within)
+        token, base_url, home = label_studio.token.strip(), label_studio.base_url, label_studio.home
+        authorization = self._tokens.authorization(token, base_url, home, within)
+        try:
+            return self._get(url, replace(home, authorization=authorization), asking.known, within)
         except TaskError as err:
             if err.reason != "unauthorized" or not self._tokens.forget(token, base_url, authorization):
                 raise
-        authorization = self._tokens.authorization(token, base_url, label_studio.home, deadline)
-        return self._download_as(url, authorization, label_studio.home, deadline, known)
+        authorization = self._tokens.authorization(token, base_url, home, within)
+        return self._get(url, replace(home, authorization=authorization), asking.known, within)
 
-    def _download_as(
-        self, url: str, authorization: str, home: Home, deadline: Deadline, known: Validator | None
-    ) -> Fetched:
-        home = replace(home, authorization=authorization)
+    def _get(self, url: str, home: Home | None, known: Validator | None, within: Deadline) -> Fetched:
         return self._outbound.get_if_changed(
-            url, max_bytes=self._limits.max_bytes, deadline=deadline, home=home, known=known
+            url, max_bytes=self._limits.max_bytes, deadline=within, home=home, known=known
         )
 
     def _from_disk(self, path: str, known: Validator | None) -> Fetched | None:

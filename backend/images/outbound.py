@@ -20,7 +20,6 @@ import io
 import ipaddress
 import socket
 import ssl
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
@@ -30,6 +29,7 @@ from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 import certifi
 
+from backend.deadline import Deadline
 from backend.errors import SettingsError, TaskError
 
 _CHUNK_BYTES = 1 << 16
@@ -158,26 +158,6 @@ def show_url(url: str, most: int = 200) -> str:
         return "a malformed address"
     text = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
     return text if len(text) <= most else text[: most - 3] + "..."
-
-
-class Deadline:
-    """A point in time after which nothing is waited for."""
-
-    def __init__(self, seconds: float) -> None:
-        """Start now."""
-        self.seconds = seconds
-        self._at = time.monotonic() + seconds
-
-    def remaining_s(self) -> float:
-        """Return the seconds left, more than 0.
-
-        Raises:
-            TimeoutError: If there are none.
-        """
-        left = self._at - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        return left
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
+from backend.deadline import Deadline
 from backend.errors import TaskError
-from backend.images.outbound import Deadline, Home, Outbound, show_url
+from backend.images.outbound import Home, Outbound, show_url
 
 _EARLY_S = 30.0
 """An access token is renewed this long before it ends: clocks differ, and downloads take time."""

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from web_server import Names, Reply, Seen, WebServer
 
+from backend.deadline import Deadline
 from backend.errors import SettingsError, TaskError
 from backend.images.loader import SCHEMES, ImageLimits, ImageLoader, ImageSources, show_value
 from backend.images.pages import image_value
@@ -388,6 +389,18 @@ def test_time_is_limited(label_studio: WebServer) -> None:
     label_studio.replies["/x"] = Reply(body=silence)
     load = loader(label_studio, limits=ImageLimits(timeout_s=0.2))
     assert failure(load, "/x").reason == "timeout"
+
+
+def test_a_download_ends_with_the_deadline_of_whoever_asks(label_studio: WebServer) -> None:
+    """It is said to be that, and not the source's fault, though the source hangs."""
+    label_studio.replies["/x"] = Reply(body=lambda _write, ended: ended.wait(), announce_length=False)
+    load = loader(label_studio, limits=ImageLimits(timeout_s=60))
+    with pytest.raises(TaskError) as caught:
+        load.fetch_if_changed("/x", deadline=Deadline.after(0.2))
+    assert caught.value.reason == "deadline"
+    with pytest.raises(TaskError) as caught:
+        loader(label_studio, limits=ImageLimits(timeout_s=0.2)).fetch_if_changed("/x", deadline=Deadline.after(60))
+    assert caught.value.reason == "timeout"
 
 
 def test_redirects_are_limited(label_studio: WebServer) -> None:

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from web_server import Names, Reply, WebServer
 
+from backend.deadline import Deadline
 from backend.errors import SettingsError, TaskError
 from backend.images.outbound import (
-    Deadline,
     Fetched,
     Home,
     HostPolicy,
@@ -53,7 +53,7 @@ def get(
     **options: Any,
 ) -> bytes:
     outbound = Outbound(policy, **options)
-    return outbound.get(url, max_bytes=max_bytes, deadline=Deadline(timeout_s), home=home)
+    return outbound.get(url, max_bytes=max_bytes, deadline=Deadline.after(timeout_s), home=home)
 
 
 def reason_of(fetch: Callable[[], object]) -> str:
@@ -550,7 +550,7 @@ class TestVersions:
             yield web
 
     def fetch(self, web: WebServer, path: str, known: Validator | None = None) -> Fetched:
-        return Outbound(LOCAL).get_if_changed(web.url + path, max_bytes=100, deadline=Deadline(5), known=known)
+        return Outbound(LOCAL).get_if_changed(web.url + path, max_bytes=100, deadline=Deadline.after(5), known=known)
 
     @pytest.mark.parametrize("path", ["/etag", "/old", "/moved"])
     def test_unchanged(self, versions: WebServer, path: str) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from web_server import Reply, Seen, WebServer
 
+from backend.deadline import Deadline
 from backend.errors import TaskError
-from backend.images.outbound import Deadline, Home, HostPolicy, Outbound, split_url
+from backend.images.outbound import Home, HostPolicy, Outbound, split_url
 from backend.images.tokens import AccessTokens
 
 LEGACY = "0123456789abcdef0123456789abcdef01234567"
@@ -66,7 +67,7 @@ class Tokens:
         self.home = Home(split_url(web.url)[1], is_configured=True)
 
     def header(self, token: str) -> str:
-        return self.tokens.authorization(token, self.url, self.home, Deadline(5))
+        return self.tokens.authorization(token, self.url, self.home, Deadline.after(5))
 
     def forget(self, token: str, header: str) -> bool:
         return self.tokens.forget(token, self.url, header)
