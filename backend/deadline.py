@@ -1,6 +1,7 @@
 """Until when something is waited for: made once, where a request comes in, and handed down to whoever waits."""
 
 import math
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -41,8 +42,8 @@ class Deadline:
 
     @property
     def left_s(self) -> float:
-        """The seconds left, at least 0."""
-        return max(0.0, self.at - self.clock())
+        """The seconds left, at least 0 and at most what one can wait for."""
+        return min(max(0.0, self.at - self.clock()), threading.TIMEOUT_MAX)
 
     @property
     def has_come(self) -> bool:

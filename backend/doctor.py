@@ -23,6 +23,7 @@ from pydantic import ValidationError
 
 from backend.deadline import Deadline
 from backend.errors import BackendError, LabelConfigError, TaskError
+from backend.images.host import LabelStudioHost
 from backend.images.loader import ImageLoader, show_value
 from backend.images.outbound import Home, HostPolicy, Outbound, split_url
 from backend.images.pages import pictures_of
@@ -30,7 +31,6 @@ from backend.images.tokens import AccessTokens
 from backend.label_studio_api import LabelStudioApi, LabelStudioApiError
 from backend.labeling.controls import LabelConfig
 from backend.labeling.reader import parse_label_config
-from backend.predicting.predictor import LabelStudioHost
 from backend.service import make_loader
 from backend.settings import Settings
 from clipdiy.errors import ClipDiyError, ConfigError

@@ -12,8 +12,8 @@ from backend.images.loader import SCHEMES, ImageLimits, ImageLoader, ImageSource
 from backend.labeling.reader import LabelConfig, parse_label_config
 from backend.metrics import Metrics
 from backend.predicting.feature_cache import FeatureCache
-from backend.predicting.networks import NetworkThread, computing_alone
-from backend.predicting.predictor import Predictor, PredictorOptions
+from backend.predicting.networks import computing_alone, network_thread
+from backend.predicting.predictor import LEAST_MEMORY_BYTES, Predictor, PredictorOptions
 from backend.settings import Settings
 from backend.webhooks import WebhookStore
 
@@ -56,11 +56,9 @@ def build_service(settings: Settings) -> Service:
     """
     from clipdiy.build import build_segmenter  # torch is imported only where weights are loaded
 
-    networks = NetworkThread()
+    networks = network_thread()
     config, weights, kept = settings.core_config(), settings.weights_dir, settings.data_dir
-    ran = networks.run(lambda: build_segmenter(config, weights_dir=weights, cache_dir=kept))
-    assert ran is not None, "nothing limits its time"
-    [segmenter] = ran
+    segmenter = networks.submit(lambda: build_segmenter(config, weights_dir=weights, cache_dir=kept)).result()
     computing_alone()
     metrics = Metrics()
     metrics.info.labels(segmenter.name, str(segmenter.device), segmenter.identity).set(1)
@@ -76,7 +74,7 @@ def build_service(settings: Settings) -> Service:
         metrics,
         FeatureCache(
             settings.data_dir / "features",
-            memory_bytes=settings.cache_memory_bytes,
+            memory_bytes=max(settings.cache_memory_bytes, LEAST_MEMORY_BYTES),
             disk_bytes=settings.cache_disk_bytes,
         ),
         networks,

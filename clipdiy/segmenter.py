@@ -221,6 +221,14 @@ class Segmenter:
         image = self._image(photo)
         return {method: maps[0] for method, maps in self._objectness([image], methods).items()}
 
+    def embed_prompts(self, prompts: Sequence[str]) -> None:
+        """Run prompts through the text tower that are not known yet, so that `segment` has no need to.
+
+        Args:
+            prompts: Whole texts, at least one.
+        """
+        self.clip.embed_texts(prompts)
+
     @torch.inference_mode()
     def segment(self, features: ImageFeatures, vocabulary: Vocabulary) -> Segmentation:
         """Ask encoded photo for a vocabulary: Eq. 1 to 4, scores, clean-up.

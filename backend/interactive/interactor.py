@@ -11,23 +11,24 @@ Where the chosen label loses everywhere against the others, they are left out an
 background alone: a person has said that it is there.
 """
 
-import threading
 import time
 import uuid
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from backend.deadline import Deadline
 from backend.errors import TaskError
+from backend.images.asking import Asker
 from backend.images.pages import pictures_of
 from backend.interactive.gesture import Box, Gesture, Phrase
 from backend.interactive.pointing import box_window, inside_box, pointed_at
 from backend.labeling.controls import Area, LabelConfig, MaskControl, MaskLabel
 from backend.outputs.regions import make_prediction, make_regions
+from backend.recent import Recent
 from clipdiy.features import ImageFeatures
 from clipdiy.photo import Photo
 from clipdiy.segmentation import Segmentation
@@ -39,31 +40,8 @@ PICTURES = 8
 SEGMENTATIONS = 8
 PIECES = 64
 
-_Key = TypeVar("_Key", bound=Hashable)
-_Value = TypeVar("_Value")
-
-
-class _Recent(Generic[_Key, _Value]):
-    """The things used last. Two threads may make the same thing at the same time; both are right."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._kept: OrderedDict[_Key, _Value] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: _Key) -> _Value | None:
-        with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-            return self._kept.get(key)
-
-    def put(self, key: _Key, value: _Value) -> _Value:
-        with self._lock:
-            self._kept[key] = value
-            self._kept.move_to_end(key)
-            while len(self._kept) > self._most:
-                self._kept.popitem(last=False)
-        return value
+Segment = Callable[[ImageFeatures, MaskControl], Segmentation]
+"""Segments a picture or a piece of one as a control wants it."""
 
 
 @dataclass(frozen=True)
@@ -73,27 +51,22 @@ class Picture:
     Attributes:
         content: SHA-256 of its file.
         features: Its features.
-        read: Brings its pixels, all of them.
-        loaded_at: When, by the monotonic clock.
+        read: Brings its pixels, all of them, within a deadline.
     """
 
     content: str
     features: ImageFeatures
-    read: Callable[[], Photo]
-    loaded_at: float
+    read: Callable[[Deadline], Photo]
 
 
 class Pictures(Protocol):
-    """Where pictures and features come from; `backend.predicting.predictor.Predictor`."""
+    """Where pictures and features come from; `backend.predicting.pictures.Pictures`."""
 
-    def bring(self, value: str, task_id: object, host: Any, until: float) -> Picture:
+    def bring(self, value: str, task_id: object, asker: Asker) -> Picture:
         """Return the picture that a task's value names, encoded."""
 
-    def encode_piece(self, photo: Photo, until: float) -> ImageFeatures:
+    def encode_piece(self, photo: Photo, asker: Asker) -> ImageFeatures:
         """Encode a piece of a picture, quickly."""
-
-    def segment(self, features: ImageFeatures, control: MaskControl) -> Segmentation:
-        """Segment a picture or a piece as a control wants it."""
 
 
 @dataclass(frozen=True)
@@ -109,12 +82,13 @@ class _Mask:
 class Interactor:
     """Answers gestures. Remembers the pictures of the last few minutes; safe from any thread."""
 
-    def __init__(self, pictures: Pictures) -> None:
-        """Take where pictures come from."""
+    def __init__(self, pictures: Pictures, segment: Segment) -> None:
+        """Take where pictures come from, and what segments one, or a piece of one, as a control wants it."""
         self._pictures = pictures
-        self._recent: _Recent[tuple[object, str], Picture] = _Recent(PICTURES)
-        self._pieces: _Recent[tuple[str, tuple[int, ...]], ImageFeatures] = _Recent(PIECES)
-        self._segmentations: _Recent[Hashable, Segmentation] = _Recent(SEGMENTATIONS)
+        self._segment_one = segment
+        self._recent: Recent[tuple[object, str], tuple[Picture, float]] = Recent(PICTURES)
+        self._pieces: Recent[tuple[str, tuple[int, ...]], ImageFeatures] = Recent(PIECES)
+        self._segmentations: Recent[Hashable, Segmentation] = Recent(SEGMENTATIONS)
 
     def answer(
         self,
@@ -122,8 +96,7 @@ class Interactor:
         config: LabelConfig,
         gesture: Gesture,
         *,
-        host: Any,
-        until: float,
+        asker: Asker,
         model_version: str,
     ) -> dict[str, Any]:
         """Find what a gesture means.
@@ -132,8 +105,7 @@ class Interactor:
             task: With `id` and `data`.
             config: The project's.
             gesture: About one image of it.
-            host: Where the request came from.
-            until: When there must be an answer, by the monotonic clock.
+            asker: Where the request came from, and when there must be an answer.
             model_version: Of the config.
 
         Returns:
@@ -153,27 +125,28 @@ class Interactor:
         value = pictures_of(task.get("data"), controls).get((controls[0].data_key, page))
         if value is None:
             raise TaskError("missing-data", f"the task has no page {page}")
-        picture = self._picture(value, task.get("id"), host, until)
+        picture = self._picture(value, task.get("id"), asker)
         found = [
             *self._points(gesture, controls, picture),
-            *(mask for box in gesture.boxes for mask in self._box(box, controls, picture, until)),
+            *(mask for box in gesture.boxes for mask in self._box(box, controls, picture, asker)),
             *(mask for phrase in gesture.phrases for mask in self._phrase(phrase, gesture, controls, picture)),
         ]
         regions = [_regions(mask, task.get("id"), gesture.item_index) for mask in found if mask.mask.any()]
         score = max((mask.score for mask in found), default=0.0)
         return make_prediction(regions, score=score, model_version=model_version)
 
-    def _picture(self, value: str, task_id: object, host: Any, until: float) -> Picture:
-        key = (host, value)
-        known = self._recent.get(key)
-        if known is not None and time.monotonic() - known.loaded_at < REMEMBERED_S:
-            return known
-        return self._recent.put(key, self._pictures.bring(value, task_id, host, until))
+    def _picture(self, value: str, task_id: object, asker: Asker) -> Picture:
+        key = (asker.host, value)
+        picture, loaded_at = self._recent.get(key) or (None, 0.0)
+        if picture is None or time.monotonic() - loaded_at >= REMEMBERED_S:
+            picture = self._pictures.bring(value, task_id, asker)
+            self._recent.put(key, (picture, time.monotonic()))
+        return picture
 
     def _segment(self, content: Hashable, features: ImageFeatures, control: MaskControl) -> Segmentation:
         question = (content, features.made_by, control.vocabulary, control.scales, control.unrefined)
         known = self._segmentations.get(question)
-        return known or self._segmentations.put(question, self._pictures.segment(features, control))
+        return known or self._segmentations.put(question, self._segment_one(features, control))
 
     def _points(self, gesture: Gesture, controls: Sequence[MaskControl], picture: Picture) -> list[_Mask]:
         if not any(point.is_positive for point in gesture.points):
@@ -188,7 +161,7 @@ class Interactor:
             mask = pointed_at(segmentation.label_map, gesture.points)
         return [_Mask(mask, _score_of(segmentation, mask), control, label)]
 
-    def _box(self, box: Box, controls: Sequence[MaskControl], picture: Picture, until: float) -> list[_Mask]:
+    def _box(self, box: Box, controls: Sequence[MaskControl], picture: Picture, asker: Asker) -> list[_Mask]:
         size_hw = picture.features.size_hw
         window = box_window(box, size_hw)
         control, label = _home(controls, box.label)
@@ -198,9 +171,9 @@ class Interactor:
         corners = (cols.start, rows.start, cols.stop, rows.stop)
         features = self._pieces.get((picture.content, corners))
         if features is None:
-            pixels = picture.read().pixels[window]
+            pixels = picture.read(asker.deadline).pixels[window]
             piece = Photo.from_array(np.ascontiguousarray(pixels))
-            features = self._pieces.put((picture.content, corners), self._pictures.encode_piece(piece, until))
+            features = self._pieces.put((picture.content, corners), self._pictures.encode_piece(piece, asker))
         content = (picture.content, corners)
         segmentation = self._segment(content, features, control)
         wanted = _is_label(segmentation, control, label)

@@ -77,9 +77,11 @@ class Variants:
         """Segment as a control wants it.
 
         Args:
-            features: Of the core given at the start.
+            features: Of the core given at the start, or of a piece encoded by that of `pieces`.
             control: Its vocabulary, scales and refinement count.
         """
+        if features.made_by != self._core.encoder_identity and features.made_by == self.pieces.core.encoder_identity:
+            return self.pieces.segment(features, control)
         if control.scales is None and not control.unrefined:
             return self._core.segment(features, control.vocabulary)
         known = self._core.config.grid.patch_px

@@ -20,7 +20,7 @@ from werkzeug.exceptions import (
 )
 
 from backend.errors import LabelConfigError, RequestError
-from backend.predicting.predictor import LabelStudioHost
+from backend.images.host import LabelStudioHost
 from backend.service import Service
 from backend.web.openapi import describe
 from backend.web.protocol import PredictRequest, SetupRequest, WebhookRequest, parse, read_json
@@ -126,12 +126,14 @@ def create_app(service: Service) -> Flask:
         # /predict only.
         if not places.acquire(blocking=False):
             raise Busy
+        deadline = service.predictor.deadline()
         try:
             body = parse(PredictRequest, _json())
             project = str(body.project or "")
             config = service.read_label_config(body.label_config)
             tasks = [task.fields() for task in body.tasks]
             asker: dict[str, Any] = {"project": project.split(".")[0], "host": introductions.of(project)}
+            asker["deadline"] = deadline
             context = (body.params or {}).get("context")
             if context:
                 results = [service.predictor.interact(task, config, context, **asker) for task in tasks]

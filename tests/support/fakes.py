@@ -30,6 +30,7 @@ class FakeCore:
         self.identity = identity
         self.encoder_identity = "fake"
         self.batches = []
+        self.embedded = []
         self.running = 0
         self.unknown = unknown
 
@@ -53,6 +54,9 @@ class FakeCore:
         finally:
             self.running -= 1
 
+    def embed_prompts(self, prompts):
+        self.embedded.append(list(prompts))
+
     def segment(self, features, vocabulary):
         height, width = features.size_hw
         label_map = np.zeros((height, width), np.uint16)
@@ -73,7 +77,7 @@ class FakeLoader:
         self.versions = {}
         self.decoded = 0
 
-    def fetch_if_changed(self, value, *, task_id, host, known=None):
+    def fetch_if_changed(self, value, *, task_id, host, known=None, deadline=None):
         self.seen.append((value, task_id, host))
         kind, _, rest = value.partition(":")
         if kind == "wait":

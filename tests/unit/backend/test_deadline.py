@@ -1,20 +1,15 @@
 import math
+import threading
+from concurrent.futures import Future, wait
 
 import pytest
+from clocks import HandClock
 
 from backend.deadline import Deadline
 
 
-class Clock:
-    def __init__(self):
-        self.now = 100.0
-
-    def __call__(self):
-        return self.now
-
-
 def test_it_comes_when_its_seconds_are_over():
-    clock = Clock()
+    clock = HandClock(100.0)
     deadline = Deadline.after(5, clock)
     assert deadline.left_s == deadline.remaining_s() == 5
     assert not deadline.has_come
@@ -31,7 +26,13 @@ def test_it_comes_when_its_seconds_are_over():
 
 def test_never_does_not_come():
     assert not Deadline.never().has_come
-    assert Deadline.never().left_s == math.inf
+    done = Future()
+    done.set_result(1)
+    assert done.result(Deadline.never().left_s) == 1
+    assert wait([done], Deadline.never().left_s).done
+    condition = threading.Condition()
+    with condition:
+        assert condition.wait_for(lambda: True, Deadline.never().left_s)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +45,7 @@ def test_never_does_not_come():
     ],
 )
 def test_at_most(own_s, most_s, at, seconds):
-    clock = Clock()
+    clock = HandClock(100.0)
     inner = Deadline.after(own_s, clock).at_most(most_s)
     assert (inner.at, inner.seconds) == (at, seconds)
     clock.now = at

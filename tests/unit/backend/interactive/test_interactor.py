@@ -50,6 +50,9 @@ class SceneCore:
     def doubts(self, vocabulary):
         return ()
 
+    def embed_prompts(self, prompts):
+        """Every word is known."""
+
     def encode(self, photos):
         self.encoded += [photo.size_hw for photo in photos]
         return [
@@ -103,7 +106,9 @@ def core():
 
 @pytest.fixture
 def predictor(core):
-    made = Predictor(core, SceneLoader(), PredictorOptions(), Metrics())
+    loader = SceneLoader()
+    made = Predictor(core, loader, PredictorOptions(), Metrics())
+    made.loader = loader
     yield made
     made.close()
 
@@ -271,7 +276,7 @@ def test_a_page_of_several(predictor, core):
     task = {"id": 3, "data": {"pages": ["ok", "ok:8x8"]}}
     [region] = ask(predictor, {**keypoint(8, 10), "item_index": 1}, xml=xml, task=task)
     assert region["item_index"] == 1
-    assert [value for value, _, _ in predictor._loader.seen] == ["ok:8x8"]
+    assert [value for value, _, _ in predictor.loader.seen] == ["ok:8x8"]
     assert ask(predictor, {**keypoint(8, 10), "item_index": 2}, xml=xml, task=task) == []
 
 
@@ -301,7 +306,7 @@ def test_the_networks_run_once_for_a_picture(predictor, core):
     assert core.encoded == [(HEIGHT, WIDTH)], "once the picture"
     assert core.pieces == [(28, 26)], "once the box"
     assert len(core.asked) == 3, "the same question is answered from memory"
-    assert len(predictor._loader.seen) == 2, "the file of the picture is fetched again only for the first box"
+    assert len(predictor.loader.seen) == 2, "the file of the picture is fetched again only for the first box"
     ask(predictor, rectangle(2, 30, 30, 56, "Dog"))
     assert len(core.pieces) == 1, "another label for the same box"
 
@@ -320,14 +325,14 @@ def test_the_features_are_those_of_the_prediction(core):
 def test_what_one_host_loaded_is_not_shown_to_another(predictor):
     for host in (LabelStudioHost("http://a", "1"), LabelStudioHost("http://b", "2"), LabelStudioHost("http://a", "1")):
         ask(predictor, keypoint(8, 10), host=host)
-    assert [host.url for _, _, host in predictor._loader.seen] == ["http://a", "http://b"]
+    assert [host.url for _, _, host in predictor.loader.seen] == ["http://a", "http://b"]
 
 
 def test_a_picture_is_forgotten_after_a_while(predictor, core, monkeypatch):
     monkeypatch.setattr("backend.interactive.interactor.REMEMBERED_S", -1.0)
     ask(predictor, keypoint(8, 10))
     ask(predictor, keypoint(8, 10))
-    assert len(predictor._loader.seen) == 2
+    assert len(predictor.loader.seen) == 2
 
 
 def test_a_failure_is_an_empty_answer_and_logged(predictor, caplog):

@@ -4,12 +4,15 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from clocks import HandClock
 from fakes import CONFIG, FakeCore, FakeLoader, tasks
 
+from backend.deadline import Deadline
+from backend.images.host import LabelStudioHost
 from backend.labeling.reader import parse_label_config
 from backend.metrics import Metrics
 from backend.predicting.feature_cache import FeatureCache
-from backend.predicting.predictor import LabelStudioHost, Predictor, PredictorOptions
+from backend.predicting.predictor import Predictor, PredictorOptions
 
 PARSED = parse_label_config(CONFIG)
 
@@ -19,7 +22,9 @@ def make():
     made = []
 
     def _make(core=None, **options):
-        predictor = Predictor(core or FakeCore(), FakeLoader(), PredictorOptions(**options), Metrics())
+        loader = FakeLoader()
+        predictor = Predictor(core or FakeCore(), loader, PredictorOptions(**options), Metrics())
+        predictor.loader = loader
         made.append(predictor)
         return predictor
 
@@ -76,50 +81,120 @@ def test_one_failing_task_never_costs_another(make, caplog, image_batch):
     assert "secret" not in caplog.text
 
 
-def test_the_deadline_is_kept_and_the_rest_left_for_the_next_request(make, caplog):
-    predictor = make(deadline_s=0.5)
-    everything = tasks(*["slow:100"] * 20)
-    waiting = everything
-    rounds = 0
-    with caplog.at_level(logging.WARNING):
-        while waiting:
-            begun = time.monotonic()
-            results = predictor.predict(waiting, PARSED)
-            assert time.monotonic() - begun < 1.8, "all of them would take 2 s"
-            assert len(results) == len(waiting)
-            done = [result for result in results if result]
-            assert done, "every request gets something done"
-            assert len(done) <= 6, "each takes 100 ms at least: more are not begun within the deadline"
-            # Label Studio leaves out what has been stored.
-            waiting = [task for task, result in zip(waiting, results, strict=True) if not result]
-            rounds += 1
-    assert rounds > 2
-    assert "left for the next request" in caplog.text
-    assert outcome(predictor, "predicted") == 20
+@pytest.mark.parametrize("image_batch", [1, 8])
+def test_over_several_deadlines_every_picture_is_encoded_once(image_batch):
+    """Networks and regions each take so long, by the request's clock, that eight pictures need several requests."""
+    clock = HandClock()
+    core = FakeCore()
+    encode, segment = core.encode, core.segment
+
+    def encoding(photos):
+        clock.now += 25 * len(photos)
+        return encode(photos)
+
+    def segmenting(features, vocabulary):
+        clock.now += 15
+        return segment(features, vocabulary)
+
+    core.encode, core.segment = encoding, segmenting
+    options = PredictorOptions(deadline_s=90, image_batch=image_batch)
+    predictor = Predictor(core, FakeLoader(), options, Metrics(), clock=clock)
+    waiting = tasks(*(f"ok:8x{width}" for width in range(5, 13)))
+    requests = 0
+    while waiting:
+        results = predictor.predict(waiting, PARSED)
+        assert len(results) == len(waiting)
+        # Label Studio leaves out what has been stored.
+        waiting = [task for task, result in zip(waiting, results, strict=True) if not result]
+        requests += 1
+        assert requests < 50
+    predictor.close()
+    assert requests > 1
+    assert sum(core.batches) == 8
+    assert outcome(predictor, "predicted") == 8
 
 
 def test_a_deadline_too_short_for_anything_still_gets_on(make):
-    predictor = make(deadline_s=0.05)
-    first = predictor.predict(tasks("slow:200", "slow:200"), PARSED)
-    second = predictor.predict(tasks("slow:200", "slow:200"), PARSED)
-    assert len(first) == len(second) == 2
+    """Whatever was begun is kept, so the next request finds it."""
+    gate = threading.Event()
+    core = FakeCore()
+    encode = core.encode
+    core.encode = lambda photos: gate.wait(10) and encode(photos)
+    predictor = make(core, deadline_s=0.05)
+    assert predictor.predict(tasks("ok"), PARSED) == [[]]
+    gate.set()
+    predictor._networks.submit(lambda: None).result(10)
+    predictor._pictures._keeping.submit(lambda: None).result(10)
+    [result] = predictor.predict(tasks("ok"), PARSED, deadline=Deadline.never())
+    assert result["result"]
+    assert core.batches == [1]
 
 
-def test_a_hanging_download_does_not_hold_up_the_answer(make):
-    predictor = make(deadline_s=0.5, load_threads=2)
-    begun = time.monotonic()
-    results = predictor.predict(tasks("wait:3000", "ok", "ok", "ok"), PARSED)
-    assert time.monotonic() - begun < 2.8
-    assert [bool(result) for result in results] == [False, True, True, True]
+def test_a_hanging_download_holds_up_neither_the_answer_nor_other_requests(make):
+    """Each request downloads in threads of its own, and its downloads are told its deadline."""
+    predictor = make(load_threads=1, deadline_s=60)
+    hanging = threading.Event()
+    fetch = predictor.loader.fetch_if_changed
+
+    def fetching(value, *, deadline, **rest):
+        if value == "hangs":
+            hanging.set()
+            assert deadline.left_s < 60
+            time.sleep(min(deadline.left_s, 5))
+        return fetch(value if value != "hangs" else "ok", deadline=deadline, **rest)
+
+    predictor.loader.fetch_if_changed = fetching
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(predictor.predict, tasks("hangs"), PARSED, deadline=Deadline.after(0.5))
+        assert hanging.wait(10)
+        assert all(predictor.predict(tasks("ok"), PARSED))
+        assert first.result(10) == [[]]
+    assert predictor.predict(tasks("hangs", "ok:9x9"), PARSED, deadline=Deadline.after(0.5))[0] == []
+
+
+def test_tasks_that_were_put_off_go_last_the_next_time(make):
+    predictor = make(load_threads=1)
+    batch = tasks("hangs", "ok", "ok:9x9")
+    fetch = predictor.loader.fetch_if_changed
+    free = threading.Event()
+
+    def fetching(value, **rest):
+        if value == "hangs":
+            free.wait(10)
+        return fetch("ok" if value == "hangs" else value, **rest)
+
+    predictor.loader.fetch_if_changed = fetching
+    assert predictor.predict(batch, PARSED, deadline=Deadline.after(0.05)) == [[], [], []]
+    free.set()
+    predictor.loader.seen.clear()
+    assert all(predictor.predict(batch, PARSED))
+    assert predictor.loader.seen[-1][1] == 1
+
+
+def test_words_are_embedded_before_masks_are_made_and_by_the_deadline(make):
+    core = FakeCore()
+    order = []
+    embed, segment = core.embed_prompts, core.segment
+    core.embed_prompts = lambda prompts: (order.append("words"), embed(prompts))
+    core.segment = lambda features, vocabulary: (order.append("regions"), segment(features, vocabulary))[1]
+    predictor = make(core)
+    assert all(predictor.predict(tasks("ok", "ok:9x9"), PARSED))
+    assert order == ["words", "regions", "regions"]
+    assert core.embedded == [["a photo of a background", "a photo of a Cat", "a photo of a Dog"]]
+    free = threading.Event()
+    predictor._networks.submit(lambda: free.wait(10))
+    other = parse_label_config(CONFIG.replace("Cat", "Apple"))
+    assert predictor.predict(tasks("ok"), other, deadline=Deadline.after(0.05)) == [[]]
+    free.set()
 
 
 def test_failed_tasks_go_last_the_next_time(make):
     predictor = make(load_threads=1)
     batch = tasks("fail:timeout", "ok", "ok")
     predictor.predict(batch, PARSED)
-    predictor._loader.seen.clear()
+    predictor.loader.seen.clear()
     predictor.predict(batch, PARSED)
-    assert [task_id for _, task_id, _ in predictor._loader.seen] == [2, 3, 1]
+    assert [task_id for _, task_id, _ in predictor.loader.seen] == [2, 3, 1]
 
 
 def test_a_picture_is_downloaded_while_another_is_in_the_networks_and_a_third_becomes_regions(make, monkeypatch):
@@ -154,7 +229,8 @@ def test_a_picture_is_downloaded_while_another_is_in_the_networks_and_a_third_be
 
     monkeypatch.setattr(FakeLoader, "fetch_if_changed", fetching)
     core.encode, core.segment = encoding, segmenting
-    assert all(make(core, load_threads=1, finish_threads=1).predict(tasks(*["ok"] * pictures), PARSED))
+    batch = tasks(*(f"ok:8x{width}" for width in range(5, 5 + pictures)))
+    assert all(make(core, load_threads=1, finish_threads=1).predict(batch, PARSED))
     assert met == [True] * 2 * pictures
 
 
@@ -222,7 +298,7 @@ def test_the_loader_is_told_who_asks(make):
     predictor = make()
     host = LabelStudioHost("http://ls", "secret")
     predictor.predict(tasks("ok"), PARSED, host=host)
-    assert predictor._loader.seen == [("ok", 1, host)]
+    assert predictor.loader.seen == [("ok", 1, host)]
     assert "secret" not in repr(host)
 
 
@@ -231,15 +307,6 @@ def test_unknown_words_are_warned_of_once(make, caplog):
     for _ in range(3):
         predictor.predict(tasks("ok"), PARSED)
     assert caplog.text.count("unknown: Dog") == 1
-
-
-def test_progress_is_logged(make, caplog, monkeypatch):
-    monkeypatch.setattr("backend.predicting.predictor.PROGRESS_EVERY_S", 0.05)
-    with caplog.at_level(logging.INFO):
-        make().predict(tasks(*["slow:20"] * 10), PARSED, project="7")
-    lines = [record.getMessage() for record in caplog.records]
-    assert any(line.startswith("project 7: ") and "s left" in line for line in lines)
-    assert lines[-1].startswith("project 7: finished, 10 of 10 tasks done, 0 failed")
 
 
 def test_predictions_are_handed_over_as_they_are_finished(make):
@@ -269,15 +336,16 @@ def test_only_a_window_of_tasks_is_under_way(tmp_path, known):
     """However many there are; also where the last step is the slowest, and where the networks have nothing to do."""
     cache = FeatureCache(tmp_path, memory_bytes=10**6, disk_bytes=10**6)
     options = PredictorOptions(load_threads=2, finish_threads=1, image_batch=1)
-    predictor = Predictor(FakeCore(), FakeLoader(), options, Metrics(), cache)
+    loader = FakeLoader()
+    predictor = Predictor(FakeCore(), loader, options, Metrics(), cache)
     if known:
         predictor.predict(tasks("ok"), PARSED)
-        predictor._loader.seen.clear()
+        loader.seen.clear()
     under_way = []
 
     def keep(_prediction):
         time.sleep(0.01)
-        under_way.append(len(predictor._loader.seen) - len(under_way))
+        under_way.append(len(loader.seen) - len(under_way))
 
     predictor.predict(tasks(*["ok"] * 60), PARSED, keep=keep)
     predictor.close()
@@ -289,7 +357,9 @@ class TestKeptFeatures:
     @pytest.fixture
     def predictor(self, tmp_path):
         cache = FeatureCache(tmp_path, memory_bytes=10**6, disk_bytes=10**6)
-        predictor = Predictor(FakeCore(), FakeLoader(), PredictorOptions(), Metrics(), cache)
+        loader = FakeLoader()
+        predictor = Predictor(FakeCore(), loader, PredictorOptions(), Metrics(), cache)
+        predictor.loader = loader
         yield predictor
         predictor.close()
 
@@ -299,7 +369,7 @@ class TestKeptFeatures:
         other = parse_label_config(CONFIG.replace("Cat", "Apple"))
         second = predictor.predict(batch, other)
         assert sum(predictor._core.batches) == 2
-        assert predictor._loader.decoded == 2
+        assert predictor.loader.decoded == 2
         assert [r["result"][0]["value"]["brushlabels"] for r in second] == [["Apple"]] * 2
         for a, b in zip(first, second, strict=True):
             assert a["result"][0]["value"]["rle"] == b["result"][0]["value"]["rle"]
@@ -310,37 +380,20 @@ class TestKeptFeatures:
         results += predictor.predict(tasks(*["ok"] * 5, first=6), PARSED)
         assert all(results)
         assert len({result["result"][0]["id"] for result in results}) == 10
-        assert sum(predictor._core.batches) <= 5, "those under way at the same time may be encoded twice"
+        assert sum(predictor._core.batches) == 1
 
     def test_an_unchanged_picture_is_not_downloaded(self, predictor):
         outcome = predictor.metrics.registry.get_sample_value
         for _ in range(2):
             assert all(predictor.predict(tasks("versioned:a"), PARSED))
         assert outcome("clipdiy_feature_cache_total", {"outcome": "not-downloaded"}) == 1
-        predictor._loader.versions["a"] = "2"
+        predictor.loader.versions["a"] = "2"
         assert all(predictor.predict(tasks("versioned:a"), PARSED))
         assert outcome("clipdiy_feature_cache_total", {"outcome": "miss"}) == 2
         assert sum(predictor._core.batches) == 2
-
-    def test_unchanged_but_dropped_features_are_made_again(self, tmp_path):
-        predictor = Predictor(FakeCore(), FakeLoader(), PredictorOptions(), Metrics())
-        for _ in range(2):
-            assert all(predictor.predict(tasks("versioned:a"), PARSED))
-        assert sum(predictor._core.batches) == 2
-        predictor.close()
 
     def test_another_core_does_not_take_them(self, predictor):
         predictor.predict(tasks("ok"), PARSED)
         predictor._core.encoder_identity = "other"
         predictor.predict(tasks("ok"), PARSED)
         assert sum(predictor._core.batches) == 2
-
-    def test_known_pictures_need_no_networks(self, predictor):
-        predictor.predict(tasks("ok:9x9"), PARSED)
-        free = threading.Event()
-        busy = threading.Thread(target=predictor._networks.run, args=(lambda: free.wait(10),))
-        busy.start()
-        assert all(predictor.predict(tasks("ok:9x9"), PARSED))
-        assert busy.is_alive()
-        free.set()
-        busy.join()

@@ -83,7 +83,7 @@ def test_answers_are_the_same_wherever_they_waited(make, tmp_path, answer_memory
 def test_images_are_asked_of_the_host_that_introduced_itself_for_the_project(make, monkeypatch):
     asked = []
     monkeypatch.setattr(
-        FakeLoader, "fetch_if_changed", lambda self, value, *, task_id, host, known=None: asked.append(host) or 1 / 0
+        FakeLoader, "fetch_if_changed", lambda self, value, *, task_id, host, **_rest: asked.append(host) or 1 / 0
     )
     client = make()
     client.post("/setup", json={"project": "7.1", "schema": CONFIG, "hostname": "http://ls:8080", "access_token": "t"})
@@ -256,7 +256,7 @@ def test_webhooks_are_kept_one_line_each(client, tmp_path):
 
 
 def test_metrics(client):
-    predict(client, "ok", "ok", "fail:timeout")
+    predict(client, "ok", "ok:9x9", "fail:timeout")
     text = client.get("/metrics").text
     assert 'clipdiy_tasks_total{outcome="predicted"} 2.0' in text
     assert 'clipdiy_tasks_total{outcome="timeout"} 1.0' in text

@@ -1,0 +1,111 @@
+"""What is done with each task of a request, in which threads: loading, words, networks, regions."""
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
+from typing import Any, Generic, Self, TypeVar
+
+from backend.images.asking import Asker
+from backend.images.pages import ImageKey, pictures_of
+from backend.labeling.controls import LabelConfig
+from backend.metrics import Metrics
+from backend.predicting.answer import answer_task
+from backend.predicting.fair_pool import FairPool
+from backend.predicting.pictures import LoadedPicture, Pictures
+from backend.predicting.variants import Variants
+from backend.predicting.words import Words
+from clipdiy.features import ImageFeatures
+
+Kept = TypeVar("Kept")
+Prediction = dict[str, Any]
+
+
+class RequestStages(Generic[Kept]):
+    """The stages of one request. Close it when the request has been answered.
+
+    Pictures are downloaded and decoded in threads of the request's own, so that one that waits for a slow server keeps
+    nobody else waiting; the networks and the threads that make regions are shared, in turns among projects.
+    """
+
+    def __init__(
+        self,
+        config: LabelConfig,
+        asker: Asker,
+        keep: Callable[[Prediction], Kept],
+        *,
+        pictures: Pictures,
+        words: Words,
+        variants: Variants,
+        finishing: FairPool,
+        metrics: Metrics,
+        model_version: str,
+        load_threads: int,
+    ) -> None:
+        """Take what works, and for whom.
+
+        Args:
+            config: The project's.
+            asker: Where the request came from, and when it has to be answered.
+            keep: Given each prediction in the thread that made it; what it returns is the task's answer.
+            pictures: Brings features.
+            words: Embeds prompts.
+            variants: Segments.
+            finishing: The threads in which predictions are made.
+            metrics: Where time is counted.
+            model_version: Under which Label Studio stores the predictions.
+            load_threads: Pictures of this request that are downloaded and decoded at the same time.
+        """
+        self._config = config
+        self._asker = asker
+        self._keep = keep
+        self._pictures = pictures
+        self._words = words
+        self._variants = variants
+        self._finishing = finishing
+        self._metrics = metrics
+        self._model_version = model_version
+        self._loading = ThreadPoolExecutor(load_threads, thread_name_prefix="load")
+
+    def __enter__(self) -> Self:
+        """Return this."""
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        """Begin no more downloads; those under way end by themselves, with the deadline at the latest."""
+        self._loading.shutdown(wait=False, cancel_futures=True)
+
+    def load(self, task: Mapping[str, Any]) -> "Future[dict[ImageKey, LoadedPicture]]":
+        """Bring in the pictures of a task, by field and page."""
+
+        def job() -> dict[ImageKey, LoadedPicture]:
+            data = task.get("data")
+            self._config.for_task(data)  # labels that are missing are better known before anything is downloaded
+            values = pictures_of(data, self._config.controls)
+            return {key: self._pictures.load(value, task.get("id"), self._asker) for key, value in values.items()}
+
+        return self._loading.submit(job)
+
+    def words(self, task: Mapping[str, Any]) -> "Sequence[Future[None]]":
+        """Embed the prompts that are not known yet."""
+        config = self._config.for_task(task.get("data"))
+        return self._words_of_all if config is self._config else self._words.learn(config, self._asker.owner)
+
+    @cached_property
+    def _words_of_all(self) -> "list[Future[None]]":
+        return self._words.learn(self._config, self._asker.owner)
+
+    def encode(self, picture: LoadedPicture) -> "Future[ImageFeatures]":
+        """Bring the features of a picture."""
+        return self._pictures.encode(picture, self._asker.owner)
+
+    def finish(self, task: Mapping[str, Any], features: Mapping[ImageKey, ImageFeatures]) -> "Future[Kept]":
+        """Make the prediction of a task, and hand it over."""
+
+        def job() -> Kept:
+            with self._metrics.stage_seconds.labels("segment").time():
+                prediction = answer_task(
+                    task, self._config, features, self._variants.segment, model_version=self._model_version
+                )
+            return self._keep(prediction)
+
+        return self._finishing.submit(job, owner=self._asker.owner)

@@ -1,0 +1,58 @@
+"""Prompts are embedded before masks are made with them: in slices, so that nobody waits for another's long list."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from typing import Protocol
+
+from backend.labeling.controls import LabelConfig
+from backend.predicting.fair_pool import FairPool, Lane
+from backend.recent import Recent
+
+SLICE = 64
+"""Prompts that are embedded together: a fraction of a second on a CPU."""
+REMEMBERED = 20_000
+
+
+class TextEmbedder(Protocol):
+    """What is used of a method: prompts that were embedded once are known to it from then on."""
+
+    def embed_prompts(self, prompts: Sequence[str]) -> None:
+        """Embed what is not known yet."""
+
+
+class Words:
+    """Embeds prompts, each once. Safe from any thread."""
+
+    def __init__(self, core: TextEmbedder, networks: FairPool) -> None:
+        """Take what embeds, and the thread in which it does."""
+        self._core = core
+        self._networks = networks
+        self._known: Recent[str, None] = Recent(REMEMBERED)
+
+    def learn(self, config: LabelConfig, owner: str, lane: Lane = Lane.REQUEST) -> "list[Future[None]]":
+        """Begin to embed what is new in a config.
+
+        Args:
+            config: With the labels of its task, if some stand there.
+            owner: With whom others take turns.
+            lane: How urgent it is.
+
+        Returns:
+            One future for each slice, to be waited for before a picture is segmented; none if all is known.
+        """
+        new = [prompt for prompt in dict.fromkeys(_prompts(config)) if prompt not in self._known]
+        slices = [new[start : start + SLICE] for start in range(0, len(new), SLICE)]
+        return [self._networks.submit(lambda part=part: self._embed(part), owner=owner, lane=lane) for part in slices]  # type: ignore[misc]
+
+    def _embed(self, prompts: Sequence[str]) -> None:
+        self._core.embed_prompts(prompts)
+        for prompt in prompts:
+            self._known.put(prompt, None)
+
+
+def _prompts(config: LabelConfig) -> Iterator[str]:
+    for control in config.controls:
+        if control.drawn:
+            yield from control.background
+            for label in control.drawn:
+                yield from label.prompts
