@@ -1,27 +1,24 @@
 """Label maps, the argmax of Eq. 4: which class has each pixel of the photo?
 
-Three ways to the same question: `full_label_map` at the photo's own size, `square_label_map` as published, and
-`upsampled_argmax` for maps that are there already at some lower resolution.
+Two ways: `full_label_map` at the photo's own size, and `square_label_map` as published.
 """
 
 import math
-from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from clipdiy.aggregate import bilinear_samples, similarity_field
+from clipdiy.aggregate import similarity_field
 from clipdiy.guide import ObjectnessField, guided_square
 from clipdiy.objectness.found import ObjectnessMap
+from clipdiy.upsample import name_largest
 
 STRIP_VALUES = 2_000_000  # class-samples read coarsely at once (8 MB of float32)
 CUDA_STRIP_VALUES = 128_000_000  # class-samples held at once on a GPU (512 MB of float32)
 COARSE_PX = 64  # class maps are smooth: the finest grid of the paper has 7 cells to a side
 BLOCKS = 16  # to a side of the picture
 LEAST_BLOCK_PX = 48
-WHOLE_PX = 1_000_000  # smaller photos, and those on a GPU, are upsampled whole: simpler, and no slower
 
 
 def full_label_map(grids: tuple[Tensor, ...], objectness: ObjectnessMap | None, size_hw: tuple[int, int]) -> Tensor:
@@ -116,77 +113,6 @@ def square_label_map(
     rows = torch.div(torch.arange(height) * square_px, height, rounding_mode="floor").to(labels.device)
     cols = torch.div(torch.arange(width) * square_px, width, rounding_mode="floor").to(labels.device)
     return labels[rows[:, None], cols[None, :]]
-
-
-def upsampled_argmax(maps: Tensor, names: Tensor, size_hw: tuple[int, int]) -> Tensor:
-    """Upsample maps bilinearly (align_corners=False) and name the largest at every pixel; a tie goes to the first.
-
-    Between four neighbouring samples where the same map is the largest, it is the largest everywhere. Only pixels
-    between samples that disagree are computed, which on a photo are a few in a hundred.
-
-    Args:
-        maps: (K, h, w) float32, K >= 1.
-        names: (K,) int16, all different: what stands for each map.
-        size_hw: Size of the photo.
-
-    Returns:
-        (H, W) int16, on the maps' device.
-    """
-    if maps.device.type != "cpu" or size_hw[0] * size_hw[1] <= WHOLE_PX:
-        return _of_whole_maps(maps, names, size_hw)
-    return _between_samples(maps, names, size_hw)
-
-
-def name_largest(values: Iterable[Tensor], names: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Go through maps one by one and keep the largest; a tie goes to the first.
-
-    Args:
-        values: At least one, all of one shape, float32. Only two are held at a time.
-        names: What stands for each, within int16.
-
-    Returns:
-        The largest values, and int16 of their names.
-    """
-    best: Tensor | None = None
-    for name, value in zip(names, values, strict=True):
-        if best is None:
-            best, named = value, torch.full(value.shape, name, dtype=torch.int16, device=value.device)
-        else:
-            named.masked_fill_(value > best, name)
-            best = torch.maximum(best, value)
-    assert best is not None, "at least one"
-    return best, named
-
-
-def _of_whole_maps(maps: Tensor, names: Tensor, size_hw: tuple[int, int]) -> Tensor:
-    full = (F.interpolate(one[None, None], size_hw, mode="bilinear", align_corners=False)[0, 0] for one in maps)
-    return name_largest(full, names.tolist())[1]
-
-
-def _between_samples(maps: Tensor, names: Tensor, size_hw: tuple[int, int]) -> Tensor:
-    (height, width), (rows, cols) = maps.shape[1:], size_hw
-    upper, lower, down = bilinear_samples(rows, height)
-    left, right, across = bilinear_samples(cols, width)
-    # Cell (i, j) lies between the samples (i, j), (i, j + 1), (i + 1, j) and (i + 1, j + 1).
-    winner = names[maps.argmax(dim=0)]
-    below = torch.cat([winner[1:], winner[-1:]])
-    beside, across_both = (torch.cat([part[:, 1:], part[:, -1:]], dim=1) for part in (winner, below))
-    mixed = (winner != below) | (winner != beside) | (winner != across_both)
-    labels = winner[:, left][upper]
-    at = mixed[:, left][upper].flatten().nonzero().squeeze(1)
-    row = torch.div(at, cols, rounding_mode="floor")
-    col = at - row * cols
-    y, x = down[row], across[col]
-    above, under = upper[row] * width, lower[row] * width
-    at_left, at_right = left[col], right[col]
-    corners = above + at_left, above + at_right, under + at_left, under + at_right
-
-    def value(one: Tensor) -> Tensor:
-        top_left, top_right, bottom_left, bottom_right = (one[corner] for corner in corners)
-        return torch.lerp(torch.lerp(top_left, top_right, x), torch.lerp(bottom_left, bottom_right, x), y)
-
-    labels.view(-1)[at] = name_largest((value(one) for one in maps.flatten(1)), names.tolist())[1]
-    return labels
 
 
 class Candidates:

@@ -14,8 +14,9 @@ from clipdiy.aggregate import similarity_field
 from clipdiy.config import Pamr
 from clipdiy.errors import ShapeError
 from clipdiy.guide import ObjectnessField, guide
-from clipdiy.label_maps import full_label_map, upsampled_argmax
+from clipdiy.label_maps import full_label_map
 from clipdiy.objectness.found import ObjectnessMap
+from clipdiy.upsample import upsampled_argmax
 
 CHUNK_VALUES = 4_000_000  # mask values refined at once, 16 MB of float32
 

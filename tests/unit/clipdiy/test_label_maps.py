@@ -14,21 +14,8 @@ from clipdiy.label_maps import (
     full_label_map,
     square_label_map,
     strip_label_map,
-    upsampled_argmax,
 )
 from clipdiy.objectness.found import ObjectnessMap
-
-SIZES = {
-    "larger": ((9, 12), (100, 131)),
-    "much larger": ((5, 4), (97, 203)),
-    "the same": ((8, 9), (8, 9)),
-    "smaller": ((30, 40), (11, 17)),
-    "one row": ((1, 6), (40, 50)),
-    "one column": ((6, 1), (40, 50)),
-    "one sample": ((1, 1), (7, 9)),
-    "one pixel": ((7, 9), (1, 1)),
-    "larger one way only": ((4, 60), (90, 20)),
-}
 
 
 def naive(grids, objectness, size_hw):
@@ -119,34 +106,3 @@ def test_published_way_takes_the_nearest_pixel():
     # Left half class 1, right half class 2, on a 4 px square, brought to 8 x 2.
     grids = (torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]).reshape(3, 1, 2).expand(3, 2, 2).contiguous(),)
     assert square_label_map(grids, None, (2, 8), 4).tolist() == [[1, 1, 1, 1, 2, 2, 2, 2]] * 2
-
-
-def upsampled_whole(maps, names, size_hw):
-    full = F.interpolate(maps[None], size_hw, mode="bilinear", align_corners=False)[0]
-    return names[full.argmax(dim=0)]
-
-
-@pytest.mark.parametrize("whole_px", [0, 10**9], ids=["between samples", "whole maps"])
-@pytest.mark.parametrize("count", [1, 2, 5])
-@pytest.mark.parametrize(("low_hw", "size_hw"), SIZES.values(), ids=SIZES)
-def test_as_if_all_maps_were_upsampled(monkeypatch, low_hw, size_hw, count, whole_px):
-    monkeypatch.setattr(label_maps, "WHOLE_PX", whole_px)
-    for seed in range(5):
-        maps = torch.rand(count, *low_hw, generator=torch.Generator().manual_seed(seed))
-        names = torch.arange(count, dtype=torch.int16) * 7 + 3
-        found = upsampled_argmax(maps, names, size_hw)
-        assert found.dtype == torch.int16
-        differs = found != upsampled_whole(maps, names, size_hw)
-        # Where two maps are equal to the last bit, the order of the additions decides.
-        assert differs.float().mean() <= 0.001
-        ambiguous = F.interpolate(maps[None], size_hw, mode="bilinear", align_corners=False)[0]
-        best = ambiguous.topk(min(2, count), dim=0).values
-        assert ((best[0] - best[-1])[differs] < 1e-6).all()
-
-
-@pytest.mark.parametrize("whole_px", [0, 10**9], ids=["between samples", "whole maps"])
-def test_a_tie_of_upsampled_maps_goes_to_the_first(monkeypatch, whole_px):
-    monkeypatch.setattr(label_maps, "WHOLE_PX", whole_px)
-    maps = torch.rand(1, 4, 5).expand(3, 4, 5)
-    names = torch.tensor([9, 2, 4], dtype=torch.int16)
-    assert (upsampled_argmax(maps, names, (20, 30)) == 9).all()
