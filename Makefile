@@ -44,7 +44,7 @@ serve: $(INSTALLED) ## Start the backend as a service (BIND=host:port; settings:
 	$(BIN)/python -m gunicorn --config python:backend.gunicorn_conf --bind $(BIND) backend._wsgi:app
 
 starter: $(INSTALLED) ## Train the bundled starter weights again (needs npm for the drawings)
-	$(BIN)/python -m clipdiy.starter.train $(ARGS)
+	$(BIN)/python -m clipdiy.starter.training $(ARGS)
 
 setup: ## Install what the demo and the tests need; nothing is done twice
 	@$(MAKE) --silent --no-print-directory -j2 $(INSTALLED) $(LABEL_STUDIO)

@@ -19,11 +19,11 @@ from backend.outputs.brush import encode_label_map
 from benchmarks.label_map import similarities
 from benchmarks.timing import CLOCKS, add_options, machine, medians_ms
 from clipdiy.build import build_segmenter
+from clipdiy.clean_up import clean_up, count_pixels
 from clipdiy.config import CleanUp, Pamr, preset
 from clipdiy.objectness.found import ObjectnessMap
 from clipdiy.pamr import refined_label_map
 from clipdiy.photo import Photo
-from clipdiy.refine import clean_up, count_pixels
 from clipdiy.starter.scenes import compose_scene
 from clipdiy.vocabulary import make_vocabulary
 

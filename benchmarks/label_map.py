@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.timing import CLOCKS, add_options, extra_memory_mb, machine
-from clipdiy.guide import full_label_map
+from clipdiy.label_maps import full_label_map
 from clipdiy.objectness.found import ObjectnessMap
 
 SIDES = (1, 3, 7)

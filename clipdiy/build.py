@@ -99,7 +99,7 @@ def build_segmenter(
     if config.runtime != "torch":
         if device.type != "cpu":
             raise ConfigError(f"runtime {config.runtime!r} runs on the CPU only, and the device is {device}")
-        from clipdiy.runtimes.engine import run_towers_in
+        from clipdiy.runtimes.handover import run_towers_in
 
         folder = cache_dir / "runtimes" if cache_dir else None
         run_towers_in(config.runtime, clip, found, folder=folder, weights_id=weights_id)

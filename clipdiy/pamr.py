@@ -13,7 +13,8 @@ from torch import Tensor
 from clipdiy.aggregate import similarity_field
 from clipdiy.config import Pamr
 from clipdiy.errors import ShapeError
-from clipdiy.guide import ObjectnessField, full_label_map, guide
+from clipdiy.guide import ObjectnessField, guide
+from clipdiy.label_maps import full_label_map
 from clipdiy.objectness.found import ObjectnessMap
 from clipdiy.upsample import upsampled_argmax
 

@@ -15,7 +15,7 @@ class Segmentation:
             Every pixel has exactly one class.
         area: (C,) float64, share of the picture that each class covers, in [0, 1]; sums to 1.
         score: (C,) float32, in [0, 1]: how good the class's mask may be expected to be, an estimate of its IoU that is
-            not calibrated; 0 for a class that is not there. See `clipdiy.guide.class_scores`.
+            not calibrated; 0 for a class that is not there. See `clipdiy.scores.class_scores`.
         image_score: In [0, 1], one number for the picture: the mean score of the classes that are there (of the
             background, if nothing else is). Low where a person should look first.
     """

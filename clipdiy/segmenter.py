@@ -11,24 +11,19 @@ import torch
 from torch import Tensor
 
 from clipdiy.aggregate import grid_similarity, mean_similarity
+from clipdiy.clean_up import clean_up, count_pixels
 from clipdiy.clip import ClipEncoder
 from clipdiy.config import CoreConfig, ObjectnessName
 from clipdiy.crops import cut_crops, scale_boxes, to_square
 from clipdiy.errors import ConfigError, FeaturesError
 from clipdiy.features import ImageFeatures, pack_picture, unpack_picture
-from clipdiy.guide import (
-    ObjectnessField,
-    class_scores,
-    full_label_map,
-    guided_square,
-    picture_score,
-    square_label_map,
-)
+from clipdiy.guide import ObjectnessField, guided_square
+from clipdiy.label_maps import full_label_map, square_label_map
 from clipdiy.objectness.found import FoundModel, ObjectnessMap, background_objectness, image_size_for, prepare
 from clipdiy.pamr import refined_label_map
 from clipdiy.photo import Photo
 from clipdiy.prune import likely_classes
-from clipdiy.refine import clean_up, count_pixels
+from clipdiy.scores import class_scores, picture_score
 from clipdiy.segmentation import Segmentation
 from clipdiy.vocabulary import Vocabulary
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from clipdiy.errors import ConfigError
-from clipdiy.runtimes.engine import Engine, Inputs
+from clipdiy.runtimes.runtime import Engine, Inputs
 
 
 class OpenVino:

@@ -1,1 +1,1 @@
-"""The small bundled weights, the scenes they know, and the script that trained them."""
+"""The small bundled weights, and the scenes and words that they know."""

@@ -23,6 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from clipdiy.weights import STARTER_DIR
+
 NOUNS: tuple[str, ...] = (
     "dog", "cat", "horse", "cow", "pig", "sheep", "rabbit", "elephant", "lion", "bird",
     "penguin", "fish", "butterfly", "turtle", "snake", "apple", "banana", "strawberry",
@@ -65,11 +67,6 @@ class Scene:
     nouns: tuple[str, ...]
 
 
-def bundled_weights_path() -> Path:
-    """The folder of the bundled weights, sprites and licences."""
-    return Path(__file__).parent / "weights"
-
-
 def load_sprites(path: Path | None = None) -> Sprites:
     """Read sprites from a zip of WebP files named `noun/number.webp`.
 
@@ -83,7 +80,7 @@ def load_sprites(path: Path | None = None) -> Sprites:
         FileNotFoundError: If there is no such file.
         ValueError: If the file holds no sprite.
     """
-    source = bundled_weights_path() / "sprites.zip" if path is None else path
+    source = STARTER_DIR / "sprites.zip" if path is None else path
     if not source.is_file():
         raise FileNotFoundError(f"expected sprites at {source}, found no file: run `make starter`")
     by_noun: dict[str, list[NDArray[np.uint8]]] = {}
@@ -95,17 +92,6 @@ def load_sprites(path: Path | None = None) -> Sprites:
     if not by_noun:
         raise ValueError(f"expected noun/number.webp entries in {source}, found none")
     return Sprites({noun: tuple(found) for noun, found in by_noun.items()})
-
-
-def save_sprites(sprites: Sprites, path: Path, *, quality: int = 80) -> None:
-    """Write sprites as `load_sprites` reads them; byte-identical for identical sprites."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        for noun, drawings in sprites.by_noun.items():
-            for number, rgba in enumerate(drawings):
-                buffer = io.BytesIO()
-                Image.fromarray(rgba).save(buffer, "WEBP", quality=quality, alpha_quality=90, method=6)
-                entry = zipfile.ZipInfo(f"{noun}/{number}.webp", (2020, 1, 1, 0, 0, 0))
-                archive.writestr(entry, buffer.getvalue())
 
 
 def compose_scene(

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from clipdiy.config import CleanUp, CoreConfig, CropGrid, ObjectnessConfig
 from clipdiy.photo import Photo
@@ -25,3 +26,9 @@ def photo(seed: int, height: int, width: int) -> Photo:
     small = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
     rows, cols = np.arange(height) * 6 // height, np.arange(width) * 6 // width
     return Photo.from_array(np.ascontiguousarray(small[rows][:, cols]))
+
+
+def random_grids(seed: int, classes: int, sides: tuple[int, ...] = (1, 3, 7)) -> tuple[torch.Tensor, ...]:
+    """Return cosines of crops with classes, per scale (classes, side, side), in [0, 0.4)."""
+    generator = torch.Generator().manual_seed(seed)
+    return tuple(torch.rand(classes, side, side, generator=generator) * 0.4 for side in sides)

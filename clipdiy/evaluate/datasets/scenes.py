@@ -13,6 +13,7 @@ from clipdiy.errors import DatasetError
 from clipdiy.evaluate.datasets.voc import CLASS_LIST, VocFolder, open_folder
 from clipdiy.starter import scenes
 from clipdiy.starter.scenes import NOUNS, TRAINING_SEEDS_FROM, compose_scene, load_sprites
+from clipdiy.weights import STARTER_DIR
 
 SEED_STEP = 1_000_000  # sets of neighbouring seeds share no scene
 SIZES_HW = ((256, 256), (375, 500), (500, 375))  # in turn: the size of training, and those of most VOC photos
@@ -40,7 +41,7 @@ def write_scenes(folder: Path, seed: int, count: int, *, single: bool = False) -
         most = TRAINING_SEEDS_FROM // SEED_STEP - 1
         raise DatasetError(f"scenes need a seed in 0..{most} and a count in 1..{SEED_STEP}, got {seed} and {count}")
     made_by = hashlib.sha256(Path(scenes.__file__).read_bytes())
-    made_by.update((scenes.bundled_weights_path() / "sprites.zip").read_bytes())
+    made_by.update((STARTER_DIR / "sprites.zip").read_bytes())
     stamp = json.dumps(
         {"made_by": made_by.hexdigest(), "seed": seed, "count": count, "single": single, "sizes_hw": SIZES_HW}
     )

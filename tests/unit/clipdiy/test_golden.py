@@ -12,7 +12,8 @@ from clipdiy.aggregate import grid_similarity, mean_similarity
 from clipdiy.build import build_segmenter, load_found
 from clipdiy.config import CropGrid, ObjectnessConfig
 from clipdiy.crops import cut_crops, scale_boxes
-from clipdiy.guide import ObjectnessField, full_label_map, guided_square
+from clipdiy.guide import ObjectnessField, guided_square
+from clipdiy.label_maps import full_label_map
 from clipdiy.objectness.found import background_objectness, prepare
 from clipdiy.photo import Photo
 from clipdiy.vocabulary import make_vocabulary

@@ -15,7 +15,7 @@ from clipdiy.build import build_segmenter
 from clipdiy.config import CoreConfig, ObjectnessConfig
 from clipdiy.errors import ConfigError, RuntimeCheckError
 from clipdiy.photo import Photo
-from clipdiy.runtimes import engine
+from clipdiy.runtimes import handover
 from clipdiy.runtimes.onnxruntime import OnnxRuntime
 from clipdiy.runtimes.openvino import OpenVino
 from clipdiy.runtimes.samples import CROPS_PER_SCENE, sample_crops, sample_images
@@ -89,7 +89,7 @@ def test_converted_once(made, cache_dir, monkeypatch):
     def again(*_):
         raise AssertionError("converted again")
 
-    monkeypatch.setattr(engine, "_convert", again)
+    monkeypatch.setattr(handover, "_convert", again)
     loaded = build_segmenter(config, cache_dir=cache_dir, warm_up=False)
     assert loaded.identity == segmenter.identity
 
@@ -146,7 +146,7 @@ def test_not_installed(runtime, package, monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ConfigError, match=rf"{package}.*pip install .*\[{runtime.partition('-')[0]}\]"):
-        engine.make_runtime(runtime)
+        handover.make_runtime(runtime)
 
 
 def test_nothing_is_reported_to_anybody():

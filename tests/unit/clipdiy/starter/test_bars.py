@@ -13,8 +13,8 @@ import torch
 from clipdiy.build import build_segmenter
 from clipdiy.crops import resize_uint8
 from clipdiy.photo import Photo
-from clipdiy.starter.measure import FRESH_SEEDS, mean_iou, object_crop
 from clipdiy.starter.scenes import NOUNS, compose_scene, load_sprites
+from clipdiy.starter.training.measure import FRESH_SEEDS, mean_iou, object_crop
 from clipdiy.vocabulary import make_vocabulary
 
 CLASSES = 1 + len(NOUNS)

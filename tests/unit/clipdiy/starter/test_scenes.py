@@ -10,12 +10,12 @@ import pytest
 from clipdiy.starter.scenes import (
     NOUNS,
     Sprites,
-    bundled_weights_path,
     compose_scene,
     load_sprites,
     paint_background,
-    save_sprites,
 )
+from clipdiy.starter.training.art import save_sprites
+from clipdiy.weights import STARTER_DIR
 
 
 @pytest.fixture(scope="module")
@@ -153,12 +153,12 @@ def test_a_zip_without_sprites_is_refused(tmp_path):
 
 
 def test_the_bundle_is_small():
-    files = [path for path in bundled_weights_path().rglob("*") if path.is_file()]
+    files = [path for path in STARTER_DIR.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 12_000_000
 
 
 def test_licences_are_there():
-    folder = bundled_weights_path()
+    folder = STARTER_DIR
     text = (folder / "LICENSES.md").read_text("utf-8")
     for word in ("Noto Emoji", "Google", "Fluent Emoji", "Microsoft", "Apache-2.0", "MIT"):
         assert word in text
@@ -167,5 +167,5 @@ def test_licences_are_there():
 
 
 def test_the_vocabulary_file_says_what_the_code_says():
-    vocabulary = json.loads((bundled_weights_path() / "vocabulary.json").read_text("utf-8"))
+    vocabulary = json.loads((STARTER_DIR / "vocabulary.json").read_text("utf-8"))
     assert tuple(vocabulary["nouns"]) == NOUNS

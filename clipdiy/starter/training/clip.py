@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from clipdiy.starter.scenes import NOUNS, Sprites
-from clipdiy.starter.training_data import CropSource
+from clipdiy.starter.training.pictures import CropSource
 from clipdiy.starter.vocabulary import ADJECTIVES, BACKGROUND, SYNONYMS, TEMPLATES
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from clipdiy.starter.clip_training import CLASSES, to_clip_input
-from clipdiy.starter.foreground_training import Foreground, load_foreground, to_input
 from clipdiy.starter.scenes import NOUNS, Scene, Sprites, compose_scene
+from clipdiy.starter.training.clip import CLASSES, to_clip_input
+from clipdiy.starter.training.foreground import Foreground, load_foreground, to_input
 from clipdiy.starter.vocabulary import TEMPLATES
 
 SIDE_PX = 256

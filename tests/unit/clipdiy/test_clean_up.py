@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from clipdiy.refine import clean_up, count_pixels
+from clipdiy.clean_up import clean_up, count_pixels
 
 
 def picture(rows):
@@ -51,7 +51,7 @@ def test_high_positions_survive():
 
 @pytest.mark.parametrize("size_hw", [(1, 1), (7, 5), (300, 401)], ids=str)
 def test_pixels_are_counted_as_numpy_does(monkeypatch, size_hw):
-    monkeypatch.setattr("clipdiy.refine.HISTOGRAM_PX", 1000)  # several strips
+    monkeypatch.setattr("clipdiy.clean_up.HISTOGRAM_PX", 1000)  # several strips
     label_map = np.random.default_rng(0).integers(0, 40_000, size_hw).astype(np.uint16)
     label_map[0, 0] = 39_999
     counts = count_pixels(label_map, 40_001)

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from clipdiy.objectness.found import position_embedding
 from clipdiy.starter.scenes import Sprites
-from clipdiy.starter.training_data import foreground_batch
+from clipdiy.starter.training.pictures import foreground_batch
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

@@ -1,4 +1,4 @@
-"""How are the bundled starter weights made? `python -m clipdiy.starter.train`, or `make starter`.
+"""How are the bundled starter weights made? `python -m clipdiy.starter.training`, or `make starter`.
 
 Fetches the drawings with npm, renders them, trains the tiny CLIP and the foreground model on scenes composed on the
 fly, measures both, and writes everything into `clipdiy/starter/weights`. Seeded. A run that was cut off goes on from
@@ -17,12 +17,13 @@ from pathlib import Path
 
 import torch
 
-from clipdiy.starter.art import all_sprites, bundled_sprites, fetch_art, render_art
-from clipdiy.starter.clip_training import ClipPlan, Texts, train_clip
-from clipdiy.starter.foreground_training import DEFAULT_VIT, ForegroundPlan, train_foreground
-from clipdiy.starter.measure import FRESH_SEEDS, TUNING_SEEDS, Measured, Measurer
-from clipdiy.starter.scenes import NOUNS, TRAINING_SEEDS_FROM, bundled_weights_path, load_sprites, save_sprites
+from clipdiy.starter.scenes import NOUNS, TRAINING_SEEDS_FROM, load_sprites
+from clipdiy.starter.training.art import all_sprites, bundled_sprites, fetch_art, render_art, save_sprites
+from clipdiy.starter.training.clip import ClipPlan, Texts, train_clip
+from clipdiy.starter.training.foreground import DEFAULT_VIT, ForegroundPlan, train_foreground
+from clipdiy.starter.training.measure import FRESH_SEEDS, TUNING_SEEDS, Measured, Measurer
 from clipdiy.starter.vocabulary import ADJECTIVES, BACKGROUND, SYNONYMS, TEMPLATES, known_words
+from clipdiy.weights import STARTER_DIR
 
 CLIP_PLAN = ClipPlan(image_steps=2200, text_steps=1000, joint_steps=5000)
 FOREGROUND_PLAN = ForegroundPlan(DEFAULT_VIT, steps=4300)
@@ -117,7 +118,7 @@ They are of no use on photos. Words that they never saw land silently on one of 
 The nouns: {", ".join(NOUNS)}. Plurals and common synonyms are in `vocabulary.json`.
 
 ## How they were made
-`make starter` (that is `python -m clipdiy.starter.train`), from random initial values, seeded, on scenes composed on the
+`make starter` (that is `python -m clipdiy.starter.training`), from random initial values, seeded, on scenes composed on the
 fly; `LICENSES.md` lists the drawings.
 
 | | |
@@ -134,7 +135,7 @@ step back up in learning rate. `make starter` trains on the present generator th
 this card with what it measures; that straight run has been tried for a few steps only.
 
 ## Measured
-With `python -m clipdiy.starter.train --only measure`: {len(FRESH_SEEDS)} scenes of 1 to 4 objects each, 256x256, all {len(NOUNS)} nouns
+With `python -m clipdiy.starter.training --only measure`: {len(FRESH_SEEDS)} scenes of 1 to 4 objects each, 256x256, all {len(NOUNS)} nouns
 and the background in the vocabulary, half-overlapping crops.
 
 | | fresh seeds, {FRESH_SEEDS.start} to {FRESH_SEEDS.stop - 1} | tuning seeds, {TUNING_SEEDS.start} to {TUNING_SEEDS.stop - 1} |
@@ -154,9 +155,9 @@ looked at while the generator was being changed; the fresh seeds were not.
 
 
 def _parse(argv: Sequence[str] | None) -> Arguments:
-    parser = argparse.ArgumentParser(prog="python -m clipdiy.starter.train", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m clipdiy.starter.training", description=__doc__)
     parser.add_argument("--work", type=Path, default=Path("build/starter"))
-    parser.add_argument("--out", type=Path, default=bundled_weights_path())
+    parser.add_argument("--out", type=Path, default=STARTER_DIR)
     parser.add_argument("--only", choices=("clip", "foreground", "measure"))
     parser.add_argument("--quick", action="store_true", help="a few steps of everything, in WORK/quick, to try it out")
     parser.add_argument("--threads", type=int, default=1)

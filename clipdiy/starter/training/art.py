@@ -1,7 +1,6 @@
 """Which pictures stand for which noun, and how are they fetched and rendered?
 
-Training only: needs `npm` on the path and the `train` extra (`resvg-py`). The running product
-never imports this file; it uses the few sprites bundled in `weights/sprites.zip`.
+Needs `npm` on the path and the `train` extra (`resvg-py`).
 
 Only art under Apache-2.0 and MIT is used. Sets under CC-BY are left out on purpose, so that the
 weights and the sprites can be shipped with notices alone. Read the authors' own licence before
@@ -16,6 +15,7 @@ import json
 import re
 import shutil
 import subprocess
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -213,6 +213,17 @@ def bundled_sprites(art: Mapping[str, Mapping[str, list[NDArray[np.uint8]]]], pe
     return Sprites(
         {noun: tuple(style[noun][0] for style in art.values() if noun in style)[:per_noun] for noun in NOUNS}
     )
+
+
+def save_sprites(sprites: Sprites, path: Path, *, quality: int = 80) -> None:
+    """Write sprites as `clipdiy.starter.scenes.load_sprites` reads them; byte-identical for identical sprites."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for noun, drawings in sprites.by_noun.items():
+            for number, rgba in enumerate(drawings):
+                buffer = io.BytesIO()
+                Image.fromarray(rgba).save(buffer, "WEBP", quality=quality, alpha_quality=90, method=6)
+                entry = zipfile.ZipInfo(f"{noun}/{number}.webp", (2020, 1, 1, 0, 0, 0))
+                archive.writestr(entry, buffer.getvalue())
 
 
 def _resolve(pack: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:

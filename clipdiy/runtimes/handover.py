@@ -1,4 +1,4 @@
-"""What a runtime is, and how the image towers are handed over to one."""
+"""How the image towers are handed over to a runtime: converted once, loaded, and compared with torch."""
 
 import hashlib
 import json
@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +21,7 @@ from clipdiy.config import RuntimeName
 from clipdiy.errors import RuntimeCheckError
 from clipdiy.objectness.found import FoundModel, position_embedding
 from clipdiy.runtimes.export import ClipImages, FoundBody, write_onnx
+from clipdiy.runtimes.runtime import Engine, Inputs, Runtime
 from clipdiy.runtimes.samples import sample_crops, sample_images
 
 logger = logging.getLogger(__name__)
@@ -29,29 +29,6 @@ logger = logging.getLogger(__name__)
 LAYOUT = 1  # raise it when the same weights would be exported or calibrated in another way
 FOUND_SIDE_PX = 224
 CHECK_SCENE = 1  # calibration never sees it
-
-Engine = Callable[..., Tensor]
-Inputs = tuple[Tensor, ...]
-
-
-class Runtime(Protocol):
-    """Something that executes an ONNX file on the CPU.
-
-    Attributes:
-        version: Changes when a converted file may not be loadable any more, or computes something else.
-        ending: Of a converted file.
-        least_cosine: Smallest cosine to float32 that any crop's embedding may have.
-    """
-
-    version: str
-    ending: str
-    least_cosine: float
-
-    def convert(self, onnx: Path, target: Path, samples: Sequence[Inputs]) -> None:
-        """Write the runtime's own file; `samples` are inputs as they will come, to calibrate with."""
-
-    def load(self, path: Path) -> Engine:
-        """Return what runs a converted file, from any thread; float32 in and out."""
 
 
 @dataclass(frozen=True)
