@@ -17,12 +17,12 @@ from clipdiy.evaluate.boundary import boundary_overlap
 from clipdiy.evaluate.confusion import confusion_matrix, resize_nearest, short_side_size
 from clipdiy.evaluate.datasets import Dataset
 from clipdiy.evaluate.datasets.sample import fingerprint
+from clipdiy.evaluate.instances import InstanceFile, open_instances
+from clipdiy.evaluate.maskclip import MaskClip
 from clipdiy.evaluate.record import Outcome, Record
 from clipdiy.evaluate.variants import Variant
 from clipdiy.features import ImageFeatures
-from clipdiy.maskclip import MaskClip
 from clipdiy.objectness.found import ObjectnessMap
-from clipdiy.objectness.instances import InstanceFile, open_instances
 from clipdiy.photo import Photo
 from clipdiy.segmenter import Segmenter
 from clipdiy.vocabulary import make_vocabulary
