@@ -9,7 +9,6 @@ DtypeName = Literal["float32", "bfloat16", "float16"]
 ObjectnessName = Literal["found", "found-bkg", "none"]
 LabelMapSize = Literal["full", "square"]
 RuntimeName = Literal["torch", "onnxruntime", "openvino", "openvino-int8"]
-Deviation = Literal["published", "neighbours"]
 
 PUBLISHED_TEMPLATE = "a photo of a {}"
 
@@ -89,20 +88,14 @@ class Pamr:
         iterations: How often every pixel takes the mean of its neighbours.
         dilations: Distances of the neighbours, 8 at each, in pixels.
         temperature: Differences in colour count as multiples of this share of their local standard deviation.
-        deviation: Whose standard deviation that is. `published`, what the authors' program takes and what is called
-            PAMR: unbiased, over the neighbours and the pixel itself, which counts once for each dilation.
-            `neighbours`, a form of our own: of the population of the neighbours alone.
     """
 
     long_px: int = 320
     iterations: int = 10
     dilations: tuple[int, ...] = (1, 2, 4, 8, 12, 24)
     temperature: float = 0.1
-    deviation: Deviation = "published"
 
     def __post_init__(self) -> None:
-        if self.deviation not in get_args(Deviation):
-            raise ConfigError(f"PAMR's deviation is published or neighbours, got {self.deviation!r}")
         if self.long_px < 8 or self.iterations < 1 or not self.dilations or min(self.dilations) < 1:
             raise ConfigError(f"PAMR needs long_px >= 8, iterations >= 1 and dilations >= 1, got {self}")
         if not self.temperature > 0:

@@ -18,7 +18,7 @@ from clipdiy.objectness.found import ObjectnessMap
 from clipdiy.upsample import upsampled_argmax
 
 CHUNK_VALUES = 4_000_000  # mask values refined at once, 16 MB of float32
-LEAST_DEVIATION = {"published": 1e-8, "neighbours": 1e-6}  # added to it, against dividing by 0
+LEAST_SCALE = 1e-8  # added to temperature * sigma, against dividing by 0
 
 
 def pamr(masks: Tensor, image: Tensor, config: Pamr) -> Tensor:
@@ -32,14 +32,14 @@ def pamr(masks: Tensor, image: Tensor, config: Pamr) -> Tensor:
     Beyond the border the outermost pixels are repeated.
 
     As in the authors' program (temperature 0.1, dilations 1, 2, 4, 8, 12, 24, ten iterations), sigma_i is unbiased and
-    taken over squares of 3x3, so that pixel i itself counts once for each dilation. `Pamr.deviation` has another form.
+    taken over squares of 3x3, so that pixel i itself counts once for each dilation.
     Where we leave the program: masks are not resized here, and memory is 8 float32 per dilation and pixel for the
     affinities, and a bounded number of mask values at once; no neighbourhood is ever unfolded.
 
     Args:
         masks: Class probabilities, (C, H, W) float32.
         image: (3, H, W) float32 in [0, 1] or uint8.
-        config: Dilations, number of iterations, temperature, deviation.
+        config: Dilations, number of iterations, temperature.
 
     Returns:
         (C, H, W) float32, within the range of the masks; sums over C are kept.
@@ -61,7 +61,7 @@ def local_affinity(image: Tensor, config: Pamr) -> tuple[Tensor, Tensor]:
 
     Args:
         image: (channels, H, W) float32.
-        config: Dilations, temperature and deviation.
+        config: Dilations and temperature.
 
     Returns:
         (8 * dilations, H, W) float32 in [0, 1], the largest of each pixel 1, and (H, W) float32, at least 1.
@@ -77,11 +77,10 @@ def local_affinity(image: Tensor, config: Pamr) -> tuple[Tensor, Tensor]:
         total += difference
         squares += torch.mul(difference, difference, out=square)
     # The pixel itself differs from itself by 0: it adds to the number alone.
-    members, degrees = (count, count) if config.deviation == "neighbours" else (count * 9 // 8, count * 9 // 8 - 1)
-    variance = squares.sub_(total.square_().div_(members)).clamp_(min=0).div_(degrees)
+    members = 9 * len(config.dilations)
+    variance = squares.sub_(total.square_().div_(members)).clamp_(min=0).div_(members - 1)
     # The mean over the channels as a sum of shares.
-    scale = variance.sqrt_().mul_(config.temperature).add_(LEAST_DEVIATION[config.deviation])
-    scale.mul_(len(image)).reciprocal_()
+    scale = variance.sqrt_().mul_(config.temperature).add_(LEAST_SCALE).mul_(len(image)).reciprocal_()
     weights = torch.empty(count, *size_hw, device=image.device)
     for neighbour, weight in zip(neighbours, weights, strict=True):
         torch.sub(neighbour, image, out=difference)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from clipdiy.config import PRESETS, CleanUp, CoreConfig, Deviation, ObjectnessName, Pamr
+from clipdiy.config import PRESETS, CleanUp, CoreConfig, ObjectnessName, Pamr
 from clipdiy.errors import ConfigError
 
 Encoder = Literal["clip-diy", "maskclip"]
@@ -24,7 +24,7 @@ class Variant:
         stride_ratio: Stride of the crops as a share of their side.
         objectness: Where the objectness comes from; `instances` is Eq. 5 over a file of masks.
         clean_up: Whether specks and holes are removed.
-        pamr: Whether masks are refined by the picture, and in which form of PAMR; `None` leaves it as it is.
+        pamr: Whether masks are refined by the picture.
         prune_logits: Margin below which classes count as absent.
         published: mIoU in percent as the paper states it, by data set.
     """
@@ -37,7 +37,7 @@ class Variant:
     stride_ratio: float | None = None
     objectness: MapSource | None = None
     clean_up: bool | None = None
-    pamr: Deviation | None = None
+    pamr: bool = False
     prune_logits: float | None = None
     published: Mapping[str, float] = field(default_factory=dict)
 
@@ -71,7 +71,7 @@ class Variant:
             grid=grid,
             objectness=objectness,
             clean_up=clean_up,
-            pamr=replace(config.pamr or Pamr(), deviation=self.pamr) if self.pamr else config.pamr,
+            pamr=(config.pamr or Pamr()) if self.pamr else config.pamr,
             prune_logits=self.prune_logits if self.prune_logits is not None else config.prune_logits,
         )
 
@@ -125,10 +125,8 @@ VARIANTS: dict[str, Variant] = {
         Variant("maskclip-no-objectness", "MaskCLIP", encoder="maskclip", objectness="none"),
         Variant("plain", "not refined", clean_up=False),
         Variant("clean-up", "clean-up", clean_up=True),
-        Variant("pamr", "PAMR", clean_up=False, pamr="published"),
-        Variant("pamr-clean-up", "PAMR + clean-up", clean_up=True, pamr="published"),
-        Variant("pamr-neighbours", "PAMR, neighbours' deviation", clean_up=False, pamr="neighbours"),
-        Variant("pamr-neighbours-clean-up", "the same + clean-up", clean_up=True, pamr="neighbours"),
+        Variant("pamr", "PAMR", clean_up=False, pamr=True),
+        Variant("pamr-clean-up", "PAMR + clean-up", clean_up=True, pamr=True),
         *(
             Variant(f"prune-{margin}", f"pruned below -{margin} logits", prune_logits=margin)
             for margin in (2, 4, 8, 16)
@@ -146,9 +144,7 @@ TABLES: dict[str, Table] = {
     "4": Table("Table 4: objectness", ("found", "found-bkg", "cutler")),
     "stride": Table("Stride of the crops", ("stride-half", "stride-full")),
     "peer": Table("A training-free peer", ("clip-diy", "no-objectness", "maskclip", "maskclip-no-objectness")),
-    "refine": Table(
-        "Refinement", ("plain", "clean-up", "pamr", "pamr-clean-up", "pamr-neighbours", "pamr-neighbours-clean-up")
-    ),
+    "refine": Table("Refinement", ("plain", "clean-up", "pamr", "pamr-clean-up")),
     "prune": Table("Absent classes left out", ("clip-diy", "prune-16", "prune-8", "prune-4", "prune-2")),
 }
 OWN_BACKBONE = Table("Table 1: backbone", ("clip-diy",))
