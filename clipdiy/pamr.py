@@ -19,6 +19,7 @@ from clipdiy.objectness.found import ObjectnessMap
 from clipdiy.upsample import upsampled_argmax
 
 CHUNK_VALUES = 4_000_000  # mask values refined at once, 16 MB of float32
+LEAST_SCALE = 1e-8  # added to temperature * sigma, against dividing by 0
 
 
 def pamr(masks: Tensor, image: Tensor, config: Pamr) -> Tensor:
@@ -26,13 +27,15 @@ def pamr(masks: Tensor, image: Tensor, config: Pamr) -> Tensor:
 
     The affinity of pixel i to its neighbour j is a softmax, over all neighbours at all dilations, of
 
-        k(i, j) = - mean over channels of |x_i - x_j| / (temperature * sigma_i)
+        k(i, j) = - mean over channels of |x_i - x_j| / (temperature * sigma_i + 1e-8)
 
-    with sigma_i the standard deviation of the neighbours' intensities. Masks become m_i <- sum_j affinity(i, j) m_j.
+    with sigma_i the standard deviation of the intensities around i. Masks become m_i <- sum_j affinity(i, j) m_j.
     Beyond the border the outermost pixels are repeated.
 
-    Where we leave the paper: the temperature is a number of the configuration. Memory is 8 float32 per dilation and
-    pixel for the affinities, and a bounded number of mask values at once; no neighbourhood is ever unfolded.
+    As in the authors' program (temperature 0.1, dilations 1, 2, 4, 8, 12, 24, ten iterations), sigma_i is unbiased and
+    taken over squares of 3x3, so that pixel i itself counts once for each dilation.
+    Where we leave the program: masks are not resized here, and memory is 8 float32 per dilation and pixel for the
+    affinities, and a bounded number of mask values at once; no neighbourhood is ever unfolded.
 
     Args:
         masks: Class probabilities, (C, H, W) float32.
@@ -74,9 +77,11 @@ def local_affinity(image: Tensor, config: Pamr) -> tuple[Tensor, Tensor]:
         torch.sub(neighbour, image, out=difference)  # its spread is that of the neighbours, without large numbers
         total += difference
         squares += torch.mul(difference, difference, out=square)
-    variance = squares.sub_(total.square_().div_(count)).clamp_(min=0).div_(count)
+    # The pixel itself differs from itself by 0: it adds to the number alone.
+    members = 9 * len(config.dilations)
+    variance = squares.sub_(total.square_().div_(members)).clamp_(min=0).div_(members - 1)
     # The mean over the channels as a sum of shares.
-    scale = variance.sqrt_().mul_(config.temperature).add_(1e-6).mul_(len(image)).reciprocal_()
+    scale = variance.sqrt_().mul_(config.temperature).add_(LEAST_SCALE).mul_(len(image)).reciprocal_()
     weights = torch.empty(count, *size_hw, device=image.device)
     for neighbour, weight in zip(neighbours, weights, strict=True):
         torch.sub(neighbour, image, out=difference)

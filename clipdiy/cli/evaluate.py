@@ -48,6 +48,14 @@ def evaluate(
             help="Argmax at full size with clean-up as in daily use, or as published (argmax at 256, no clean-up).",
         ),
     ] = False,
+    protocol: Annotated[
+        str,
+        typer.Option(
+            metavar="clean|authors",
+            help="Rules of counting: clean, or those that the published figures were counted by. docs/evaluation.md "
+            "has what differs.",
+        ),
+    ] = "clean",
     workers: Annotated[
         int, typer.Option(min=1, help="Processes; each takes one thread, or the next GPU. The result is the same.")
     ] = 1,
@@ -70,10 +78,12 @@ def evaluate(
     """Measure segmentation quality on a data set, one row for each system.
 
     Truth is brought to a shorter side of 448 (nearest), the pixels of the whole set go into one confusion matrix, 255
-    is ignored. Writes results.json, results.csv, classes.csv and records.jsonl (for --resume) into --out.
+    is ignored; docs/evaluation.md has all rules. Writes results.json, results.csv, classes.csv and records.jsonl (for
+    --resume) into --out.
     """
     from rich.console import Console
 
+    from clipdiy.evaluate.protocol import AUTHORS, PROTOCOLS
     from clipdiy.evaluate.variants import VARIANTS, choose
 
     tell = Console(stderr=True, highlight=False)
@@ -88,6 +98,11 @@ def evaluate(
         if without != chosen:
             tell.print("[yellow]the row of CutLER is left out: it needs its masks, --instances FILE[/]", soft_wrap=True)
         chosen = without
+    rules = PROTOCOLS.get(protocol)  # type: ignore[call-overload]
+    if rules is None:
+        raise ConfigError(f"there is no protocol {protocol!r}; there are: {', '.join(PROTOCOLS)}")
+    if full and rules is AUTHORS:
+        raise ConfigError("--full is not how the published figures were made: leave it out, or --protocol authors")
     config = configure(preset_name, clip=clip, found=found, device=device, dtype=dtype)
     if not full:
         config = replace(config, label_map="square", clean_up=CleanUp(0))
@@ -110,10 +125,13 @@ def evaluate(
     from clipdiy.evaluate.runner import Job
 
     with tell.status(f"opening {escape(data)}"):
-        dataset = open_dataset(data, out / "data")
+        dataset = open_dataset(data, out / "data", rules)
     with tell.status(f"loading {escape(config.clip)}"):
-        plan = Plan(config, chosen, weights_dir, instances, boundary=boundary)
+        plan = Plan(config, chosen, weights_dir, instances, boundary=boundary, protocol=rules)
         evaluator = Evaluator(plan, dataset)
+    if dataset.left_out:
+        rule = f"fewer than {rules.least_labelled_px} labelled pixels, as the authors do"
+        tell.print(f"{dataset.left_out} pictures are left out: {rule}", soft_wrap=True)
     doubts = [doubt for segmenter in evaluator.segmenters.values() for doubt in segmenter.doubts(evaluator.vocabulary)]
     for doubt in dict.fromkeys(doubts):
         tell.print(f"[yellow]warning: {escape(doubt)}[/]", soft_wrap=True)
@@ -122,7 +140,8 @@ def evaluate(
     rows = make_rows(chosen, finished)
     about = {
         "dataset": {"name": dataset.name, "title": dataset.title, "asked": data, "pictures": finished.count},
-        "protocol": "full" if full else "published",
+        "protocol": rules.name,
+        "way": "full" if full else "published",
         "preset": preset_name,
         "worst": list(finished.worst),
         "configurations": evaluator.description,

@@ -10,16 +10,17 @@ from clipdiy.evaluate.datasets.sample import IGNORE
 BOUNDARY_SHARE = 0.02  # of the diagonal, the paper's choice
 
 
-def boundary_px(size_hw: tuple[int, int], share: float = BOUNDARY_SHARE) -> float:
-    """Return the distance d for a picture: a share of its diagonal, at least one pixel."""
-    return max(1.0, share * float(np.hypot(*size_hw)))
+def boundary_px(size_hw: tuple[int, int], share: float = BOUNDARY_SHARE) -> int:
+    """Return the distance d for a picture: a share of its diagonal, rounded to whole pixels, at least one."""
+    return max(1, round(share * float(np.hypot(*size_hw))))
 
 
-def boundary_region(mask: NDArray[np.bool_], distance_px: float) -> NDArray[np.bool_]:
+def boundary_region(mask: NDArray[np.bool_], distance_px: int) -> NDArray[np.bool_]:
     """Return the part of a mask that lies within a distance of its contour (G_d and G of the paper's definition).
 
-    A pixel's distance is that of its centre to the nearest centre outside the mask; the border of the picture counts as
-    contour. So 1 keeps the outermost pixels.
+    As in the authors' boundary_iou_api: the mask less what is left of it when it is eroded d times with a square of
+    3x3, so that distances are counted along the longer axis and a diagonal step is as long as a straight one. What lies
+    beyond the picture's border counts as outside: the border is contour. 1 keeps the outermost pixels.
 
     Args:
         mask: (H, W) bool.
@@ -33,8 +34,8 @@ def boundary_region(mask: NDArray[np.bool_], distance_px: float) -> NDArray[np.b
     # Only the mask's own box: most objects are small, and what is outside of it lies one pixel away.
     window = slice(rows[0], rows[-1] + 1), slice(cols[0], cols[-1] + 1)
     padded = np.pad(mask[window], 1).view(np.uint8)
-    distance = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
-    region[window] = mask[window] & (distance <= distance_px)
+    eroded = cv2.erode(padded, np.ones((3, 3), np.uint8), iterations=distance_px)[1:-1, 1:-1]
+    region[window] = mask[window] & (eroded == 0)
     return region
 
 

@@ -11,28 +11,6 @@ from clipdiy.evaluate.datasets.sample import IGNORE
 Counts = NDArray[np.int64]
 
 
-def short_side_size(size_hw: tuple[int, int], short_px: int) -> tuple[int, int]:
-    """Return the size, in pixels, that a picture has when its shorter side is brought to `short_px`."""
-    scale = short_px / min(size_hw)
-    height, width = (max(1, round(side * scale)) for side in size_hw)
-    return height, width
-
-
-def resize_nearest(labels: NDArray[np.uint8], size_hw: tuple[int, int]) -> NDArray[np.uint8]:
-    """Resize a label map to the nearest pixel: output pixel i reads input pixel floor(i * size_in / size_out).
-
-    Args:
-        labels: (H, W) uint8.
-        size_hw: New height and width.
-
-    Returns:
-        (h, w) uint8, holding no value that was not there before.
-    """
-    rows, cols = (np.arange(out) * into // out for out, into in zip(size_hw, labels.shape, strict=True))
-    resized: NDArray[np.uint8] = labels[rows[:, None], cols[None, :]]
-    return resized
-
-
 def confusion_matrix(truth: NDArray[np.uint8], prediction: NDArray[np.integer], classes: int) -> Counts:
     """Count pixels by true and predicted class, those of truth `IGNORE` left out.
 
@@ -64,7 +42,8 @@ class Quality:
 
     Attributes:
         iou: (C,) float64 in [0, 1]; NaN for a class that is in neither truth nor prediction.
-        miou: Mean IoU over the classes that are there, background included; NaN if there is none.
+        miou: Mean IoU over the classes that are there, background included; NaN if there is none. Or over all
+            classes, those that are not there as 0, if that was asked for.
         accuracy: Share of the pixels that got their class; NaN without pixels.
     """
 
@@ -73,16 +52,19 @@ class Quality:
     accuracy: float
 
 
-def quality(counts: Counts) -> Quality:
+def quality(counts: Counts, *, absent_counts: bool = False) -> Quality:
     """Read IoU and accuracy off a confusion matrix.
 
     Args:
         counts: (C, C) int64, truth in rows.
+        absent_counts: Whether a class that is in neither truth nor prediction counts as 0 in the mean.
     """
     hits = np.diag(counts)
     iou = divide(hits, counts.sum(axis=0) + counts.sum(axis=1) - hits)
     total = counts.sum()
-    return Quality(iou, mean_of_present(iou), float(hits.sum() / total) if total else float("nan"))
+    return Quality(
+        iou, mean_over_classes(iou, absent_counts=absent_counts), float(hits.sum() / total) if total else float("nan")
+    )
 
 
 def divide(part: NDArray[np.integer], whole: NDArray[np.integer]) -> NDArray[np.float64]:
@@ -90,7 +72,14 @@ def divide(part: NDArray[np.integer], whole: NDArray[np.integer]) -> NDArray[np.
     return np.where(whole > 0, part / np.maximum(whole, 1), np.nan)
 
 
-def mean_of_present(values: NDArray[np.float64]) -> float:
-    """Return the mean of what is not NaN; NaN if that is nothing."""
+def mean_over_classes(values: NDArray[np.float64], *, absent_counts: bool = False) -> float:
+    """Return the mean over the classes that are there; NaN if none is.
+
+    Args:
+        values: (C,) float64, NaN for a class that is not there.
+        absent_counts: Whether such a class counts as 0 instead.
+    """
     present = values[~np.isnan(values)]
-    return float(present.mean()) if len(present) else float("nan")
+    if not len(present):
+        return float("nan")
+    return float(present.sum() / (len(values) if absent_counts else len(present)))

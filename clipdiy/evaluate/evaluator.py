@@ -14,15 +14,16 @@ from clipdiy.build import build_segmenter, choose_device
 from clipdiy.config import CoreConfig, CropGrid, ObjectnessConfig, ObjectnessName
 from clipdiy.errors import ConfigError
 from clipdiy.evaluate.boundary import boundary_overlap
-from clipdiy.evaluate.confusion import confusion_matrix, resize_nearest, short_side_size
+from clipdiy.evaluate.confusion import confusion_matrix
 from clipdiy.evaluate.datasets import Dataset
 from clipdiy.evaluate.datasets.sample import fingerprint
+from clipdiy.evaluate.instances import InstanceFile, open_instances
+from clipdiy.evaluate.maskclip import MaskClip
+from clipdiy.evaluate.protocol import CLEAN, Protocol
 from clipdiy.evaluate.record import Outcome, Record
 from clipdiy.evaluate.variants import Variant
 from clipdiy.features import ImageFeatures
-from clipdiy.maskclip import MaskClip
 from clipdiy.objectness.found import ObjectnessMap
-from clipdiy.objectness.instances import InstanceFile, open_instances
 from clipdiy.photo import Photo
 from clipdiy.segmenter import Segmenter
 from clipdiy.vocabulary import make_vocabulary
@@ -41,6 +42,7 @@ class Plan:
         instances: File of instance masks for the variants that take their objectness from one.
         short_px: Shorter side at which prediction and truth are compared.
         boundary: Whether boundary IoU is counted, too (it takes longer than all the rest of the counting).
+        protocol: Rules of counting.
     """
 
     config: CoreConfig
@@ -49,6 +51,7 @@ class Plan:
     instances: Path | None = None
     short_px: int = SHORT_PX
     boundary: bool = True
+    protocol: Protocol = CLEAN
 
 
 @dataclass(frozen=True)
@@ -209,6 +212,7 @@ class Evaluator:
         """What must be the same for records to be continued, as JSON."""
         return {
             "dataset": fingerprint(self.dataset),
+            "protocol": self.plan.protocol.name,
             "short_px": self.plan.short_px,
             "boundary": self.plan.boundary,
             "instances": self._instances.digest if self._instances else None,
@@ -231,8 +235,8 @@ class Evaluator:
     def evaluate(self, image_id: str) -> Record:
         """Compare every variant's prediction with the truth of one picture."""
         sample = self.dataset.read(image_id)
-        size_hw = short_side_size(sample.photo.size_hw, self.plan.short_px)
-        truth = resize_nearest(sample.truth, size_hw)
+        size_hw = self.plan.protocol.compared_size(sample.photo.size_hw, self.plan.short_px)
+        truth = self.plan.protocol.resize_truth(sample.truth, size_hw)
         photo = Photo(sample.photo.pixels, size_hw)
         classes = len(self.vocabulary)
         outcomes: dict[str, Outcome] = {}
@@ -257,12 +261,12 @@ class Evaluator:
     def look(self, image_id: str, key: str) -> Seen:
         """Segment one picture again with one variant, to show it."""
         sample = self.dataset.read(image_id)
-        size_hw = short_side_size(sample.photo.size_hw, self.plan.short_px)
+        size_hw = self.plan.protocol.compared_size(sample.photo.size_hw, self.plan.short_px)
         group = self._by_key[key]
         variant = next(variant for variant in self.plan.variants if variant.key == key)
         source = group.read(Photo(sample.photo.pixels, size_hw), self._instances, image_id, sample.photo.size_hw)
         segmentation = group.segmenters[key].segment(group.features(variant, source), self.vocabulary)
-        return Seen(sample.photo.pixels, resize_nearest(sample.truth, size_hw), segmentation.label_map)
+        return Seen(sample.photo.pixels, self.plan.protocol.resize_truth(sample.truth, size_hw), segmentation.label_map)
 
 
 def pin_dtype(config: CoreConfig) -> CoreConfig:

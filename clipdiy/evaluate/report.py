@@ -8,14 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.box import SIMPLE
 from rich.table import Table
 
-from clipdiy.evaluate.bootstrap import LEVEL
 from clipdiy.evaluate.datasets import Dataset
 from clipdiy.evaluate.runner import Finished
-from clipdiy.evaluate.tally import Tally
 from clipdiy.evaluate.variants import Variant
 from clipdiy.vocabulary import BACKGROUND
 
@@ -32,7 +29,7 @@ class Row:
         title: What its row is called.
         miou: Mean IoU over all classes with the background.
         interval: 95 % of it, by bootstrap over pictures.
-        difference: To the first variant's mIoU, with its interval over the same resampled pictures; `None` for itself.
+        difference: To the first variant's mIoU, with its interval over pictures weighed alike; `None` for itself.
         accuracy: Pixel accuracy.
         boundary_miou: Mean boundary IoU, or `None`.
         segment_ms: Mean time of segmenting an encoded picture.
@@ -59,7 +56,7 @@ def make_rows(variants: Sequence[Variant], finished: Finished) -> list[Row]:
     for variant in variants:
         tally = finished.tallies[variant.key]
         found = tally.quality
-        low, high = tally.bootstrap.interval()
+        low, high = tally.interval
         boundary = tally.boundary_miou
         rows.append(
             Row(
@@ -67,7 +64,7 @@ def make_rows(variants: Sequence[Variant], finished: Finished) -> list[Row]:
                 variant.title,
                 100 * found.miou,
                 (100 * low, 100 * high),
-                None if tally is first else _difference(first, tally),
+                None if tally is first else _percent(tally.difference_to(first)),
                 100 * found.accuracy,
                 None if boundary is None else 100 * boundary,
                 tally.segment_ms,
@@ -78,15 +75,9 @@ def make_rows(variants: Sequence[Variant], finished: Finished) -> list[Row]:
     return rows
 
 
-def _difference(first: Tally, other: Tally) -> tuple[float, float, float]:
-    """Return the difference in mIoU and its interval: both bootstraps drew the same pictures, so they are paired."""
-    gaps = other.bootstrap.mean_ious() - first.bootstrap.mean_ious()
-    gaps = gaps[~np.isnan(gaps)]
-    middle = 100 * (other.quality.miou - first.quality.miou)
-    if not len(gaps):
-        return middle, math.nan, math.nan
-    low, high = 100 * np.quantile(gaps, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return middle, float(low), float(high)
+def _percent(shares: tuple[float, float, float]) -> tuple[float, float, float]:
+    value, low, high = (100 * share for share in shares)
+    return value, low, high
 
 
 def write_json(path: Path, rows: Sequence[Row], dataset: Dataset, about: Mapping[str, object]) -> None:
@@ -204,10 +195,7 @@ def print_classes(row: Row, classes: Sequence[str]) -> Table:
 
 
 def completeness(dataset: Dataset, count: int) -> str:
-    """Return a warning if the figures were not taken over the pictures that the published ones were; else nothing."""
-    if dataset.published_count is None or count == dataset.published_count:
+    """Return a warning if pictures of the published set are missing; else nothing."""
+    if dataset.published_count is None or count + dataset.left_out == dataset.published_count:
         return ""
-    return (
-        f"{count} pictures, the published figures were taken over {dataset.published_count}: not comparable with the "
-        "paper's column"
-    )
+    return f"{count} pictures, the whole set has {dataset.published_count}: not comparable with the paper's column"

@@ -87,7 +87,8 @@ def run(
     image_ids = evaluator.dataset.image_ids[: job.limit]
     classes = len(evaluator.vocabulary)
     first = evaluator.plan.variants[0].key
-    tallies = {variant.key: Tally(classes, len(image_ids)) for variant in evaluator.plan.variants}
+    absent_counts = evaluator.plan.protocol.absent_counts
+    tallies = {variant.key: Tally(classes, absent_counts=absent_counts) for variant in evaluator.plan.variants}
     worst = Worst(job.worst)
     done = 0
 
@@ -167,7 +168,7 @@ def _start_worker(plan: Plan, dataset: str, scratch: Path, numbers: "Queue[int]"
     torch.set_num_threads(1)
     device = worker_device(plan.config.device, numbers.get(), torch.cuda.device_count())
     plan = replace(plan, config=replace(plan.config, device=device))
-    _Worker.evaluator = Evaluator(plan, open_dataset(dataset, scratch))
+    _Worker.evaluator = Evaluator(plan, open_dataset(dataset, scratch, plan.protocol))
 
 
 def worker_device(name: str, number: int, gpus: int) -> str:

@@ -18,7 +18,7 @@ class Variant:
     Attributes:
         key: Its name on the command line.
         title: Its row in a table.
-        encoder: Crops (CLIP-DIY), or one dense pass (`clipdiy.maskclip`).
+        encoder: Crops (CLIP-DIY), or one dense pass (`clipdiy.evaluate.maskclip`).
         preset: Another preset's weights.
         scales: Which scales s, with crops of square / 2^s.
         stride_ratio: Stride of the crops as a share of their side.

@@ -10,6 +10,7 @@ import numpy as np
 
 from clipdiy.errors import DatasetError
 from clipdiy.evaluate.datasets.sample import IGNORE, MOST_CLASSES, Sample, check_fit, read_photo, require_files
+from clipdiy.evaluate.protocol import CLEAN, Protocol
 
 COCO_VAL_COUNT = 5000
 COCO_LAYOUT = (
@@ -25,15 +26,17 @@ class CocoObject:
 
     The masks of an image are laid over each other in the order of the annotation file, later ones on top. A crowd
     region (`iscrowd`: many objects outlined as one, gaps included) is ignored, as COCO's own evaluation does, except
-    where an instance of its own lies on it.
+    where an instance of its own lies on it. The authors' protocol lets the first one win, crowds among them.
     """
 
     photos: Path
     classes: tuple[str, ...]
     image_ids: tuple[str, ...]
+    left_out: int = 0
     name: str = "coco"
     title: str = "COCO-Object val2017"
     published_count: int | None = COCO_VAL_COUNT
+    _protocol: Protocol = CLEAN
     _coco: Any = field(default=None, repr=False, compare=False)
     _position: dict[int, int] = field(default_factory=dict, repr=False, compare=False)
 
@@ -43,21 +46,26 @@ class CocoObject:
         photo = read_photo(path)
         truth = np.zeros(photo.size_hw, np.uint8)
         annotations = self._coco.imgToAnns.get(int(image_id), [])
-        for annotation in sorted(annotations, key=lambda a: not a.get("iscrowd", 0)):
+        if not self._protocol.crowds_count:
+            annotations = sorted(annotations, key=lambda a: not a.get("iscrowd", 0))
+        if self._protocol.first_on_top:
+            annotations = annotations[::-1]
+        for annotation in annotations:
             mask = self._coco.annToMask(annotation).astype(bool)
             if mask.shape != truth.shape:
                 # check_fit says the same in words.
                 return check_fit(path, photo, mask.astype(np.uint8))
-            crowd = annotation.get("iscrowd", 0)
-            truth[mask] = IGNORE if crowd else self._position[annotation["category_id"]]
+            ignored = annotation.get("iscrowd", 0) and not self._protocol.crowds_count
+            truth[mask] = IGNORE if ignored else self._position[annotation["category_id"]]
         return check_fit(path, photo, truth)
 
 
-def open_coco(path: Path) -> CocoObject:
+def open_coco(path: Path, protocol: Protocol = CLEAN) -> CocoObject:
     """Open COCO 2017 val.
 
     Args:
         path: The folder that holds `annotations` and `val2017`.
+        protocol: Which instance wins on overlaps, what becomes of crowds, and which pictures are left out.
 
     Raises:
         DatasetError: If it is missing or incomplete, or pycocotools is not installed.
@@ -85,4 +93,18 @@ def open_coco(path: Path) -> CocoObject:
     require_files(f"COCO at {path}", [photo for photo in wanted if not photo.is_file()], len(wanted), COCO_LAYOUT)
     classes = tuple(str(category["name"]) for category in categories)
     position = {int(category["id"]): i + 1 for i, category in enumerate(categories)}
-    return CocoObject(path / "val2017", classes, ids, _coco=coco, _position=position)
+    kept = ids
+    if protocol.least_labelled_px:
+        kept = tuple(image_id for image_id in ids if _labelled_px(coco, int(image_id)) >= protocol.least_labelled_px)
+    if not kept:
+        raise DatasetError(f"{file}: no picture has {protocol.least_labelled_px} or more labelled pixels")
+    left_out = len(ids) - len(kept)
+    return CocoObject(path / "val2017", classes, kept, left_out, _protocol=protocol, _coco=coco, _position=position)
+
+
+def _labelled_px(coco: Any, image_id: int) -> int:
+    """Count the pixels of a picture that lie in any instance or crowd."""
+    from pycocotools import mask as coco_mask
+
+    annotations = coco.imgToAnns.get(image_id, [])
+    return int(coco_mask.area(coco_mask.merge([coco.annToRLE(annotation) for annotation in annotations])))

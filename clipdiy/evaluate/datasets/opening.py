@@ -7,17 +7,19 @@ from clipdiy.evaluate.datasets.coco import open_coco
 from clipdiy.evaluate.datasets.sample import Dataset
 from clipdiy.evaluate.datasets.scenes import open_scenes
 from clipdiy.evaluate.datasets.voc import open_folder, open_voc
+from clipdiy.evaluate.protocol import CLEAN, Protocol
 
 KINDS = "voc:PATH, coco:PATH, folder:PATH, scenes:SEED, scenes:SEED:COUNT or scenes:SEED:COUNT:single"
 DEFAULT_SCENES = 100
 
 
-def open_dataset(spec: str, scratch: Path) -> Dataset:
+def open_dataset(spec: str, scratch: Path, protocol: Protocol = CLEAN) -> Dataset:
     """Open a data set.
 
     Args:
         spec: One of `KINDS`.
         scratch: Folder in which scenes are written.
+        protocol: Rules by which its truth is made, where there is a choice.
 
     Raises:
         DatasetError: If there is no such kind, or the data is missing or incomplete.
@@ -26,9 +28,9 @@ def open_dataset(spec: str, scratch: Path) -> Dataset:
     if not colon or not place:
         raise DatasetError(f"a data set is written {KINDS}; got {spec!r}")
     if kind == "voc":
-        return open_voc(Path(place))
+        return open_voc(Path(place), protocol)
     if kind == "coco":
-        return open_coco(Path(place))
+        return open_coco(Path(place), protocol)
     if kind == "folder":
         return open_folder(Path(place))
     if kind == "scenes":

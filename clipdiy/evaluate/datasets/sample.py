@@ -40,7 +40,8 @@ class Dataset(Protocol):
         title: What a table is headed with.
         classes: Class names without the background, in the order of their positions 1, 2, ...
         image_ids: One name per picture, in the order in which they are evaluated.
-        published_count: How many pictures the published numbers were taken over, or `None` if there are none.
+        published_count: How many pictures the whole set has, if there are published numbers for it; else `None`.
+        left_out: How many of its pictures are not in `image_ids` because the protocol leaves them out.
     """
 
     @property
@@ -61,6 +62,10 @@ class Dataset(Protocol):
 
     @property
     def published_count(self) -> int | None:
+        """See the class."""
+
+    @property
+    def left_out(self) -> int:
         """See the class."""
 
     def read(self, image_id: str) -> Sample:

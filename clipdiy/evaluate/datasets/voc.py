@@ -12,6 +12,7 @@ from clipdiy.evaluate.datasets.sample import (
     read_truth,
     require_files,
 )
+from clipdiy.evaluate.protocol import CLEAN, Protocol
 from clipdiy.vocabulary import BACKGROUND
 
 VOC_CLASSES = (
@@ -43,6 +44,7 @@ class VocFolder:
     classes: tuple[str, ...]
     image_ids: tuple[str, ...]
     published_count: int | None
+    left_out: int = 0
 
     def read(self, image_id: str) -> Sample:
         """Read one picture and its truth."""
@@ -51,11 +53,12 @@ class VocFolder:
         return check_fit(path, read_photo(path), truth)
 
 
-def open_voc(path: Path) -> VocFolder:
+def open_voc(path: Path, protocol: Protocol = CLEAN) -> VocFolder:
     """Open PASCAL VOC 2012, split val.
 
     Args:
         path: `VOC2012`, or a folder above it (`VOCdevkit`, or the one that holds that).
+        protocol: Says how a class is written.
 
     Raises:
         DatasetError: If it is missing or incomplete.
@@ -65,7 +68,8 @@ def open_voc(path: Path) -> VocFolder:
     if root is None:
         raise DatasetError(f"no PASCAL VOC 2012 at {path}: there is no ImageSets/Segmentation/val.txt. {VOC_LAYOUT}")
     ids = _image_ids(root, VOC_LAYOUT)
-    return VocFolder("voc", "PASCAL VOC 2012 val", root, VOC_CLASSES, ids, VOC_VAL_COUNT)
+    classes = tuple(protocol.voc_dining_table if name == "dining table" else name for name in VOC_CLASSES)
+    return VocFolder("voc", "PASCAL VOC 2012 val", root, classes, ids, VOC_VAL_COUNT)
 
 
 def open_folder(path: Path, *, name: str = "folder", title: str | None = None) -> VocFolder:

@@ -1,17 +1,18 @@
-"""PAMR: worked by hand on a line of pixels, its invariants, and its place in the segmenter."""
+"""PAMR: by hand on a line of pixels, against a plain reading of the authors' program, and in the segmenter."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from tiny import TINY, VOCABULARY, photo
 
 from clipdiy.build import build_segmenter
 from clipdiy.config import CropGrid, Pamr
 from clipdiy.errors import ConfigError, FeaturesError, ShapeError
 from clipdiy.features import ImageFeatures, pack_picture, unpack_picture
-from clipdiy.pamr import local_affinity, pamr
+from clipdiy.pamr import local_affinity, pamr, refined_label_map
 from clipdiy.prune import likely_classes
 
 
@@ -21,17 +22,75 @@ def segmenter():
 
 
 def test_affinity_worked_by_hand():
-    # One row 0, 1; every neighbour off the picture repeats the border. Of the left pixel's 8 neighbours 5 are 0
-    # (left three, above, below) and 3 are 1: sigma = sqrt(15) / 8, k = -1 / sigma for the ones.
+    # One row 0, 1; every neighbour off the picture repeats the border. Of the left pixel's 8 neighbours 5 are 0 (left
+    # three, above, below) and 3 are 1, so that with the pixel itself 6 of 9 are 0: an unbiased variance of 2 / 8.
     image = torch.tensor([[[0.0, 1.0]]])
-    weights, total = local_affinity(image, Pamr(dilations=(1,), temperature=1))
+    weights, total = local_affinity(image, Pamr(dilations=(1,), temperature=0.5))
     affinity = weights / total
-    weight = np.exp(-8 / np.sqrt(15))
+    weight = np.exp(-1 / (0.5 * np.sqrt(2 / 8)))
     to_the_right = affinity[[2, 4, 7], 0, 0].numpy()
     np.testing.assert_allclose(to_the_right, weight / (5 + 3 * weight), rtol=1e-4)
     np.testing.assert_allclose(affinity.sum(dim=0).numpy(), 1, rtol=1e-6)
-    refined = pamr(torch.tensor([[[1.0, 0.0]]]), image, Pamr(dilations=(1,), temperature=1, iterations=1))
+    refined = pamr(torch.tensor([[[1.0, 0.0]]]), image, Pamr(dilations=(1,), temperature=0.5, iterations=1))
     np.testing.assert_allclose(refined[0, 0, 0].item(), 5 / (5 + 3 * weight), rtol=1e-4)
+
+
+def plain_pamr(masks, image, dilations=(1, 2, 4, 8, 12, 24), iterations=10):
+    """Read PAMR plainly, in float64, with every neighbourhood unfolded and the authors' constants."""
+    height, width = image.shape[1:]
+
+    def squares(values):
+        """Return (channels, 9 * dilations, H, W), the outermost pixels repeated; the fifth of nine is the centre."""
+        moved = []
+        for dilation in dilations:
+            for down in (-dilation, 0, dilation):
+                for right in (-dilation, 0, dilation):
+                    rows = np.clip(np.arange(height) + down, 0, height - 1)
+                    cols = np.clip(np.arange(width) + right, 0, width - 1)
+                    moved.append(values[:, rows[:, None], cols[None]])
+        return np.stack(moved, axis=1)
+
+    image, masks = image.numpy().astype(np.float64), masks.numpy().astype(np.float64)
+    centres = np.arange(9 * len(dilations)) % 9 == 4
+    around = squares(image)
+    scale = 0.1 * around.std(axis=1, ddof=1) + 1e-8
+    differences = np.abs(around[:, ~centres] - image[:, None])
+    logits = -(differences / scale[:, None]).mean(axis=0)
+    affinity = np.exp(logits - logits.max(axis=0))
+    affinity /= affinity.sum(axis=0)
+    for _ in range(iterations):
+        masks = (squares(masks)[:, ~centres] * affinity).sum(axis=1)
+    return masks
+
+
+@pytest.mark.parametrize("size_hw", [(30, 41), (7, 60), (1, 1)], ids=str)
+def test_pamr_is_the_plain_reading_of_the_published_program(size_hw):
+    rng = np.random.default_rng(0)
+    steps = rng.random((3, -(-size_hw[0] // 8), -(-size_hw[1] // 8)))
+    image = np.kron(steps, np.ones((8, 8)))[:, : size_hw[0], : size_hw[1]] + rng.normal(0, 0.05, (3, *size_hw))
+    image = torch.from_numpy(image.clip(0, 1)).float()
+    masks = torch.from_numpy(rng.random((3, *size_hw))).float().softmax(dim=0)
+    refined = pamr(masks, image, Pamr())
+    expected = plain_pamr(masks, image)
+    np.testing.assert_allclose(refined.numpy(), expected, atol=1e-5)
+
+
+def test_probabilities_are_refined_under_clips_logit_scale():
+    # Eq. 1 to 3 by hand at the picture's size, a softmax of 100 times them, the plain refinement, argmax.
+    rng = np.random.default_rng(1)
+    grid = torch.from_numpy(rng.normal(0.25, 0.02, (4, 5, 7))).float()
+    image = torch.from_numpy(np.kron(rng.integers(0, 256, (3, 5, 7)), np.ones((8, 8))).astype(np.uint8))
+    size_hw = (40, 56)
+    maps = F.interpolate(grid[None], size_hw, mode="bilinear", align_corners=False)[0]
+    winners = maps.argmax(dim=0).unique()
+    assert len(winners) == 4
+    for scale in (100.0, 1.0):
+        expected = plain_pamr((maps * scale).softmax(dim=0), image.float() / 255).argmax(axis=0)
+        labels = refined_label_map((grid,), None, image, size_hw, scale, Pamr())
+        assert (labels.numpy() == expected).mean() > 0.999
+        if scale == 100:
+            sharp = expected
+    assert (sharp != expected).mean() > 0.01, "the two scales refine to different maps"
 
 
 def test_a_mask_moves_to_the_edge_of_the_picture():
@@ -75,7 +134,9 @@ def test_masks_of_another_size_are_refused():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"long_px": 4}, {"iterations": 0}, {"dilations": ()}, {"dilations": (0,)}, {"temperature": 0}], ids=str
+    "wrong",
+    [{"long_px": 4}, {"iterations": 0}, {"dilations": ()}, {"dilations": (0,)}, {"temperature": 0}],
+    ids=str,
 )
 def test_impossible_settings_are_refused(wrong):
     with pytest.raises(ConfigError, match="PAMR"):

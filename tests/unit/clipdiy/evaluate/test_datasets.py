@@ -14,7 +14,7 @@ from clipdiy.evaluate.datasets.coco import open_coco
 from clipdiy.evaluate.datasets.sample import fingerprint
 from clipdiy.evaluate.datasets.scenes import open_scenes, write_scenes
 from clipdiy.evaluate.datasets.voc import VOC_CLASSES, open_folder, open_voc
-from clipdiy.objectness.instances import open_instances
+from clipdiy.evaluate.instances import open_instances
 from clipdiy.starter.scenes import NOUNS, compose_scene
 
 TRUTHS = [[[0, 1, 255], [20, 0, 0]], [[5, 5], [0, 255], [0, 0]]]

@@ -13,12 +13,13 @@ from typer.testing import CliRunner
 from clipdiy.cli import app
 from clipdiy.config import CleanUp, CropGrid, ObjectnessConfig, Pamr, preset
 from clipdiy.errors import ConfigError, DatasetError
-from clipdiy.evaluate.confusion import confusion_matrix, quality, resize_nearest, short_side_size
+from clipdiy.evaluate.confusion import confusion_matrix, quality
 from clipdiy.evaluate.datasets.voc import open_folder
 from clipdiy.evaluate.evaluator import Evaluator, Plan, pin_dtype, union_grids
 from clipdiy.evaluate.figures import comparison_panel, confusion_picture
 from clipdiy.evaluate.record import Outcome, Record
 from clipdiy.evaluate.report import completeness, make_rows
+from clipdiy.evaluate.resizing import resize_nearest, short_side_size
 from clipdiy.evaluate.runner import Job, run, worker_device
 from clipdiy.evaluate.variants import TABLES, VARIANTS, choose
 from clipdiy.photo import Photo
@@ -258,7 +259,7 @@ def test_memory_does_not_grow_with_the_set(evaluator, folder, tmp_path):
         finished = run(evaluator, job(folder, tmp_path, limit=limit, worst=1))
         tally = finished.tallies["clip-diy"]
         return [
-            np.asarray(value).nbytes for value in (*vars(tally.bootstrap).values(),) if isinstance(value, np.ndarray)
+            np.asarray(value).nbytes for value in (*vars(tally._bootstrap).values(),) if isinstance(value, np.ndarray)
         ] + [tally.confusion.nbytes, len(finished.worst)]
 
     assert kept(1) == kept(5)
@@ -281,6 +282,9 @@ def test_a_part_of_a_published_set_is_called_one(folder):
     assert completeness(dataset, 5) == ""
     assert "1449" in completeness(replace(dataset, published_count=1449), 5)
     assert completeness(replace(dataset, published_count=5), 5) == ""
+    # What the protocol leaves out is not missing.
+    assert completeness(replace(dataset, published_count=7, left_out=2), 5) == ""
+    assert "7" in completeness(replace(dataset, published_count=7, left_out=2), 4)
 
 
 def command(*arguments):
@@ -297,7 +301,7 @@ def test_the_command_writes_tables_records_and_figures(folder, tmp_path):
     assert "w/o multi-scale" in result.output
     assert "59.9" in result.output
     content = json.loads((tmp_path / "results.json").read_text())
-    assert content["protocol"] == "published"
+    assert (content["protocol"], content["way"]) == ("clean", "published")
     assert content["dataset"]["pictures"] == 3
     full = content["variants"]["clip-diy"]
     low, high = full["miou_interval_95"]

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from clipdiy.errors import ShapeError
-from clipdiy.evaluate.bootstrap import Bootstrap
 from clipdiy.evaluate.boundary import boundary_overlap, boundary_px, boundary_region
-from clipdiy.evaluate.confusion import confusion_matrix, quality, resize_nearest, short_side_size
+from clipdiy.evaluate.confusion import confusion_matrix, quality
 from clipdiy.evaluate.record import Outcome
+from clipdiy.evaluate.resizing import resize_nearest, short_side_size
 from clipdiy.evaluate.tally import Tally, Worst
 
 
@@ -32,13 +32,27 @@ def test_a_class_that_is_named_but_nowhere_counts_as_zero():
     np.testing.assert_allclose(found.iou, [0.5, 0.0])
 
 
+def test_an_absent_class_counts_as_zero_if_asked_for():
+    counts = confusion_matrix(array([[0, 1, 1, 255]]), array([[0, 1, 0, 0]]), 4)
+    assert quality(counts).miou == pytest.approx((1 / 2 + 1 / 2) / 2)
+    found = quality(counts, absent_counts=True)
+    assert found.miou == pytest.approx((1 / 2 + 1 / 2) / 4)
+    np.testing.assert_allclose(found.iou, [1 / 2, 1 / 2, np.nan, np.nan])
+    assert np.isnan(quality(np.zeros((2, 2), np.int64), absent_counts=True).miou)
+    tally = Tally(4, absent_counts=True)
+    tally.add(Outcome(counts, np.array([[1, 2], [1, 1], [0, 0], [0, 0]]), 0.0))
+    assert tally.quality.miou == found.miou
+    assert tally.boundary_miou == pytest.approx((1 / 2 + 1) / 4)
+    assert tally.interval[0] <= found.miou <= tally.interval[1] < 1 / 2
+
+
 def test_nothing_to_compare_is_nan_not_an_error():
     found = quality(confusion_matrix(array([[255]]), array([[0]]), 2))
     assert np.isnan([found.miou, found.accuracy]).all()
 
 
 def test_pixels_are_pooled_not_averaged_over_pictures():
-    tally = Tally(2, 2)
+    tally = Tally(2)
     for truth, prediction in (([[1] * 9 + [0]], [[1] * 9 + [0]]), ([[1, 0]], [[0, 0]])):
         tally.add(Outcome(confusion_matrix(array(truth), array(prediction), 2), None, 1.0))
     # Class 1: 9 of 10 pixels, background: 2 of 3.
@@ -94,9 +108,59 @@ def test_empty_mask_has_no_boundary():
     assert not boundary_region(np.zeros((3, 4), bool), 2).any()
 
 
-def test_the_distance_is_two_per_cent_of_the_diagonal():
-    assert boundary_px((300, 400)) == pytest.approx(10)
-    assert boundary_px((3, 4)) == 1
+@pytest.mark.parametrize(
+    ("size_hw", "pixels"),
+    [((300, 400), 10), ((3, 4), 1), ((448, 597), 15), ((314, 400), 10), ((323, 414), 11)],
+    ids=["exact", "at least one", "14.93", "10.17", "10.50"],
+)
+def test_the_distance_is_two_per_cent_of_the_diagonal_rounded(size_hw, pixels):
+    assert boundary_px(size_hw) == pixels
+
+
+def published_boundary(mask):
+    """Read the published definition to the letter, pixel by pixel, sharing nothing with the code that is tested."""
+    height, width = mask.shape
+    d = max(1, round(0.02 * (height**2 + width**2) ** 0.5))
+    inside = [[False] * (width + 2) for _ in range(height + 2)]
+    for y in range(height):
+        for x in range(width):
+            inside[y + 1][x + 1] = bool(mask[y, x])
+    for _ in range(d):
+        inside = [
+            [
+                all(
+                    inside[v][u]
+                    for v in range(max(0, y - 1), min(height + 2, y + 2))
+                    for u in range(max(0, x - 1), min(width + 2, x + 2))
+                )
+                for x in range(width + 2)
+            ]
+            for y in range(height + 2)
+        ]
+    return {(y, x) for y in range(height) for x in range(width) if mask[y, x] and not inside[y + 1][x + 1]}
+
+
+def random_mask(rng, size_hw):
+    """Return a few rectangles, some over the border, with holes and single pixels."""
+    height, width = size_hw
+    mask = np.zeros(size_hw, bool)
+    for sign in (True, True, False):
+        top, left = rng.integers(-10, height - 5), rng.integers(-10, width - 5)
+        below, right = top + rng.integers(3, height), left + rng.integers(3, width)
+        mask[max(0, top) : max(0, below), max(0, left) : max(0, right)] = sign
+    return mask ^ (rng.random(size_hw) < 0.002)
+
+
+def test_boundary_iou_is_the_published_one_on_60_random_pairs():
+    rng = np.random.default_rng(0)
+    differences = []
+    for _ in range(60):
+        size_hw = (int(rng.integers(12, 40)), int(rng.integers(20, 220)))  # d from 1 to 4
+        truth, prediction = random_mask(rng, size_hw), random_mask(rng, size_hw)
+        ours = boundary_overlap(truth.astype(np.uint8), prediction.astype(np.uint8), 2)[1]
+        theirs = published_boundary(truth), published_boundary(prediction)
+        differences += [ours[0] - len(theirs[0] & theirs[1]), ours[1] - len(theirs[0] | theirs[1])]
+    assert differences == [0] * 120
 
 
 def test_boundary_iou_by_hand():
@@ -115,47 +179,6 @@ def test_boundary_iou_by_hand():
     assert boundary_overlap(ignored, truth, 2)[1, 1] == 26
     with pytest.raises(ShapeError):
         boundary_overlap(truth, truth[1:], 2)
-
-
-def counts_of(rng, classes=3):
-    return rng.integers(0, 50, (classes, classes))
-
-
-def test_bootstrap_equals_resampling_with_the_same_draws():
-    # All images alike: every replicate is the whole.
-    bootstrap = Bootstrap(5, 3, replicates=50)
-    counts = counts_of(np.random.default_rng(0))
-    for _ in range(5):
-        bootstrap.add(counts)
-    assert bootstrap.interval() == pytest.approx((quality(counts).miou,) * 2)
-
-
-def test_bootstrap_interval_is_that_of_plain_resampling():
-    rng = np.random.default_rng(1)
-    images = [counts_of(rng) * np.diag([1, 1, 9]) if i % 3 else counts_of(rng) for i in range(30)]
-    bootstrap = Bootstrap(30, 3, replicates=4000)
-    for counts in images:
-        bootstrap.add(counts)
-    plain = [quality(sum(images[i] for i in rng.integers(0, 30, 30))).miou for _ in range(4000)]
-    np.testing.assert_allclose(bootstrap.interval(), np.quantile(plain, [0.025, 0.975]), atol=0.008)
-
-
-def test_every_replicate_draws_as_many_images_as_there_are():
-    bootstrap = Bootstrap(7, 2, replicates=100)
-    for _ in range(7):
-        bootstrap.add(np.array([[1, 0], [0, 0]]))
-    assert (bootstrap._hits[:, 0] == 7).all()
-
-
-def test_bootstrap_is_seeded_and_of_one_size():
-    def run(seed):
-        bootstrap, rng = Bootstrap(10, 3, seed=seed), np.random.default_rng(2)
-        for _ in range(10):
-            bootstrap.add(counts_of(rng))
-        return bootstrap.interval()
-
-    assert run(0) == run(0) != run(1)
-    assert np.isnan(Bootstrap(0, 2).interval()).all()
 
 
 def test_the_worst_pictures_come_lowest_first():

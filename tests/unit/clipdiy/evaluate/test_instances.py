@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from clipdiy.errors import ObjectnessError, ShapeError
-from clipdiy.objectness.instances import combine_instances, detector_objectness, open_instances
+from clipdiy.evaluate.instances import combine_instances, detector_objectness, open_instances
 from clipdiy.photo import Photo
 
 

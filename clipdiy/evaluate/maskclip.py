@@ -2,7 +2,10 @@
 
 A second way to encode: it fills the place of CLIP-DIY's crops, everything after it is shared. The last attention
 layer's query and key are dropped; its value and output projections are applied to every position by itself, as 1x1
-convolutions. We implement the training-free step, without the paper's key smoothing, prompt denoising and MaskCLIP+.
+convolutions. Of a ViT the rest of the last block stays, its residual and its MLP; of a ResNet's attention pool nothing
+but the two projections does, so no position embedding is added. Both are the published program's form; dropping the
+residual and the MLP makes another method (ClearCLIP). We implement the training-free step, without the paper's key
+smoothing, prompt denoising and MaskCLIP+.
 """
 
 import torch
@@ -49,10 +52,21 @@ class MaskClip:
         image = torch.from_numpy(photo.pixels.transpose(2, 0, 1).copy()).unsqueeze(0).to(self._clip.device)
         square = resize_uint8(image, (self.input_px, self.input_px), "bicubic")
         pixels = self._clip.normalise(square).to(self._clip.dtype)
-        dense = (
-            _vit(self._visual, pixels) if isinstance(self._visual, VisionTransformer) else _resnet(self._visual, pixels)
-        )
-        return F.normalize(dense.float(), dim=-1).half().cpu()
+        return F.normalize(self.dense(pixels), dim=-1).half().cpu()
+
+    @torch.inference_mode()
+    def dense(self, pixels: Tensor) -> Tensor:
+        """Run the network on one picture of any size.
+
+        Args:
+            pixels: (1, 3, H, W), normalised, in the tower's dtype. Sides are whole patches (of a ViT), or multiples of
+                32 (of a ResNet).
+
+        Returns:
+            (h, w, D) float32 in the text space, not of unit length.
+        """
+        visual = self._visual
+        return (_vit(visual, pixels) if isinstance(visual, VisionTransformer) else _resnet(visual, pixels)).float()
 
 
 def _vit(visual: VisionTransformer, pixels: Tensor) -> Tensor:
@@ -69,13 +83,12 @@ def _vit(visual: VisionTransformer, pixels: Tensor) -> Tensor:
         tokens = tokens.transpose(0, 1)
     for block in blocks[:-1]:
         tokens = block(tokens)
-    values = _values(last.attn, last.ln_1(tokens))
-    if not last.attn.batch_first:
-        values = values.transpose(0, 1)
-    values = visual.ln_post(last.ls_1(values)[0, 1:])
+    tokens = tokens[0, 1:] if last.attn.batch_first else tokens[1:, 0]  # nothing mixes them any more
+    tokens = tokens + last.ls_1(_values(last.attn, last.ln_1(tokens)))
+    tokens = visual.ln_post(tokens + last.ls_2(last.mlp(last.ln_2(tokens))))
     if visual.proj is not None:
-        values = values @ visual.proj
-    dense: Tensor = values.reshape(rows, cols, -1)
+        tokens = tokens @ visual.proj
+    dense: Tensor = tokens.reshape(rows, cols, -1)
     return dense
 
 
@@ -94,8 +107,7 @@ def _resnet(visual: ModifiedResNet, pixels: Tensor) -> Tensor:
         features = layer(features)
     rows, cols = features.shape[2:]
     pool = visual.attnpool
-    tokens = features[0].flatten(1).T + fit_positions(pool.positional_embedding, rows, cols)[1:].to(features.dtype)
-    dense: Tensor = pool.c_proj(pool.v_proj(tokens))
+    dense: Tensor = pool.c_proj(pool.v_proj(features[0].flatten(1).T))
     return dense.reshape(rows, cols, -1)
 
 

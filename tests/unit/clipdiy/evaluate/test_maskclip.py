@@ -1,16 +1,19 @@
-"""MaskCLIP against attention with a mask that lets every token see itself alone, and against uniform attention."""
+"""MaskCLIP against the features of a published program, masked attention, and uniform attention."""
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from tiny import GOLDEN
 
 from clipdiy.build import build_segmenter
 from clipdiy.config import CoreConfig, CropGrid, ObjectnessConfig
 from clipdiy.errors import ConfigError
-from clipdiy.maskclip import MaskClip, fit_positions
+from clipdiy.evaluate.maskclip import MaskClip, fit_positions
 from clipdiy.photo import Photo
+
+PUBLISHED = GOLDEN.parent / "golden_dinoiser"
 
 
 def load(name):
@@ -31,7 +34,21 @@ def pixels_of(masked, clip, photo):
 
 
 @torch.inference_mode()
-def test_vit_is_the_last_attention_with_every_token_for_itself(photo):
+def test_vit_gives_the_features_of_the_published_program():
+    # `values` and `maskclip_features` of CLIP-DINOiser's own MaskCLIP on one photo, padded with black, not resized.
+    expected = np.load(PUBLISHED / "expected.npz")
+    clip = load(f"local-dir:{PUBLISHED / 'tiny_clip'}")
+    with Image.open(GOLDEN / "photo.png") as image:
+        pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None]
+    height, width = pixels.shape[2:]
+    normal = clip.normalise(F.pad(pixels, (0, -width % 16, 0, -height % 16)))
+    torch.testing.assert_close(normal[0, :, -48:, -64:], torch.from_numpy(expected["input_corner"]), atol=1e-5, rtol=0)
+    dense = MaskClip(clip).dense(normal).permute(2, 0, 1).numpy()
+    assert np.abs(dense - expected["maskclip_features"]).max() < 1e-4
+
+
+@torch.inference_mode()
+def test_vit_is_the_last_block_with_every_token_for_itself(photo):
     clip = load(f"local-dir:{GOLDEN / 'tiny_clip'}")
     masked = MaskClip(clip)
     masked.input_px = clip.input_px  # at the trained size OpenCLIP's own forward pass can be asked
@@ -44,35 +61,31 @@ def test_vit_is_the_last_attention_with_every_token_for_itself(photo):
     handle = last.register_forward_pre_hook(note)
     visual(pixels_of(masked, clip, photo))
     handle.remove()
-    normal = last.ln_1(seen["tokens"])
-    alone = torch.full((normal.shape[1],) * 2, -torch.inf).fill_diagonal_(0)
-    attended = last.attn(normal, normal, normal, attn_mask=alone, need_weights=False)[0]
-    expected = F.normalize(visual.ln_post(attended)[0, 1:] @ visual.proj, dim=-1)
+    alone = torch.full((seen["tokens"].shape[1],) * 2, -torch.inf).fill_diagonal_(0)
+    block = last(seen["tokens"], attn_mask=alone)
+    expected = F.normalize(visual.ln_post(block)[0, 1:] @ visual.proj, dim=-1)
     dense = masked.encode(photo)
     assert dense.shape == (7, 7, 32)
     torch.testing.assert_close(dense.flatten(0, 1).float(), expected, atol=1e-3, rtol=0)
 
 
 @torch.inference_mode()
-def test_resnet_pools_to_its_embedding_under_uniform_attention(photo):
+def test_resnet_pools_to_its_embedding_under_uniform_attention_without_positions(photo):
     clip = load("starter")
     masked = MaskClip(clip)
     masked.input_px = clip.input_px
-    pool = clip.network.visual.attnpool
+    visual, pool = clip.network.visual, clip.network.visual.attnpool
+    pixels = pixels_of(masked, clip, photo)
+    with_positions = masked.dense(pixels)
+    # The published head has no positions, so they must not matter; then OpenCLIP's own pool can be asked without them.
+    pool.positional_embedding.zero_()
+    dense = masked.dense(pixels)
+    torch.testing.assert_close(dense, with_positions)
     # No query: attention is uniform over the positions and their mean, so pooling is the mean of the dense values.
     pool.q_proj.weight.zero_(), pool.q_proj.bias.zero_()
-    pool.positional_embedding[0] = pool.positional_embedding[1:].mean(dim=0)
-    embedding = clip.network.visual(pixels_of(masked, clip, photo))[0]
-    features = clip.network.visual.stem(pixels_of(masked, clip, photo))
-    for layer in ("layer1", "layer2", "layer3", "layer4"):
-        features = getattr(clip.network.visual, layer)(features)
-    side = features.shape[-1]
-    tokens = features[0].flatten(1).T + pool.positional_embedding[1:]
-    dense = pool.c_proj(pool.v_proj(tokens))
-    torch.testing.assert_close(dense.mean(dim=0), embedding, atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(
-        masked.encode(photo).float(), F.normalize(dense, dim=-1).reshape(side, side, -1), atol=1e-3, rtol=0
-    )
+    torch.testing.assert_close(dense.mean(dim=(0, 1)), visual(pixels)[0], atol=1e-4, rtol=1e-4)
+    assert dense.std(dim=(0, 1)).mean() > 1e-3, "positions differ"
+    torch.testing.assert_close(masked.encode(photo).float(), F.normalize(dense, dim=-1), atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize("name", ["starter", f"local-dir:{GOLDEN / 'tiny_clip'}"], ids=["resnet", "vit"])

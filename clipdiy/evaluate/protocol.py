@@ -1,0 +1,79 @@
+"""By which rules are figures counted: ours, or those the published ones were counted by?"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from clipdiy.evaluate.resizing import resize_nearest, short_side_size
+
+ProtocolName = Literal["clean", "authors"]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Rules of counting. docs/evaluation.md has a table of them, with what each is good for.
+
+    Attributes:
+        name: What it is called on the command line.
+        first_on_top: Where instances of COCO overlap, the first one in the file wins; otherwise the last one.
+        crowds_count: A crowd region of COCO counts as its class; otherwise it is ignored.
+        least_labelled_px: Pictures of COCO with fewer labelled pixels than this are left out.
+        voc_dining_table: How the prompt of PASCAL VOC's class `diningtable` is written.
+        pillow_sizes: The longer side of the truth is cut to whole pixels, not rounded, and the truth is resized by
+            Pillow, which looks from the centres of pixels; otherwise from their upper left corners.
+        absent_counts: A class that is in neither truth nor prediction counts as 0 in the mean; otherwise not at all.
+    """
+
+    name: ProtocolName
+    first_on_top: bool
+    crowds_count: bool
+    least_labelled_px: int
+    voc_dining_table: str
+    pillow_sizes: bool
+    absent_counts: bool
+
+    def compared_size(self, size_hw: tuple[int, int], short_px: int) -> tuple[int, int]:
+        """Return the size at which truth and prediction of a picture are compared."""
+        if not self.pillow_sizes:
+            return short_side_size(size_hw, short_px)
+        height, width = (short_px * side // min(size_hw) for side in size_hw)
+        return height, width
+
+    def resize_truth(self, truth: NDArray[np.uint8], size_hw: tuple[int, int]) -> NDArray[np.uint8]:
+        """Resize a truth to the nearest pixel.
+
+        Args:
+            truth: (H, W) uint8.
+            size_hw: New height and width.
+
+        Returns:
+            (h, w) uint8, holding no value that was not there before.
+        """
+        if not self.pillow_sizes:
+            return resize_nearest(truth, size_hw)
+        height, width = size_hw
+        return np.asarray(Image.fromarray(truth).resize((width, height), Image.Resampling.NEAREST))
+
+
+CLEAN = Protocol(
+    "clean",
+    first_on_top=False,
+    crowds_count=False,
+    least_labelled_px=0,
+    voc_dining_table="dining table",
+    pillow_sizes=False,
+    absent_counts=False,
+)
+AUTHORS = Protocol(
+    "authors",
+    first_on_top=True,
+    crowds_count=True,
+    least_labelled_px=1000,
+    voc_dining_table="diningtable",
+    pillow_sizes=True,
+    absent_counts=True,
+)
+PROTOCOLS: dict[ProtocolName, Protocol] = {protocol.name: protocol for protocol in (CLEAN, AUTHORS)}

@@ -1,0 +1,125 @@
+"""Intervals: against weights drawn by hand, and no figure outside of its own."""
+
+import numpy as np
+import pytest
+
+from clipdiy.evaluate.bootstrap import Bootstrap, interval_around
+from clipdiy.evaluate.record import Outcome
+from clipdiy.evaluate.tally import Tally
+
+
+def counts_of(rng, classes=3):
+    return rng.integers(0, 50, (classes, classes))
+
+
+def images_with_rare_classes(rng, images=40, classes=30):
+    """Return confusion matrices of a few classes each; some classes are in one picture, some are only ever mistaken."""
+    made = []
+    for _ in range(images):
+        counts = np.zeros((classes, classes), np.int64)
+        shown = [0, *rng.choice(np.arange(1, classes - 5), 2, replace=False)]
+        for true in shown:
+            counts[true, true] = rng.integers(0, 400)
+            counts[true, rng.integers(classes)] += rng.integers(0, 60)
+        made.append(counts)
+    return made
+
+
+def tally_of(images):
+    tally = Tally(len(images[0]))
+    for counts in images:
+        tally.add(Outcome(counts, None, 0.0))
+    return tally
+
+
+def test_replicates_weigh_the_images_by_exponential_draws():
+    rng = np.random.default_rng(1)
+    images = [counts_of(rng) for _ in range(6)]
+    bootstrap = Bootstrap(3, replicates=4, seed=5)
+    for counts in images:
+        bootstrap.add(counts)
+    weights = np.random.default_rng(5).standard_exponential((6, 4))
+    expected = []
+    for replicate in range(4):
+        total = sum(weight * counts for weight, counts in zip(weights[:, replicate], images, strict=True))
+        hits = np.diag(total)
+        expected.append((hits / (total.sum(axis=0) + total.sum(axis=1) - hits)).mean())
+    np.testing.assert_allclose(bootstrap.mean_ious(), expected)
+
+
+def test_images_that_are_all_alike_leave_no_doubt():
+    counts = counts_of(np.random.default_rng(0))
+    tally = tally_of([counts] * 5)
+    assert tally.interval == pytest.approx((tally.quality.miou,) * 2)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_no_figure_lies_outside_its_own_interval(seed):
+    rng = np.random.default_rng(seed)
+    first, other = (tally_of(images_with_rare_classes(rng)) for _ in range(2))
+    for tally in (first, other):
+        low, high = tally.interval
+        assert low <= tally.quality.miou <= high
+    gap, low, high = other.difference_to(first)
+    assert gap == other.quality.miou - first.quality.miou
+    assert low <= gap <= high
+
+
+def test_every_replicate_has_the_classes_of_the_whole_set():
+    bootstrap = Bootstrap(3)
+    for number in range(20):
+        bootstrap.add(np.diag([50, 0, 9 if number == 7 else 0]))
+    assert ((bootstrap._unions > 0) == [True, False, True]).all()
+    np.testing.assert_allclose(bootstrap.mean_ious(), 1)
+
+
+def test_an_interval_is_moved_to_its_figure_and_keeps_its_width():
+    replicates = np.linspace(0.2, 0.4, 1001)
+    assert interval_around(0.5, replicates, 0.9) == pytest.approx((0.41, 0.59))
+    slanted = np.concatenate([np.linspace(0, 0.5, 501), np.linspace(0.5, 0.6, 501)[1:]])
+    assert interval_around(0.5, slanted, 0.9) == pytest.approx((0.05, 0.59))
+    assert np.isnan(interval_around(0.5, np.array([]))).all()
+    assert np.isnan(interval_around(float("nan"), replicates)).all()
+
+
+def test_the_interval_is_of_95_per_cent():
+    assert interval_around(0.5, np.linspace(0.4, 0.6, 1001)) == pytest.approx((0.405, 0.595))
+
+
+def test_an_interval_stays_between_0_and_100_per_cent():
+    rng = np.random.default_rng(0)
+    for share in (0.0, 1.0):
+        images = []
+        for _ in range(4):
+            counts = np.zeros((2, 2), np.int64)
+            counts[0, 0], counts[0, 1] = rng.integers(1, 100, 2) * ((1, 0.02) if share else (0.02, 1))
+            images.append(counts)
+        low, high = tally_of(images).interval
+        assert 0 <= low <= high <= 1
+
+
+def test_absent_classes_count_in_replicates_as_they_do_in_the_figure():
+    bootstrap = Bootstrap(4, replicates=3)
+    bootstrap.add(np.diag([5, 5, 0, 0]))
+    np.testing.assert_allclose(bootstrap.mean_ious(), 1)
+    np.testing.assert_allclose(bootstrap.mean_ious(absent_counts=True), 0.5)
+
+
+def test_differences_are_paired():
+    rng = np.random.default_rng(3)
+    images = [counts_of(rng) for _ in range(20)]
+    first, same = tally_of(images), tally_of(images)
+    assert same.difference_to(first) == (0, 0, 0)
+
+
+def test_bootstrap_is_seeded_and_of_one_size():
+    def run(seed):
+        bootstrap, rng = Bootstrap(3, seed=seed), np.random.default_rng(2)
+        for _ in range(10):
+            bootstrap.add(counts_of(rng))
+        return bootstrap.mean_ious()
+
+    assert run(0).shape == (1000,)
+    np.testing.assert_array_equal(run(0), run(0))
+    assert (run(0) != run(1)).any()
+    assert np.isnan(Bootstrap(2).mean_ious()).all()
