@@ -15,10 +15,11 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar, overload
 
 from backend.errors import TaskError
+from backend.images.host import LabelStudioHost
 from backend.images.outbound import Fetched, Validator
 from backend.images.pages import ImageKey, pictures_of
 from backend.interactive.gesture import read_gesture
@@ -44,19 +45,6 @@ SPEED_MEMORY = 0.3  # share of the newest measurement in the running means
 
 Prediction = dict[str, Any]
 _Kept = TypeVar("_Kept")
-
-
-@dataclass(frozen=True)
-class LabelStudioHost:
-    """The Label Studio that a request came from, as it introduced itself on /setup.
-
-    Attributes:
-        url: Its address, or `None` if it gave none.
-        token: The token it sent; never logged.
-    """
-
-    url: str | None = None
-    token: str | None = field(default=None, repr=False)
 
 
 class PhotoLoader(Protocol):

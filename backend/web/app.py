@@ -20,7 +20,7 @@ from werkzeug.exceptions import (
 )
 
 from backend.errors import LabelConfigError, RequestError
-from backend.predicting.predictor import LabelStudioHost
+from backend.images.host import LabelStudioHost
 from backend.service import Service
 from backend.web.openapi import describe
 from backend.web.protocol import PredictRequest, SetupRequest, WebhookRequest, parse, read_json

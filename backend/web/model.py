@@ -11,8 +11,8 @@ from flask import has_request_context, request
 from label_studio_ml.model import LabelStudioMLBase
 
 from backend.errors import LabelConfigError
+from backend.images.host import LabelStudioHost
 from backend.labeling.reader import LabelConfig
-from backend.predicting.predictor import LabelStudioHost
 from backend.service import shared_service
 
 

@@ -6,10 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from fakes import CONFIG, FakeCore, FakeLoader, tasks
 
+from backend.images.host import LabelStudioHost
 from backend.labeling.reader import parse_label_config
 from backend.metrics import Metrics
 from backend.predicting.feature_cache import FeatureCache
-from backend.predicting.predictor import LabelStudioHost, Predictor, PredictorOptions
+from backend.predicting.predictor import Predictor, PredictorOptions
 
 PARSED = parse_label_config(CONFIG)
 
