@@ -25,7 +25,7 @@ from backend.deadline import Deadline
 from backend.errors import BackendError, LabelConfigError, TaskError
 from backend.images.host import LabelStudioHost
 from backend.images.loader import ImageLoader, show_value
-from backend.images.outbound import Home, HostPolicy, Outbound, split_url
+from backend.images.outbound import HostPolicy, Outbound, split_url
 from backend.images.pages import pictures_of
 from backend.images.tokens import AccessTokens
 from backend.label_studio_api import LabelStudioApi, LabelStudioApiError
@@ -241,7 +241,7 @@ def _label_studio(settings: Settings) -> tuple[LabelStudioApi | None, list[Findi
     deadline = Deadline.after(TIMEOUT_S)
     try:
         tokens = AccessTokens(Outbound(HostPolicy()))
-        authorization = tokens.authorization(token, url.rstrip("/"), Home(origin, is_configured=True), deadline)
+        authorization = tokens.authorization(LabelStudioHost(url, token, is_configured=True), deadline) or ""
         api = LabelStudioApi(url, authorization, timeout_s=TIMEOUT_S)
         name = api.whoami()
     except TaskError as err:

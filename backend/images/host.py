@@ -1,16 +1,39 @@
-"""Which Label Studio a request came from."""
+"""Which Label Studio is meant: the one type for it, from /setup to what is asked for a picture. Pure."""
 
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 
 @dataclass(frozen=True)
 class LabelStudioHost:
-    """The Label Studio that a request came from, as it introduced itself on /setup.
+    """A Label Studio, as the operator configured it or as it introduced itself on /setup.
 
     Attributes:
-        url: Its address, or `None` if it gave none.
-        token: The token it sent; never logged.
+        url: Its address, or `None` if it gave none. What it said of itself may be anything, also no address at all.
+        token: Legacy or personal access token; never logged.
+        aliases: Other addresses under which it appears in tasks.
+        is_configured: The operator named it, so it may have any address. One that only introduced itself is a host like
+            any other, but for the credentials that it sent itself.
     """
 
     url: str | None = None
     token: str | None = field(default=None, repr=False)
+    aliases: tuple[str, ...] = ()
+    is_configured: bool = False
+
+    @property
+    def base_url(self) -> str:
+        """Its address without query, fragment and slash at the end; empty if it has none."""
+        return urlsplit(self.url or "")._replace(query="", fragment="").geturl().rstrip("/")
+
+    @property
+    def prefix(self) -> str:
+        """The path below which it lives, with a slash before and none behind; mostly empty."""
+        return urlsplit(self.base_url).path
+
+    def address_of(self, path: str) -> str:
+        """Return the full address of a path that begins with a slash."""
+        # Where Label Studio lives below a path, it writes that path into its own addresses.
+        if self.prefix and path.startswith(self.prefix + "/"):
+            path = path.removeprefix(self.prefix)
+        return self.base_url + path

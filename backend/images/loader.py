@@ -18,16 +18,15 @@ import os
 import posixpath
 import re
 import stat
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 from urllib.parse import parse_qs, unquote_to_bytes, urlsplit
 
 from backend.deadline import Deadline
 from backend.errors import SettingsError, TaskError
+from backend.images.host import LabelStudioHost
 from backend.images.outbound import (
     Fetched,
-    Home,
     HostPolicy,
     Origin,
     Outbound,
@@ -113,43 +112,6 @@ class ImageSources:
                 raise SettingsError(f"{root} as a folder for local files would open every file: name a folder in it")
 
 
-class Introduction(Protocol):
-    """What a Label Studio said of itself on /setup."""
-
-    @property
-    def url(self) -> str | None:
-        """Its address, if it gave one."""
-
-    @property
-    def token(self) -> str | None:
-        """The token it sent, if any."""
-
-
-@dataclass(frozen=True)
-class _LabelStudio:
-    """The Label Studio that a value is fetched from.
-
-    Attributes:
-        base_url: Without a slash at the end.
-        token: Legacy or personal access token.
-        home: Its origin; without credentials yet.
-        origins: All that mean it.
-    """
-
-    base_url: str
-    token: str | None = field(repr=False)
-    home: Home
-    origins: tuple[Origin, ...]
-
-    def address_of(self, path: str) -> str:
-        """Return the full address of a path that begins with a slash."""
-        prefix = urlsplit(self.base_url).path
-        # Where Label Studio lives below a path, it writes that path into its own addresses.
-        if prefix and path.startswith(prefix + "/"):
-            path = path.removeprefix(prefix)
-        return self.base_url + path
-
-
 @dataclass(frozen=True)
 class _Asking:
     """What goes with a value while it is fetched.
@@ -160,7 +122,7 @@ class _Asking:
         deadline: Of whoever asks.
     """
 
-    label_studio: _LabelStudio | None
+    label_studio: LabelStudioHost | None
     known: Validator | None
     deadline: Deadline
 
@@ -206,7 +168,7 @@ class ImageLoader:
         )
         self._tokens = AccessTokens(self._outbound)
 
-    def load(self, value: str, *, task_id: object = None, host: Introduction | None = None) -> Photo:
+    def load(self, value: str, *, task_id: object = None, host: LabelStudioHost | None = None) -> Photo:
         """Fetch and decode an image; arguments and errors as `fetch` and `decode`."""
         return self.decode(self.fetch(value, task_id=task_id, host=host), value)
 
@@ -229,7 +191,7 @@ class ImageLoader:
         except ImageError as err:
             raise TaskError("not-an-image", f"{show_value(value)}: {err}") from err
 
-    def fetch(self, value: str, *, task_id: object = None, host: Introduction | None = None) -> bytes:
+    def fetch(self, value: str, *, task_id: object = None, host: LabelStudioHost | None = None) -> bytes:
         """Fetch an image's file whatever its version; see `fetch_if_changed`."""
         fetched = self.fetch_if_changed(value, task_id=task_id, host=host)
         assert fetched.data is not None, "no version was asked about"
@@ -240,7 +202,7 @@ class ImageLoader:
         value: str,
         *,
         task_id: object = None,
-        host: Introduction | None = None,
+        host: LabelStudioHost | None = None,
         known: Validator | None = None,
         deadline: Deadline | None = None,
     ) -> Fetched:
@@ -286,22 +248,16 @@ class ImageLoader:
         if scheme not in self._sources.schemes:
             raise TaskError("refused", f"{scheme}: addresses are not among those allowed")
 
-    def _label_studio(self, host: Introduction | None) -> _LabelStudio | None:
+    def _label_studio(self, host: LabelStudioHost | None) -> LabelStudioHost | None:
         """Decide which Label Studio is meant, and which token it may get."""
-        introduced = host.url if host else None
         offered = (host.token if host else None) or None
-        here = _origin(introduced) if introduced else None
+        introduced = host.url if host and host.url and _origin(host.url) else None
         if self._sources.label_studio_url is not None:
-            configured = self._sources.label_studio_url
-            aliases = [_origin(alias) for alias in self._sources.label_studio_aliases]
-            origins = tuple(origin for origin in (_origin(configured), *aliases, here) if origin is not None)
-            return _LabelStudio(
-                _base_url(configured), self._sources.token or offered, Home(origins[0], is_configured=True), origins
-            )
-        if introduced is not None and here is not None:
-            # Our own token stays here: whoever can reach /setup could introduce a host that collects it.
-            return _LabelStudio(_base_url(introduced), offered, Home(here), (here,))
-        return None
+            aliases = (*self._sources.label_studio_aliases, *((introduced,) if introduced else ()))
+            token = self._sources.token or offered
+            return LabelStudioHost(self._sources.label_studio_url, token, aliases, is_configured=True)
+        # Our own token stays here: whoever can reach /setup could introduce a host that collects it.
+        return LabelStudioHost(introduced, offered) if introduced else None
 
     def _from_label_studio_path(self, path: str, asking: _Asking) -> Fetched:
         label_studio = asking.label_studio
@@ -351,22 +307,26 @@ class ImageLoader:
             raise
 
     def _download_within(self, url: str, asking: _Asking, within: Deadline) -> Fetched:
-        label_studio = asking.label_studio
-        if label_studio is None or not label_studio.token or not label_studio.home.origin.serves(split_url(url)[1]):
-            return self._get(url, label_studio.home if label_studio else None, asking.known, within)
-        token, base_url, home = label_studio.token.strip(), label_studio.base_url, label_studio.home
-        authorization = self._tokens.authorization(token, base_url, home, within)
+        home = asking.label_studio
+        if home is None or not _is_of(split_url(url)[1], home.url):
+            return self._get(url, asking, None, within)
+        authorization = self._tokens.authorization(home, within)
         try:
-            return self._get(url, replace(home, authorization=authorization), asking.known, within)
+            return self._get(url, asking, authorization, within)
         except TaskError as err:
-            if err.reason != "unauthorized" or not self._tokens.forget(token, base_url, authorization):
+            unauthorized = err.reason == "unauthorized"
+            if not unauthorized or authorization is None or not self._tokens.forget(home, authorization):
                 raise
-        authorization = self._tokens.authorization(token, base_url, home, within)
-        return self._get(url, replace(home, authorization=authorization), asking.known, within)
+        return self._get(url, asking, self._tokens.authorization(home, within), within)
 
-    def _get(self, url: str, home: Home | None, known: Validator | None, within: Deadline) -> Fetched:
+    def _get(self, url: str, asking: _Asking, authorization: str | None, within: Deadline) -> Fetched:
         return self._outbound.get_if_changed(
-            url, max_bytes=self._limits.max_bytes, deadline=within, home=home, known=known
+            url,
+            max_bytes=self._limits.max_bytes,
+            deadline=within,
+            home=asking.label_studio,
+            authorization=authorization,
+            known=asking.known,
         )
 
     def _from_disk(self, path: str, known: Validator | None) -> Fetched | None:
@@ -451,12 +411,12 @@ def _as_path(value: str) -> str:
     raise TaskError("unsupported-source", f"{show_value(value)} is not understood; expected {_UNDERSTOOD}")
 
 
-def _path_at(url: str, label_studio: _LabelStudio | None) -> str | None:
+def _path_at(url: str, label_studio: LabelStudioHost | None) -> str | None:
     """Return the path (with query) of an address on Label Studio under any of its names, else `None`."""
     if label_studio is None:
         return None
     parts, origin = split_url(url)
-    if not any(known.serves(origin) for known in label_studio.origins):
+    if not any(_is_of(origin, known) for known in (label_studio.url, *label_studio.aliases)):
         return None
     return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
@@ -469,10 +429,12 @@ def _origin(url: str) -> Origin | None:
         return None
 
 
-def _base_url(url: str) -> str:
-    return urlsplit(url)._replace(query="", fragment="").geturl().rstrip("/")
+def _is_of(origin: Origin, url: str | None) -> bool:
+    """Whether an origin is that of an address."""
+    known = _origin(url) if url else None
+    return known is not None and known.serves(origin)
 
 
-def _is_local_file(path: str, label_studio: _LabelStudio | None) -> bool:
-    prefix = urlsplit(label_studio.base_url).path if label_studio else ""
+def _is_local_file(path: str, label_studio: LabelStudioHost | None) -> bool:
+    prefix = label_studio.prefix if label_studio else ""
     return urlsplit(path).path.removeprefix(prefix).rstrip("/") == _LOCAL_FILES_PATH

@@ -21,7 +21,7 @@ import ipaddress
 import socket
 import ssl
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import Any
@@ -31,6 +31,7 @@ import certifi
 
 from backend.deadline import Deadline
 from backend.errors import SettingsError, TaskError
+from backend.images.host import LabelStudioHost
 
 _CHUNK_BYTES = 1 << 16
 _USER_AGENT = "clip-diy-label-studio"
@@ -57,22 +58,6 @@ class Origin:
     def serves(self, other: "Origin") -> bool:
         """Whether the other is this one, or this one's https where this one is plain http."""
         return other == self or (self.scheme == "http" and other == Origin("https", self.host, 443))
-
-
-@dataclass(frozen=True)
-class Home:
-    """Label Studio as the one place that may get credentials.
-
-    Attributes:
-        origin: Where it is.
-        authorization: Value of the header for it, or `None`.
-        is_configured: The operator configured it, so the policy does not apply to it. Otherwise it only introduced
-            itself, and is a host like any other but for the credentials.
-    """
-
-    origin: Origin
-    authorization: str | None = field(default=None, repr=False)
-    is_configured: bool = False
 
 
 @dataclass(frozen=True)
@@ -253,9 +238,19 @@ class Outbound:
         context.load_verify_locations(certifi.where())
         return context
 
-    def get(self, url: str, *, max_bytes: int, deadline: Deadline, home: Home | None = None) -> bytes:
+    def get(
+        self,
+        url: str,
+        *,
+        max_bytes: int,
+        deadline: Deadline,
+        home: LabelStudioHost | None = None,
+        authorization: str | None = None,
+    ) -> bytes:
         """Download a file whatever its version; see `get_if_changed`."""
-        fetched = self.get_if_changed(url, max_bytes=max_bytes, deadline=deadline, home=home)
+        fetched = self.get_if_changed(
+            url, max_bytes=max_bytes, deadline=deadline, home=home, authorization=authorization
+        )
         assert fetched.data is not None, "a 304 was not asked for"
         return fetched.data
 
@@ -265,17 +260,26 @@ class Outbound:
         *,
         max_bytes: int,
         deadline: Deadline,
-        home: Home | None = None,
+        home: LabelStudioHost | None = None,
+        authorization: str | None = None,
         known: Validator | None = None,
     ) -> Fetched:
         """Download a file, following redirects, unless it still is the version that is known.
+
+        Args:
+            url: Its address.
+            max_bytes: Most that is taken.
+            deadline: For everything together.
+            home: The Label Studio that is meant. If it is configured, the policy does not apply to it.
+            authorization: Value of that header, for `home` only.
+            known: Version that the same address gave before.
 
         Raises:
             TaskError: `unsupported-source`, `refused`, `unauthorized`, `not-found`, `too-many-redirects`,
                 `too-large`, `timeout` or `download`.
         """
         for _ in range(self._max_redirects + 1):
-            answer = self._ask("GET", url, None, max_bytes, deadline, home, known)
+            answer = self._ask("GET", url, None, max_bytes, deadline, home, authorization, known)
             if answer.status == http.client.NOT_MODIFIED and known is not None:
                 return Fetched(None, known)
             if answer.status not in _REDIRECTS:
@@ -285,12 +289,12 @@ class Outbound:
             if not location:
                 raise TaskError("download", f"{show_url(url)} redirects to nowhere")
             target = urljoin(url, location)
-            if home is not None and home.origin.serves(split_url(url)[1]) and _is_login(target):
+            if _is_at(home, split_url(url)[1]) and _is_login(target):
                 raise TaskError("unauthorized", _UNAUTHORIZED.format(show_url(url), "a redirect to its login page"))
             url = target
         raise TaskError("too-many-redirects", f"more than {self._max_redirects} redirects, the last to {show_url(url)}")
 
-    def post_json(self, url: str, body: bytes, *, max_bytes: int, deadline: Deadline, home: Home) -> Answer:
+    def post_json(self, url: str, body: bytes, *, max_bytes: int, deadline: Deadline, home: LabelStudioHost) -> Answer:
         """Send JSON to Label Studio and return its answer, whatever its status; redirects are not followed.
 
         Raises:
@@ -305,18 +309,19 @@ class Outbound:
         body: bytes | None,
         max_bytes: int,
         deadline: Deadline,
-        home: Home | None,
+        home: LabelStudioHost | None,
+        authorization: str | None = None,
         known: Validator | None = None,
     ) -> Answer:
         """Make one request, to one checked address."""
         parts, origin = split_url(url)
-        at_home = home is not None and home.origin.serves(origin)
+        at_home = _is_at(home, origin)
         trusted = at_home and home is not None and home.is_configured
         if not trusted:
             self._policy.check(origin)
         headers = {"User-Agent": _USER_AGENT, "Accept": "*/*", "Accept-Encoding": "identity", "Connection": "close"}
-        if at_home and home is not None and home.authorization is not None:
-            headers["Authorization"] = home.authorization
+        if at_home and authorization is not None:
+            headers["Authorization"] = authorization
         if known is not None:
             headers.update(known.headers)
         if body is not None:
@@ -457,6 +462,11 @@ def _localhost_hint(origin: Origin) -> str:
         f"; inside a container {origin.host} is the container itself: configure the address under which this service "
         "reaches the other one"
     )
+
+
+def _is_at(home: LabelStudioHost | None, origin: Origin) -> bool:
+    """Whether an origin is that Label Studio's own, which alone gets credentials."""
+    return home is not None and home.url is not None and split_url(home.url)[1].serves(origin)
 
 
 def _is_login(url: str) -> bool:

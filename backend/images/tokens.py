@@ -17,7 +17,8 @@ from typing import Any
 
 from backend.deadline import Deadline
 from backend.errors import TaskError
-from backend.images.outbound import Home, Outbound, show_url
+from backend.images.host import LabelStudioHost
+from backend.images.outbound import Outbound, show_url
 
 _EARLY_S = 30.0
 """An access token is renewed this long before it ends: clocks differ, and downloads take time."""
@@ -41,18 +42,20 @@ class AccessTokens:
         self._lock = threading.Lock()
         self._kept: OrderedDict[tuple[str, str], tuple[str, float]] = OrderedDict()
 
-    def authorization(self, token: str, base_url: str, home: Home, deadline: Deadline) -> str:
-        """Return the header's value for a token.
+    def authorization(self, host: LabelStudioHost, deadline: Deadline) -> str | None:
+        """Return the header's value for a Label Studio's token; `None` if it has none.
 
         Args:
-            token: As a person copied it out of Label Studio, or as Label Studio sent it.
-            base_url: Label Studio's address, without a slash at the end.
-            home: The same as an origin; the exchange goes there only.
+            host: Where it is and its token, as a person copied it out of Label Studio, or as Label Studio sent it; the
+                exchange goes there only.
             deadline: For the exchange, if one is needed.
 
         Raises:
             TaskError: `unauthorized` if the token is refused or has ended; else as `Outbound.post_json`.
         """
+        token, base_url = (host.token or "").strip(), host.base_url
+        if not token:
+            return None
         claims = _claims(token)
         if claims is None:
             return f"Token {token}"
@@ -62,14 +65,15 @@ class AccessTokens:
         with self._lock:
             access, until = self._kept.get((base_url, token), ("", 0.0))
             if self._now() >= until:
-                access, until = self._exchange(token, base_url, home, deadline)
+                access, until = self._exchange(token, host, deadline)
                 self._kept[base_url, token] = access, until
                 while len(self._kept) > _MAX_KEPT:
                     self._kept.popitem(last=False)
         return f"Bearer {access}"
 
-    def forget(self, token: str, base_url: str, authorization: str) -> bool:
+    def forget(self, host: LabelStudioHost, authorization: str) -> bool:
         """Drop an access token that was refused; True if another try with a new one makes sense."""
+        token, base_url = (host.token or "").strip(), host.base_url
         claims = _claims(token)
         if claims is None or claims.get("token_type") != "refresh":
             return False
@@ -79,11 +83,11 @@ class AccessTokens:
                 del self._kept[base_url, token]
         return True
 
-    def _exchange(self, token: str, base_url: str, home: Home, deadline: Deadline) -> tuple[str, float]:
+    def _exchange(self, token: str, host: LabelStudioHost, deadline: Deadline) -> tuple[str, float]:
         """Return a new access token, and until when it may be used."""
-        url = f"{base_url}/api/token/refresh/"
+        url = f"{host.base_url}/api/token/refresh/"
         body = json.dumps({"refresh": token}).encode()
-        answer = self._outbound.post_json(url, body, max_bytes=_MAX_ANSWER_BYTES, deadline=deadline, home=home)
+        answer = self._outbound.post_json(url, body, max_bytes=_MAX_ANSWER_BYTES, deadline=deadline, home=host)
         if answer.status in (400, 401, 403):
             raise TaskError(
                 "unauthorized",

@@ -17,9 +17,9 @@ from web_server import Names, Reply, WebServer
 
 from backend.deadline import Deadline
 from backend.errors import SettingsError, TaskError
+from backend.images.host import LabelStudioHost
 from backend.images.outbound import (
     Fetched,
-    Home,
     HostPolicy,
     Origin,
     Outbound,
@@ -49,11 +49,14 @@ def get(
     *,
     max_bytes: int = 100_000,
     timeout_s: float = 5.0,
-    home: Home | None = None,
+    home: LabelStudioHost | None = None,
+    authorization: str | None = None,
     **options: Any,
 ) -> bytes:
     outbound = Outbound(policy, **options)
-    return outbound.get(url, max_bytes=max_bytes, deadline=Deadline.after(timeout_s), home=home)
+    return outbound.get(
+        url, max_bytes=max_bytes, deadline=Deadline.after(timeout_s), home=home, authorization=authorization
+    )
 
 
 def reason_of(fetch: Callable[[], object]) -> str:
@@ -368,7 +371,7 @@ def test_a_closed_scheme_is_closed_for_redirects_too(web: WebServer, other_web: 
     other_web.replies["/x"] = Reply(body=b"ok")
     assert reason_of(lambda: get(f"{other_web.url}/x", policy=closed)) == "refused"
     # Label Studio itself is asked however it can be reached; where it sends us is not.
-    home = Home(split_url(web.url)[1], is_configured=True)
+    home = LabelStudioHost(web.url, is_configured=True)
     web.replies["/here"] = Reply(302, headers={"Location": "/there"})
     web.replies["/there"] = Reply(body=b"home")
     web.replies["/away"] = Reply(302, headers={"Location": f"{other_web.url}/x"})
@@ -386,20 +389,20 @@ def test_patterns_that_cannot_match_stop_the_start(pattern: str) -> None:
 def test_label_studio_may_be_private_and_gets_the_credentials_nobody_else_does(
     web: WebServer, other_web: WebServer
 ) -> None:
-    home = Home(split_url(web.url)[1], "Token secret", is_configured=True)
+    home = LabelStudioHost(web.url, is_configured=True)
     web.replies["/x"] = Reply(303, headers={"Location": f"{other_web.url_as('store.test')}/y"})
     other_web.replies["/y"] = Reply(302, headers={"Location": f"{web.url}/z"})
     web.replies["/z"] = Reply(body=b"ok")
     policy = HostPolicy(allowed_hosts=("store.test",), private_hosts=("store.test",))
     names = Names(**{"127_0_0_1": "127.0.0.1", "store_test": "127.0.0.1"})
-    assert get(f"{web.url}/x", policy, home=home, resolve=names) == b"ok"
+    assert get(f"{web.url}/x", policy, home=home, authorization="Token secret", resolve=names) == b"ok"
     assert web.authorizations() == ["Token secret", "Token secret"]
     assert other_web.authorizations() == [None]
 
 
 def test_a_label_studio_that_only_introduced_itself_is_a_host_like_any_other(web: WebServer) -> None:
-    home = Home(split_url(web.url)[1], "Token secret")
-    assert reason_of(lambda: get(web.url, HostPolicy(), home=home)) == "refused"
+    home = LabelStudioHost(web.url)
+    assert reason_of(lambda: get(web.url, HostPolicy(), home=home, authorization="x")) == "refused"
     assert reason_of(lambda: get(web.url, HostPolicy(denied_hosts=("127.0.0.1",)), home=home)) == "refused"
     assert web.seen == []
 
@@ -407,7 +410,7 @@ def test_a_label_studio_that_only_introduced_itself_is_a_host_like_any_other(web
 @pytest.mark.parametrize("path", ["/user/login/?next=/data/x.png", "/base/user/login"])
 def test_being_sent_to_the_login_page_means_unauthorized(web: WebServer, path: str) -> None:
     web.replies["/x"] = Reply(302, headers={"Location": path})
-    home = Home(split_url(web.url)[1], is_configured=True)
+    home = LabelStudioHost(web.url, is_configured=True)
     assert reason_of(lambda: get(f"{web.url}/x", home=home)) == "unauthorized"
 
 

@@ -12,7 +12,8 @@ from web_server import Reply, Seen, WebServer
 
 from backend.deadline import Deadline
 from backend.errors import TaskError
-from backend.images.outbound import Home, HostPolicy, Outbound, split_url
+from backend.images.host import LabelStudioHost
+from backend.images.outbound import HostPolicy, Outbound
 from backend.images.tokens import AccessTokens
 
 LEGACY = "0123456789abcdef0123456789abcdef01234567"
@@ -64,13 +65,15 @@ class Tokens:
     def __init__(self, web: WebServer, clock: Clock) -> None:
         self.tokens = AccessTokens(Outbound(HostPolicy()), now=clock)
         self.url = web.url
-        self.home = Home(split_url(web.url)[1], is_configured=True)
 
-    def header(self, token: str) -> str:
-        return self.tokens.authorization(token, self.url, self.home, Deadline.after(5))
+    def header(self, token: str) -> str | None:
+        return self.tokens.authorization(self.host(token), Deadline.after(5))
 
     def forget(self, token: str, header: str) -> bool:
-        return self.tokens.forget(token, self.url, header)
+        return self.tokens.forget(self.host(token), header)
+
+    def host(self, token: str) -> LabelStudioHost:
+        return LabelStudioHost(self.url, token, is_configured=True)
 
 
 @pytest.fixture

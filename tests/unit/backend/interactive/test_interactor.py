@@ -8,10 +8,11 @@ from fakes import FakeLoader
 from label_studio_sdk.label_interface.interface import LabelInterface
 
 from backend.errors import RequestError
+from backend.images.host import LabelStudioHost
 from backend.labeling.reader import parse_label_config
 from backend.metrics import Metrics
 from backend.outputs.brush import decode_mask
-from backend.predicting.predictor import LabelStudioHost, Predictor, PredictorOptions
+from backend.predicting.predictor import Predictor, PredictorOptions
 from clipdiy.config import CoreConfig
 from clipdiy.features import ImageFeatures
 from clipdiy.photo import Photo

@@ -9,8 +9,9 @@ import threading
 import pytest
 from fakes import CONFIG, FakeCore, FakeLoader, tasks
 
+from backend.images.host import LabelStudioHost
 from backend.metrics import Metrics
-from backend.predicting.predictor import LabelStudioHost, Predictor, PredictorOptions
+from backend.predicting.predictor import Predictor, PredictorOptions
 from backend.service import Service
 from backend.settings import Settings
 from backend.web.app import create_app
