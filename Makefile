@@ -35,10 +35,11 @@ test-unit: $(INSTALLED) ## Unit tests: no network, no weights to fetch, no serve
 test-e2e: setup chromium ## Tests with a real Label Studio and a real browser; their screenshots go to artifacts/e2e
 	$(BIN)/python -m pytest tests/e2e $(ARGS)
 
-lint: $(INSTALLED) ## ruff and mypy
+lint: $(INSTALLED) ## ruff, mypy, and which room may know which
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --no-logo
 
 serve: $(INSTALLED) ## Start the backend as a service (BIND=host:port; settings: CLIPDIY_* in the environment)
 	$(BIN)/python -m gunicorn --config python:backend.gunicorn_conf --bind $(BIND) backend._wsgi:app

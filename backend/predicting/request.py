@@ -112,8 +112,8 @@ class _Progress:
     project: str
     total: int
     deadline: Deadline
-    started: float = 0.0
-    reported: float = 0.0
+    started: float = field(init=False)
+    reported: float = field(init=False)
     done: int = 0
     failures: Counter[str] = field(default_factory=Counter)
 

@@ -288,14 +288,14 @@ def test_what_became_ready_meanwhile_is_taken_on_before_anything_is_waited_for(t
     assert (1.0, 0) in time.waits
 
 
-def test_progress_is_said_every_few_seconds(time, caplog):
+def test_progress_is_said_every_five_seconds(time, caplog):
     with caplog.at_level(logging.INFO):
-        Run(time, [Plan(load=4.0, encode=(4.0,), finish=0.5)] * 4)()
+        Run(time, [Plan(load=4.0, encode=(1.0,), finish=0.5)] * 7)()
     lines = [record.getMessage() for record in caplog.records]
     assert lines == [
-        "project 7: 0 of 4 tasks done, 0 failed, 4 open, 8.0 s (0.0 images/s)",
-        "project 7: 2 of 4 tasks done, 0 failed, 2 open, 16.0 s (0.1 images/s), about 16 s left",
-        "project 7: finished, 4 of 4 tasks done, 0 failed, 0 open, 20.5 s (0.2 images/s)",
+        "project 7: 0 of 7 tasks done, 0 failed, 7 open, 5.0 s (0.0 images/s)",
+        "project 7: 5 of 7 tasks done, 0 failed, 2 open, 10.0 s (0.5 images/s), about 4 s left",
+        "project 7: finished, 7 of 7 tasks done, 0 failed, 0 open, 11.5 s (0.6 images/s)",
     ]
 
 
