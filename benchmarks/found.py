@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--memory-of", choices=("explicit", "fused"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     segmenter = build_segmenter(random_config(device="cpu", dtype="float32"), warm_up=False)
-    reference, found = reference_of(segmenter), segmenter._found
+    reference, found = reference_of(segmenter), segmenter._objectness_network
     sides = [int(side) for side in options.sides.split(",")]
     with torch.inference_mode():
         ways = {"explicit": reference.keys, "fused": lambda images: found(images).keys}

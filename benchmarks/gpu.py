@@ -22,9 +22,10 @@ from backend.demo.server_process import backend_process
 from benchmarks.asking import brush_config, data_uri, jpeg
 from benchmarks.networks import random_config, random_weights, reference_of
 from clipdiy.build import build_segmenter
-from clipdiy.cli.bench import matmul_gflops, median_ms, segmenter_gflop
+from clipdiy.cli.bench import matmul_gflops, median_ms
 from clipdiy.config import Pamr
 from clipdiy.photo import Photo
+from clipdiy.profile import segmenter_gflop
 from clipdiy.starter.scenes import compose_scene
 from clipdiy.vocabulary import make_vocabulary
 

@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from clipdiy.build import DINO_VITS8_SHAPE, make_vit
 from clipdiy.config import CoreConfig
+from clipdiy.objectness.loading import DINO_VITS8_SHAPE, make_vit
 from clipdiy.segmenter import Segmenter
 from clipdiy.weights import LOCAL_DIR
 from tests.oracles.reference import Reference
@@ -66,7 +66,7 @@ def random_config(architecture: str = "ViT-B-32", **changes: object) -> CoreConf
 
 def reference_of(segmenter: Segmenter) -> Reference:
     """Return the plain reading with a segmenter's own networks, which must be in float32 on the CPU."""
-    clip, found = segmenter.clip, segmenter._found
+    clip, found = segmenter.clip, segmenter._objectness_network
     if found is None or clip.dtype is not torch.float32 or clip.device.type != "cpu":
         raise ValueError("the reference needs both networks in float32 on the CPU")
     mean, std = ((values.flatten() / 255).tolist() for values in (clip._mean, clip._std))

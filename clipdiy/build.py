@@ -1,25 +1,21 @@
-"""From a configuration to a segmenter with loaded weights, on its device, warmed up."""
+"""From a configuration to CLIP-DIY with loaded weights, on its device, warmed up."""
 
-import hashlib
-import json
-import pickle
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import open_clip
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from timm.models.vision_transformer import VisionTransformer
-from torch import nn
 
 from clipdiy.clip import ClipEncoder
 from clipdiy.config import CoreConfig, preset
 from clipdiy.errors import ConfigError, WeightsError
-from clipdiy.objectness.found import FoundModel
+from clipdiy.loading import NOT_LOADABLE, digest_of, file_in, reason_of
+from clipdiy.needs import clip_diy_files
+from clipdiy.objectness.found import FoundNetwork
+from clipdiy.objectness.source import LoadedObjectness, objectness_named
 from clipdiy.photo import Photo
 from clipdiy.precision import cpu_dtype
 from clipdiy.segmenter import Segmenter
@@ -29,9 +25,12 @@ from clipdiy.weights import (
     LOCAL_DIR,
     STARTER,
     STARTER_DIR,
+    clip_files,
     clip_tag_config,
     default_weights_dir,
+    fetch_command,
     require,
+    require_present,
     sha256_of,
     split_clip_name,
 )
@@ -39,23 +38,24 @@ from clipdiy.weights import (
 CPU_CROP_BATCH = 16  # measured: larger ones change little and cost memory
 CUDA_CROP_BATCH = 512
 
-# What a weight file that is damaged, of another model or no weight file at all makes the loaders raise.
-NOT_LOADABLE = (
-    RuntimeError, ValueError, KeyError, TypeError, AttributeError, OSError, EOFError, SafetensorError,
-    pickle.UnpicklingError,
-)  # fmt: skip
 
-# DINO ViT-S/8
-DINO_VITS8_SHAPE: dict[str, Any] = {
-    "img_size": 224,
-    "patch_size": 8,
-    "embed_dim": 384,
-    "depth": 12,
-    "num_heads": 6,
-    "mlp_ratio": 4,
-    "qkv_bias": True,
-    "layer_norm_eps": 1e-6,
-}
+@dataclass(frozen=True)
+class ClipFiles:
+    """The files that one CLIP is made of.
+
+    Attributes:
+        name: What a person calls it, as in `CoreConfig.clip`.
+        open_clip_name: What OpenCLIP calls its architecture and tokenizer: a name of its own, or `local-dir:FOLDER`.
+        weights: The weight file, or `None` where it lies in that folder.
+        preprocess: OpenCLIP's entry for the tag (mean, std, quick_gelu); empty where the folder says it.
+        digests: SHA-256 of every file, by a name that does not depend on where it lies.
+    """
+
+    name: str
+    open_clip_name: str
+    weights: Path | None
+    preprocess: Mapping[str, Any]
+    digests: Mapping[str, str]
 
 
 def build_segmenter(
@@ -65,7 +65,9 @@ def build_segmenter(
     cache_dir: Path | None = None,
     warm_up: bool = True,
 ) -> Segmenter:
-    """Find, check and load the weights, and run one small picture through them.
+    """Find, check and load the weights of CLIP-DIY, and run one small picture through them.
+
+    `clipdiy.method.build_method` does the same for whichever method a configuration names.
 
     Args:
         config: A preset's name, or a configuration.
@@ -81,30 +83,27 @@ def build_segmenter(
     """
     if isinstance(config, str):
         config = preset(config)
+    if config.method != "clip-diy":
+        raise ConfigError(f"this builds clip-diy, and the configuration names {config.method!r}: use build_method")
+    if weights_dir is None:
+        weights_dir = default_weights_dir()
     device = choose_device(config.device)
-    dtype = choose_dtype(config.dtype, device)
-    files = require(config, weights_dir or default_weights_dir())
-    paths = {name: weight.path for name, weight in files.items()}
-    digests = {name: weight.sha256 for name, weight in files.items()}
-    clip_path = next((path for name, path in paths.items() if not name.startswith("found/")), None)
-    clip = load_clip(config, clip_path, device, dtype, digests, cache_dir)
-    if config.dtype == "auto" and config.runtime == "torch" and device.type == "cpu":
-        clip.cast(cpu_dtype(clip.network.visual))
-    if config.compiled:
-        clip.compile()
-    found = None
-    if config.objectness.method != "none":
-        found = load_found(config.found, paths, digests).to(device=device, dtype=clip.dtype)
-    weights_id = digest_of(digests)
+    source = objectness_named(config.objectness.method)
+    require_present(clip_diy_files(config), weights_dir, fetch_command(config))  # all that is missing, in one message
+    files = locate_clip(config.clip, weights_dir)
+    clip = load_clip(files, config, device, cache_dir)
+    objectness = None if source.load is None else source.load(config, weights_dir, device, clip.dtype)
+    weights_id = digest_of({**files.digests, **(objectness.digests if objectness else {})})
     if config.runtime != "torch":
-        if device.type != "cpu":
-            raise ConfigError(f"runtime {config.runtime!r} runs on the CPU only, and the device is {device}")
-        from clipdiy.runtimes.handover import run_towers_in
-
         folder = cache_dir / "runtimes" if cache_dir else None
-        run_towers_in(config.runtime, clip, found, folder=folder, weights_id=weights_id)
+        clip, objectness = _in_runtime(config, clip, objectness, folder, weights_id)
     segmenter = Segmenter(
-        config, clip, found, name=config.clip, weights_id=weights_id, find_doubts=_starter_doubts(config)
+        config,
+        clip,
+        objectness.network if objectness else None,
+        name=config.clip,
+        weights_id=weights_id,
+        find_doubts=_starter_doubts(config),
     )
     if warm_up:
         _warm_up(segmenter)
@@ -138,136 +137,96 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
 
 
-def load_clip(
-    config: CoreConfig,
-    path: Path | None,
-    device: torch.device,
-    dtype: torch.dtype,
-    digests: dict[str, str],
-    cache_dir: Path | None = None,
-) -> ClipEncoder:
-    """Load both towers: the image tower in `dtype`, the text tower in float32.
+def locate_clip(name: str, weights_dir: Path) -> ClipFiles:
+    """Find CLIP's files and read them once for their digests.
 
     Args:
-        config: Names the model.
-        path: Its weight file, where it is not a folder or bundled.
+        name: As in `CoreConfig.clip`.
+        weights_dir: Where downloaded weights lie.
+
+    Raises:
+        WeightsError: If a file is missing or is not what it must be.
+        ConfigError: If OpenCLIP knows no such model or tag.
+    """
+    if name == STARTER or name.startswith(LOCAL_DIR):
+        folder = STARTER_DIR / "clip" if name == STARTER else Path(name.removeprefix(LOCAL_DIR))
+        weights = file_in(folder, "open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+        settings = file_in(folder, "open_clip_config.json")
+        digests = {"clip": sha256_of(weights), "clip-config": sha256_of(settings)}
+        return ClipFiles(name, f"{LOCAL_DIR}{folder}", None, {}, digests)
+    [(file, weight)] = require(clip_files(name), weights_dir).items()
+    architecture, _ = split_clip_name(name)
+    return ClipFiles(name, architecture, weight.path, clip_tag_config(name), {file.name: weight.sha256})
+
+
+def load_clip(files: ClipFiles, config: CoreConfig, device: torch.device, cache_dir: Path | None = None) -> ClipEncoder:
+    """Load both towers: the image tower in the configured dtype, the text tower in float32.
+
+    Args:
+        files: Where the weights are.
+        config: Dtype, batch size, and whether torch is to compile the image tower.
         device: Where to put it.
-        dtype: What the image tower computes in.
-        digests: The digest of what was loaded is added here, if it is not there yet.
         cache_dir: Where text embeddings are kept, in a folder of these weights' own.
 
     Raises:
-        WeightsError: If a folder lacks a file, or the weights do not fit the architecture.
+        WeightsError: If the weights do not fit the architecture.
     """
-    preprocess: dict[str, Any] = {}
     try:
-        if path is None:
-            folder = STARTER_DIR / "clip" if config.clip == STARTER else Path(config.clip.removeprefix(LOCAL_DIR))
-            weights = _one_of(folder, ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"))
-            settings = _one_of(folder, ("open_clip_config.json",))
-            digests["clip"], digests["clip-config"] = sha256_of(weights), sha256_of(settings)
-            name = f"{LOCAL_DIR}{folder}"
-            network = open_clip.create_model(name, require_pretrained=True)
+        if files.weights is None:
+            network = open_clip.create_model(files.open_clip_name, require_pretrained=True)
         else:
-            name, _ = split_clip_name(config.clip)
-            preprocess = clip_tag_config(config.clip)
             network = open_clip.create_model(
-                name,
-                pretrained=str(path),
-                force_quick_gelu=bool(preprocess.get("quick_gelu", False)),
+                files.open_clip_name,
+                pretrained=str(files.weights),
+                force_quick_gelu=bool(files.preprocess.get("quick_gelu", False)),
                 require_pretrained=True,
             )
-        tokenizer = open_clip.get_tokenizer(name)
+        tokenizer = open_clip.get_tokenizer(files.open_clip_name)
     except NOT_LOADABLE as err:
         raise WeightsError(
-            f"cannot load CLIP {config.clip!r}: {_reason(err)}. The weights must belong to the architecture, and a "
+            f"cannot load CLIP {files.name!r}: {reason_of(err)}. The weights must belong to the architecture, and a "
             "model with a tokenizer of its own needs that in the Hugging Face cache"
         ) from err
     network.eval().requires_grad_(False)
     network.to(device)
+    dtype = choose_dtype(config.dtype, device)
+    if config.dtype == "auto" and config.runtime == "torch" and device.type == "cpu":
+        dtype = cpu_dtype(network.visual)
     network.visual.to(dtype)
+    arithmetic = str(dtype)
+    if config.compiled:
+        # The first batch of each size takes long, the others are a single launch.
+        network.visual.compile(mode="reduce-overhead", dynamic=False)
+        arithmetic += ", compiled"
     shape = network.visual.preprocess_cfg
     size = network.visual.image_size
     input_px = int(size[0] if isinstance(size, (tuple, list)) else size)
-    clip_digests = {file: digest for file, digest in digests.items() if not file.startswith("found/")}
-    text_cache = TextCache(cache_dir / "texts", digest_of([name, clip_digests])) if cache_dir else None
+    texts_id = digest_of([files.open_clip_name, dict(files.digests)])
     return ClipEncoder(
         network,
         tokenizer,
         input_px=input_px,
-        mean=preprocess.get("mean") or shape["mean"],
-        std=preprocess.get("std") or shape["std"],
+        mean=files.preprocess.get("mean") or shape["mean"],
+        std=files.preprocess.get("std") or shape["std"],
         device=device,
         dtype=dtype,
         crop_batch=config.crop_batch or (CUDA_CROP_BATCH if device.type == "cuda" else CPU_CROP_BATCH),
-        text_cache=text_cache,
+        text_cache=TextCache(cache_dir / "texts", texts_id) if cache_dir else None,
+        arithmetic=arithmetic,
     )
 
 
-def load_found(name: str, paths: dict[str, Path], digests: dict[str, str]) -> FoundModel:
-    """Load FOUND's backbone and head, in float32 on the CPU.
+def _in_runtime(
+    config: CoreConfig, clip: ClipEncoder, objectness: LoadedObjectness | None, folder: Path | None, weights_id: str
+) -> tuple[ClipEncoder, LoadedObjectness | None]:
+    """Hand the image towers over to the configured runtime. A network that is not FOUND stays with torch."""
+    if clip.device.type != "cpu":
+        raise ConfigError(f"runtime {config.runtime!r} runs on the CPU only, and the device is {clip.device}")
+    from clipdiy.runtimes.handover import executed_by_runtime
 
-    The backbone is DINO's `dino_deitsmall8_300ep_pretrain`, on which the head was trained; timm's own
-    `vit_small_patch8_224.dino` is another checkpoint. Its keys match timm's module.
-
-    Args:
-        name: `dino-vits8`, `starter`, or `local-dir:FOLDER`.
-        paths: Weight files by name, for `dino-vits8`.
-        digests: The digests of what was loaded from a folder are added here.
-
-    Raises:
-        WeightsError: If a folder lacks a file, or the weights do not fit.
-    """
-    folder = STARTER_DIR / "found" if name == STARTER else Path(name.removeprefix(LOCAL_DIR))
-    try:
-        if name == STARTER or name.startswith(LOCAL_DIR):
-            shape_file, backbone_file, head_file = (
-                _one_of(folder, (file,)) for file in ("vit.json", "vit.safetensors", "decoder_weights.pt")
-            )
-            for file in (shape_file, backbone_file, head_file):
-                digests[f"found/{file.name}"] = sha256_of(file)
-            shape = json.loads(shape_file.read_text())
-            state = load_file(backbone_file)
-        else:
-            shape = DINO_VITS8_SHAPE
-            state = torch.load(paths["found/dino_deitsmall8_300ep_pretrain.pth"], map_location="cpu", weights_only=True)
-            head_file = paths["found/decoder_weights.pt"]
-        with torch.device("meta"):  # no time for random numbers that are overwritten at once
-            backbone = make_vit(shape)
-        backbone.load_state_dict({key: value.float() for key, value in state.items()}, assign=True)
-        head = nn.Conv2d(int(shape["embed_dim"]), 1, 1)
-        head.load_state_dict(torch.load(head_file, map_location="cpu", weights_only=True)["decoder"])
-    except NOT_LOADABLE as err:
-        raise WeightsError(f"cannot load FOUND {name!r}: {_reason(err)}") from err
-    model = FoundModel(backbone, head)
-    model.eval().requires_grad_(False)
-    return model
-
-
-def make_vit(shape: dict[str, Any]) -> VisionTransformer:
-    """Make an empty timm ViT from its constructor's arguments, with the layer norm's epsilon beside them."""
-    arguments = dict(shape)
-    epsilon = float(arguments.pop("layer_norm_eps", 1e-6))
-    return VisionTransformer(**arguments, num_classes=0, norm_layer=partial(nn.LayerNorm, eps=epsilon))
-
-
-def digest_of(parts: object) -> str:
-    """Return 64 hexadecimal digits that change with anything in `parts`."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def _reason(err: Exception) -> str:
-    if isinstance(err, pickle.UnpicklingError):
-        # torch's own message proposes to execute what the file holds.
-        return "the file holds something else than tensors, and nothing else is ever unpickled"
-    return str(err) or type(err).__name__
-
-
-def _one_of(folder: Path, names: tuple[str, ...]) -> Path:
-    for name in names:
-        if (folder / name).is_file():
-            return folder / name
-    raise WeightsError(f"{folder} must hold {' or '.join(names)}, and does not")
+    network = objectness.network if objectness and isinstance(objectness.network, FoundNetwork) else None
+    clip, found = executed_by_runtime(config.runtime, clip, network, folder=folder, weights_id=weights_id)
+    return clip, LoadedObjectness(found, objectness.digests) if objectness and found else objectness
 
 
 def _starter_doubts(config: CoreConfig) -> Callable[[Vocabulary], tuple[str, ...]] | None:

@@ -69,7 +69,7 @@ def _small_parts(mask: NDArray[np.bool_], min_area_px: float) -> list[tuple[tupl
         return []  # one part, and large, as most masks are: its measures, which take longer, are not needed
     count, parts, stats, _ = cv2.connectedComponentsWithStats(box, connectivity=8)
     height, width = mask.shape
-    found = []
+    small = []
     for part in range(1, count):
         x, y, part_w, part_h, area = (int(number) for number in stats[part])
         if area >= min_area_px:
@@ -79,5 +79,5 @@ def _small_parts(mask: NDArray[np.bool_], min_area_px: float) -> list[tuple[tupl
         pad_bottom, pad_right = min(1, height - y1), min(1, width - x1)
         inside = (parts[y : y + part_h, x : x + part_w] == part).astype(np.uint8)
         window = slice(y0 - pad_top, y1 + pad_bottom), slice(x0 - pad_left, x1 + pad_right)
-        found.append((window, np.pad(inside, ((pad_top, pad_bottom), (pad_left, pad_right)))))
-    return found
+        small.append((window, np.pad(inside, ((pad_top, pad_bottom), (pad_left, pad_right)))))
+    return small

@@ -1,8 +1,10 @@
 """OpenCLIP's two towers: crops to unit embeddings, prompts to unit embeddings."""
 
+import copy
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -36,10 +38,10 @@ class ClipNetwork(Protocol):
 
 
 class ClipEncoder:
-    """Both towers of one CLIP model, frozen.
+    """Both towers of one CLIP model, with frozen weights.
 
-    Holds no state between calls but a cache of text embeddings, which never changes an answer. Safe to use from
-    several threads.
+    What it computes, and in what, is settled when it is made. Between calls it keeps text embeddings and nothing else,
+    which never changes an answer. Safe to use from several threads.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class ClipEncoder:
         dtype: torch.dtype,
         crop_batch: int,
         text_cache: TextCache | None = None,
+        arithmetic: str | None = None,
     ) -> None:
         """Take a loaded model.
 
@@ -68,17 +71,20 @@ class ClipEncoder:
             dtype: What the image tower computes in.
             crop_batch: How many crops go through the image tower at once.
             text_cache: Where text embeddings outlive this object, if they are to.
+            arithmetic: See the property; the dtype, if nothing else is to be said.
         """
         self.network = network
         self.input_px = input_px
         self.device = device
         self.dtype = dtype
         self._tokenizer = tokenizer
-        self._mean = torch.tensor(mean, device=device)[:, None, None] * 255
-        self._std = torch.tensor(std, device=device)[:, None, None] * 255
+        self.mean = torch.tensor(mean, device=device)[:, None, None]
+        self.std = torch.tensor(std, device=device)[:, None, None]
+        self._mean = self.mean * 255
+        self._std = self.std * 255
         self._crop_batch = crop_batch
         self._engine: ImageEngine | None = None
-        self._arithmetic = str(dtype)
+        self._arithmetic = arithmetic or str(dtype)
         self._text_tower = causal_text_tower(network)
         self._text_cache = text_cache
         self._known_texts: OrderedDict[str, Tensor] = OrderedDict()
@@ -95,31 +101,28 @@ class ClipEncoder:
         """In what the image tower computes; two encoders of the same weights differ a little if this differs."""
         return self._arithmetic
 
+    @cached_property
+    def embedding_size(self) -> int:
+        """How many numbers an embedding has, D. Runs one black crop the first time, as no attribute of towers says."""
+        black = torch.zeros(1, 3, self.input_px, self.input_px, dtype=torch.uint8)
+        return self.embed_crops(black).shape[1]
+
     @property
     def trims_texts(self) -> bool:
         """Whether the text tower runs over the tokens that count only."""
         return self._text_tower is not None
 
-    def cast(self, dtype: torch.dtype) -> None:
-        """Let the image tower compute in another dtype from now on."""
-        self.network.visual.to(dtype)
-        self.dtype = dtype
-        self._arithmetic = str(dtype)
-
-    def compile(self) -> None:
-        """Let torch compile the image tower: the first batch of each size takes long, the others a single launch."""
-        self.network.visual.compile(mode="reduce-overhead", dynamic=False)
-        self._arithmetic += ", compiled"
-
-    def run_in(self, engine: ImageEngine, arithmetic: str) -> None:
-        """Let something else than torch execute the image tower from now on.
+    def executed_by(self, engine: ImageEngine, arithmetic: str) -> "ClipEncoder":
+        """Return an encoder of the same weights with something else than torch to execute the image tower.
 
         Args:
             engine: (N, 3, input_px, input_px) float32, normalised, to (N, D) float32; from any thread.
             arithmetic: Names it; see the property.
         """
-        self._engine = engine
-        self._arithmetic = arithmetic
+        other = copy.copy(self)  # the text tower and what is known of texts are the same
+        other._engine = engine
+        other._arithmetic = arithmetic
+        return other
 
     def normalise(self, images: Tensor) -> Tensor:
         """Bring (N, 3, h, w) uint8 pictures to the range the image tower was trained on: float32."""
@@ -195,13 +198,13 @@ class ClipEncoder:
                 self._known_texts.update(embedded)
                 if self._text_cache is not None:
                     self._text_cache.put(embedded)
-            found = []
+            embeddings = []
             for text in texts:
                 self._known_texts.move_to_end(text)
-                found.append(self._known_texts[text])
-            while len(self._known_texts) > max(TEXT_CACHE_SIZE, len(found)):
+                embeddings.append(self._known_texts[text])
+            while len(self._known_texts) > max(TEXT_CACHE_SIZE, len(embeddings)):
                 self._known_texts.popitem(last=False)
-        return torch.stack(found)
+        return torch.stack(embeddings)
 
     def _embed_new(self, texts: list[str]) -> Tensor:
         """Run texts through the tower, those of about one length together; return (len(texts), D) unit vectors."""

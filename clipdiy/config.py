@@ -45,19 +45,17 @@ class ObjectnessConfig:
     """Which objectness guides the class maps, and on what size of image it is computed.
 
     Attributes:
-        method: `found` (trained head), `found-bkg` (the same features without it) or `none` (constant 1/2, so that
-            Eq. 3 changes nothing between the classes).
+        method: `found` (trained head), `found-bkg` (the same features without it), `none` (Eq. 3 is left out), or
+            another source that was registered (`clipdiy.objectness.source`).
         long_px: FOUND sees the image at its own size, scaled down to this longer side if it is larger.
         square_px: If set, FOUND sees the image squashed to a square of this side instead.
     """
 
-    method: ObjectnessName = "found"
+    method: str = "found"
     long_px: int = 640
     square_px: int | None = None
 
     def __post_init__(self) -> None:
-        if self.method not in ("found", "found-bkg", "none"):
-            raise ConfigError(f"objectness method must be found, found-bkg or none, got {self.method!r}")
         for name, value in (("long_px", self.long_px), ("square_px", self.square_px)):
             if value is not None and value < 8:
                 raise ConfigError(f"objectness {name} must be at least 8 (one patch), got {value}")
@@ -107,6 +105,9 @@ class CoreConfig:
     """Everything the core needs to know besides the image and the vocabulary.
 
     Attributes:
+        method: Which method, by its name in `clipdiy.method.METHODS`.
+        method_config: What that method has to be told besides, in a frozen dataclass of its own; `None` for its
+            defaults. CLIP-DIY has none: what it needs is here.
         clip: OpenCLIP model: an architecture with its weights' tag (`ViT-B-32:laion2b_s34b_b79k`), a folder with
             `open_clip_config.json` and weights (`local-dir:/path`), or `starter` for the bundled one.
         found: FOUND weights: `dino-vits8` (DINO ViT-S/8, 300 epochs, with the published head), a folder with
@@ -132,6 +133,8 @@ class CoreConfig:
         crop_batch: How many crops go through the image tower at once, or `None` for the device's default.
     """
 
+    method: str = "clip-diy"
+    method_config: object | None = None
     clip: str = "ViT-B-32:laion2b_s34b_b79k"
     found: str = "dino-vits8"
     grid: CropGrid = field(default_factory=CropGrid)
@@ -165,6 +168,22 @@ class CoreConfig:
         if self.crop_batch is not None and self.crop_batch < 1:
             raise ConfigError(f"crop_batch must be at least 1, got {self.crop_batch}")
 
+
+@dataclass(frozen=True)
+class SegmentOptions:
+    """What one question asks for otherwise than the configuration does. A method ignores what it has no part for.
+
+    Attributes:
+        scales: Crop sizes to look at, of those in `CropGrid.patch_px`; `None` for all. Sizes that the features do not
+            have are ignored; if none is left, all are looked at.
+        refine: `False` leaves edges as they are where the configuration refines them.
+    """
+
+    scales: tuple[int, ...] | None = None
+    refine: bool = True
+
+
+AS_CONFIGURED = SegmentOptions()
 
 PRESETS: dict[str, CoreConfig] = {
     "paper": CoreConfig(),

@@ -1,5 +1,7 @@
 """Why did it come out like this? One picture with every step, in the manner of figures 3 and 5 of the paper."""
 
+import itertools
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +19,8 @@ from clipdiy.draw import (
     overlay,
     percent,
 )
-from clipdiy.features import ImageFeatures
+from clipdiy.explanation import ExplainedPicture, Explanation
 from clipdiy.segmentation import Segmentation
-from clipdiy.segmenter import Explanation
 from clipdiy.vocabulary import Vocabulary
 
 CELL_LONG_PX = 210
@@ -30,51 +31,40 @@ PAD, NAME_PX = 28, 170
 
 
 def explain_panel(
-    photo: Pixels,
-    features: ImageFeatures,
-    explanation: Explanation,
-    segmentation: Segmentation,
-    vocabulary: Vocabulary,
-    colours: Pixels,
+    photo: Pixels, explanation: Explanation, segmentation: Segmentation, vocabulary: Vocabulary, colours: Pixels
 ) -> Image.Image:
-    """Draw photo, objectness and result, then one row per class: similarity at each scale, their mean, guided.
+    """Draw photo, what the method saw of it, and the result; then one row per class with the map of every step.
 
-    All similarities share one colour scale, the guided ones another. A small number in each map is its largest value.
-    At most `MAX_CLASSES` classes are shown: what was found first, then what came closest, the background last.
+    Steps of one scale share a range of colours. A small number in each map is its largest value. At most `MAX_CLASSES`
+    classes are shown: what was found first, then what came closest, the background last.
 
     Args:
         photo: (h, w, 3) uint8, RGB.
-        features: What `encode` gave.
-        explanation: What `explain` gave for them.
-        segmentation: What `segment` gave for them.
+        explanation: What `explain` gave.
+        segmentation: What `segment` gave for the same photo and vocabulary.
         vocabulary: The vocabulary of both.
         colours: (C, 3) uint8, a colour per position.
     """
     height, width = segmentation.size_hw
     cell_wh, head_wh = _fit(width, height, CELL_LONG_PX), _fit(width, height, HEAD_LONG_PX)
-    classes = shown_classes(explanation.similarity, segmentation)
-    columns = [
-        (f"{patch_px} px crops", f"{grid.shape[0]} x {grid.shape[1]}, s = {scale}")
-        for scale, (patch_px, grid) in enumerate(zip(explanation.patch_px, features.crop_embeddings, strict=True))
-    ]
-    columns += [("mean", "Eq. 2"), ("guided", "by objectness, Eq. 3")]
-    maps = [*(part.numpy() for part in explanation.scale_similarity), explanation.similarity.numpy()]
-    guided = explanation.guided.numpy()
-    similarity_range = _range(np.stack([part[classes] for part in maps]))
-    guided_range = _range(guided[classes])
+    classes = shown_classes(explanation.closeness, segmentation)
+    maps = [step.values.numpy()[classes] for step in explanation.steps]
+    by_scale: dict[str, list[NDArray[np.float32]]] = {}
+    for step, part in zip(explanation.steps, maps, strict=True):
+        by_scale.setdefault(step.scale, []).append(part.ravel())
+    ranges = {scale: _range(np.concatenate(parts)) for scale, parts in by_scale.items()}
 
     step_x, step_y = cell_wh[0] + PAD // 2, cell_wh[1] + PAD // 2
     caption_px = 2 * SMALL_PX + 22
-    head_count = 2 if explanation.objectness is None else 3
-    sheet_w = PAD * 2 + max(NAME_PX + step_x * len(columns) - PAD // 2, head_count * (head_wh[0] + PAD) - PAD)
+    head_count = 2 + len(explanation.pictures)
+    sheet_w = PAD * 2 + max(NAME_PX + step_x * len(maps) - PAD // 2, head_count * (head_wh[0] + PAD) - PAD)
     grid_top = PAD + TEXT_PX + 12 + head_wh[1] + PAD + caption_px
     sheet_h = grid_top + step_y * len(classes) + 2 * PAD + SMALL_PX
     sheet = Image.new("RGB", (sheet_w, sheet_h), WHITE)
     draw = ImageDraw.Draw(sheet)
 
     heads = [("photo", _picture(photo, head_wh))]
-    if explanation.objectness is not None:
-        heads.append(("objectness", _heat(explanation.objectness.numpy(), (0.0, 1.0), head_wh)))
+    heads += [(seen.caption, _seen(seen, head_wh)) for seen in explanation.pictures]
     result = overlay(photo, segmentation.label_map, colours)
     heads.append(("result", result.resize(head_wh, Image.Resampling.LANCZOS)))
     for i, (caption, picture) in enumerate(heads):
@@ -82,29 +72,28 @@ def explain_panel(
         draw_text(draw, (x, PAD), caption, TEXT_PX)
         _paste(sheet, draw, picture, (x, PAD + TEXT_PX + 12))
 
-    for i, (caption, detail) in enumerate(columns):
+    for i, step in enumerate(explanation.steps):
         x = PAD + NAME_PX + i * step_x
-        draw_text(draw, (x, grid_top - caption_px + 4), caption, TEXT_PX, INK, cell_wh[0])
-        draw_text(draw, (x, grid_top - caption_px + TEXT_PX + 10), detail, SMALL_PX, GREY, cell_wh[0])
+        draw_text(draw, (x, grid_top - caption_px + 4), step.caption, TEXT_PX, INK, cell_wh[0])
+        draw_text(draw, (x, grid_top - caption_px + TEXT_PX + 10), step.detail, SMALL_PX, GREY, cell_wh[0])
     for row, position in enumerate(classes):
         y = grid_top + row * step_y
         _row_caption(draw, (PAD, y), vocabulary.names[position], colours[position], segmentation, position)
-        for i, part in enumerate([*maps, guided]):
-            values = part[position]
-            limits = similarity_range if i < len(maps) else guided_range
+        for i, (step, part) in enumerate(zip(explanation.steps, maps, strict=True)):
             place = PAD + NAME_PX + i * step_x, y
-            _paste(sheet, draw, _heat(values, limits, cell_wh), place)
-            _note(draw, place, f"{values.max():.3f}")
-    bar_y = grid_top + len(classes) * step_y + PAD // 2
-    _colour_bar(sheet, draw, (PAD + NAME_PX, bar_y), len(maps) * step_x - PAD // 2, similarity_range)
-    _colour_bar(sheet, draw, (PAD + NAME_PX + len(maps) * step_x, bar_y), cell_wh[0], guided_range)
+            _paste(sheet, draw, _heat(part[row], ranges[step.scale], cell_wh), place)
+            _note(draw, place, f"{part[row].max():.3f}")
+    bar_y, left = grid_top + len(classes) * step_y + PAD // 2, PAD + NAME_PX
+    for scale, steps in itertools.groupby(explanation.steps, key=lambda step: step.scale):
+        width_px = len(list(steps)) * step_x
+        _colour_bar(sheet, draw, (left, bar_y), width_px - PAD // 2, ranges[scale])
+        left += width_px
     return sheet
 
 
-def shown_classes(similarity: Tensor, segmentation: Segmentation) -> list[int]:
-    """Choose what the panel shows: largest first, then most similar, at most `MAX_CLASSES`, the background last."""
-    peak = similarity[1:].flatten(1).amax(dim=1).numpy()
-    order = sorted(range(1, len(segmentation.area)), key=lambda c: (-segmentation.area[c], -peak[c - 1]))
+def shown_classes(closeness: Tensor, segmentation: Segmentation) -> list[int]:
+    """Choose what the panel shows: largest first, then the closest, at most `MAX_CLASSES`, the background last."""
+    order = sorted(range(1, len(segmentation.area)), key=lambda c: (-segmentation.area[c], -float(closeness[c])))
     return [*order[: MAX_CLASSES - 1], 0]
 
 
@@ -126,6 +115,13 @@ def _heat(values: NDArray[np.float32], limits: tuple[float, float], size_wh: tup
     levels = cv2.resize(levels, size_wh, interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
     coloured = cv2.applyColorMap(levels, cv2.COLORMAP_VIRIDIS)
     return Image.fromarray(np.ascontiguousarray(coloured[..., ::-1]).astype(np.uint8, copy=False))
+
+
+def _seen(seen: ExplainedPicture, size_wh: tuple[int, int]) -> Image.Image:
+    values = seen.values.numpy()
+    if values.ndim == 2:
+        return _heat(values, seen.limits, size_wh)
+    return _picture(np.clip(np.rint(values * 255), 0, 255).astype(np.uint8), size_wh)
 
 
 def _picture(photo: Pixels, size_wh: tuple[int, int]) -> Image.Image:

@@ -1,10 +1,10 @@
-"""The whole method in order: photos to features (once), features and a vocabulary to a segmentation (any time)."""
+"""CLIP-DIY, in order: photos to features (once), features and a vocabulary to a segmentation (any time)."""
 
 import hashlib
 import json
-from collections import defaultdict
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
@@ -13,13 +13,15 @@ from torch import Tensor
 from clipdiy.aggregate import grid_similarity, mean_similarity
 from clipdiy.clean_up import clean_up, count_pixels
 from clipdiy.clip import ClipEncoder
-from clipdiy.config import CoreConfig, ObjectnessName
+from clipdiy.config import AS_CONFIGURED, CoreConfig, SegmentOptions
 from clipdiy.crops import cut_crops, scale_boxes, to_square
 from clipdiy.errors import ConfigError, FeaturesError
+from clipdiy.explanation import ExplainedPicture, ExplainedStep, Explanation
 from clipdiy.features import ImageFeatures, pack_picture, unpack_picture
 from clipdiy.guide import ObjectnessField, guided_square
 from clipdiy.label_maps import full_label_map, square_label_map
-from clipdiy.objectness.found import FoundModel, ObjectnessMap, background_objectness, image_size_for, prepare
+from clipdiy.objectness.found import ObjectnessMap
+from clipdiy.objectness.source import ObjectnessNetwork, objectness_named
 from clipdiy.pamr import refined_label_map
 from clipdiy.photo import Photo
 from clipdiy.prune import likely_classes
@@ -28,11 +30,13 @@ from clipdiy.segmentation import Segmentation
 from clipdiy.vocabulary import Vocabulary
 
 ENCODING_VERSION = 2  # raise it when the same weights and configuration begin to give other features
+PIECE_OBJECTNESS_PX = 256  # longer side at which FOUND sees a piece of a picture
+PICTURE_BITS = 3  # a pixel of a reduced photo takes about that many, as the JPEG that the features hold
 
 
 @dataclass(frozen=True)
-class Explanation:
-    """What went into a segmentation, for a person to look at (figures 3 and 5 of the paper).
+class SquareMaps:
+    """Every intermediate map of the method, on the square of side S.
 
     Attributes:
         patch_px: Crop size of each scale.
@@ -61,7 +65,7 @@ class Segmenter:
         self,
         config: CoreConfig,
         clip: ClipEncoder,
-        found: FoundModel | None,
+        objectness: ObjectnessNetwork | None,
         *,
         name: str,
         weights_id: str,
@@ -72,26 +76,29 @@ class Segmenter:
         Args:
             config: Scales, sizes and switches.
             clip: Both CLIP towers.
-            found: FOUND, on the same device as CLIP; may be `None` only if the configuration uses no objectness.
+            objectness: What objectness is read off, on the same device as CLIP; may be `None` only if the configuration
+                uses none.
             name: What a person calls these weights (`starter`, `ViT-B-32:laion2b_s34b_b79k`).
             weights_id: Changes whenever the weights do, for example a digest of the files.
             find_doubts: Says what in a vocabulary these weights cannot know; see `doubts`.
 
         Raises:
-            ConfigError: If objectness is configured and `found` is missing, or the scales do not fit the square.
+            ConfigError: If the configured objectness cannot be read off `objectness`, or the scales do not fit the
+                square.
         """
-        if config.objectness.method != "none" and found is None:
-            raise ConfigError(f"objectness {config.objectness.method!r} needs FOUND's weights, and none were given")
+        source = objectness_named(config.objectness.method)
+        if source.load is not None and (objectness is None or source.name not in objectness.ways):
+            raise ConfigError(f"objectness {source.name!r} needs weights that were not given")
         self.config = config
         self.clip = clip
         self.name = name
-        self._found = found
+        self._objectness_network = objectness
         self._weights_id = weights_id
         self._find_doubts = find_doubts
         self._boxes = scale_boxes(config.grid)
 
     def with_config(self, config: CoreConfig) -> "Segmenter":
-        """Return a segmenter with the same loaded weights under another configuration.
+        """Return the same loaded weights under another configuration.
 
         Args:
             config: Its weights, device and dtype are not looked at.
@@ -102,11 +109,27 @@ class Segmenter:
         return Segmenter(
             config,
             self.clip,
-            self._found,
+            self._objectness_network,
             name=self.name,
             weights_id=self._weights_id,
             find_doubts=self._find_doubts,
         )
+
+    def for_pieces(self) -> "Segmenter":
+        """Return the same weights as a piece of a picture is encoded, for which a person waits.
+
+        Crops side by side as in the paper's text instead of overlapping by half: 21 instead of 59. And FOUND at no more
+        than `PIECE_OBJECTNESS_PX`. A piece shows little beside what was drawn around, so its masks hardly change
+        (`benchmarks/boxes.py`).
+        """
+        config = self.config
+        beside = replace(config.grid, stride_ratio=1.0)
+        try:
+            scale_boxes(beside)
+        except ConfigError:
+            beside = config.grid  # sizes that only fit if the crops overlap
+        objectness = replace(config.objectness, long_px=min(config.objectness.long_px, PIECE_OBJECTNESS_PX))
+        return self.with_config(replace(config, grid=beside, objectness=objectness))
 
     @property
     def device(self) -> torch.device:
@@ -133,6 +156,39 @@ class Segmenter:
         `--keep-short 256`).
         """
         return 2 * max(self.config.grid.square_px, self.config.objectness.square_px or 0)
+
+    @property
+    def scales(self) -> tuple[int, ...]:
+        """Crop sizes that `SegmentOptions.scales` may choose from, coarsest first."""
+        return self.config.grid.patch_px
+
+    def kept_bytes(self, size_hw: tuple[int, int]) -> int:
+        """Estimate how many bytes the features of a photo of this size take: to a third, as pictures pack differently.
+
+        Args:
+            size_hw: The photo's own size in pixels.
+        """
+        config = self.config
+        numbers = self.crop_count * self.clip.embedding_size
+        if self._objectness_network is not None and config.objectness.method in self._objectness_network.ways:
+            numbers += math.prod(self._objectness_network.grid_hw(size_hw, config.objectness))
+        picture = 0.0
+        if config.pamr:
+            picture = math.prod(size_hw) * min(1.0, config.pamr.long_px / max(size_hw)) ** 2 * PICTURE_BITS / 8
+        return round(2 * numbers + picture)
+
+    @property
+    def description(self) -> dict[str, object]:
+        """Say what computes, for a report beside the results; JSON can write it."""
+        return {
+            "clip": self.name,
+            "found": self.config.found,
+            "dtype": str(self.clip.dtype).removeprefix("torch."),
+            "label_map": self.config.label_map,
+            "grid": asdict(self.config.grid),
+            "objectness": asdict(self.config.objectness),
+            "min_area": self.config.clean_up.min_area,
+        }
 
     @property
     def encoder_identity(self) -> str:
@@ -176,8 +232,8 @@ class Segmenter:
         per_scale = [
             scale.reshape(len(photos), *boxes.grid_hw, -1) for scale, boxes in zip(embedded, self._boxes, strict=True)
         ]
-        method = self.config.objectness.method
-        objectness = self._objectness(images, [method])[method]
+        way = self.config.objectness.method
+        objectness = self._objectness(images, [way])[way]
         pamr = self.config.pamr
         return [
             ImageFeatures(
@@ -201,20 +257,17 @@ class Segmenter:
         return sum(len(boxes.boxes_xyxy) for boxes in self._boxes)
 
     @torch.inference_mode()
-    def objectness(self, photo: Photo, methods: Sequence[ObjectnessName]) -> dict[ObjectnessName, ObjectnessMap | None]:
-        """Run FOUND once on one photo and read it off in several ways, to compare them.
+    def objectness(self, photo: Photo, ways: Sequence[str]) -> dict[str, ObjectnessMap | None]:
+        """Run the objectness network once on one photo and read it off in several ways, to compare them.
 
         Args:
             photo: The photo, at the size that the configuration says.
-            methods: Which; `none` gives `None`.
+            ways: Which sources, by name; `none` gives `None`.
 
         Raises:
-            ConfigError: If FOUND is asked for and its weights were not given.
+            ConfigError: If a source needs weights that were not given.
         """
-        if self._found is None and set(methods) != {"none"}:
-            raise ConfigError(f"objectness by {', '.join(methods)} needs FOUND's weights, and none were given")
-        image = self._image(photo)
-        return {method: maps[0] for method, maps in self._objectness([image], methods).items()}
+        return {way: maps[0] for way, maps in self._objectness([self._image(photo)], ways).items()}
 
     def embed_prompts(self, prompts: Sequence[str]) -> None:
         """Run prompts through the text tower that are not known yet, so that `segment` has no need to.
@@ -225,47 +278,71 @@ class Segmenter:
         self.clip.embed_texts(prompts)
 
     @torch.inference_mode()
-    def segment(self, features: ImageFeatures, vocabulary: Vocabulary) -> Segmentation:
-        """Ask encoded photo for a vocabulary: Eq. 1 to 4, scores, clean-up.
+    def segment(
+        self, features: ImageFeatures, vocabulary: Vocabulary, options: SegmentOptions = AS_CONFIGURED
+    ) -> Segmentation:
+        """Answer a vocabulary from the features of one photo: Eq. 1 to 4, scores, clean-up.
 
         Args:
             features: Made by `encode` of a segmenter with the same weights and sizes.
             vocabulary: Background first.
+            options: Fewer scales, or edges as they are.
 
         Raises:
             FeaturesError: If the features were made by another core.
         """
-        grids = self._grids(features, vocabulary)
+        config, scale = self.config, self.clip.logit_scale
+        grids = self._grids(features, vocabulary, options.scales)
         kept = None
-        if self.config.prune_logits is not None:
-            kept = likely_classes(grids[0], self.clip.logit_scale, self.config.prune_logits)
+        if config.prune_logits is not None:
+            kept = likely_classes(grids[0], scale, config.prune_logits)
             grids = tuple(grid[kept] for grid in grids)
         objectness = self._on_device(features.objectness)
-        square_px = self.config.grid.square_px
-        if self.config.pamr is not None:
+        if config.pamr is not None and options.refine:
             picture = self._picture(features)
-            labels = refined_label_map(
-                grids, objectness, picture, features.size_hw, self.clip.logit_scale, self.config.pamr
-            )
-        elif self.config.label_map == "full":
+            labels = refined_label_map(grids, objectness, picture, features.size_hw, scale, config.pamr)
+        elif config.label_map == "full":
             labels = full_label_map(grids, objectness, features.size_hw)
         else:
-            labels = square_label_map(grids, objectness, features.size_hw, square_px)
-        score = class_scores(grids, objectness, self.clip.logit_scale)
+            labels = square_label_map(grids, objectness, features.size_hw, config.grid.square_px)
+        score = class_scores(grids, objectness, scale)
         if kept is not None:
             labels = kept.to(labels.dtype)[labels.long()]
             score = torch.zeros(len(vocabulary), device=score.device).index_copy_(0, kept, score)
         pixels = features.size_hw[0] * features.size_hw[1]
-        label_map = clean_up(labels.cpu().numpy().view(np.uint16), self.config.clean_up.min_area * pixels)
+        label_map = clean_up(labels.cpu().numpy().view(np.uint16), config.clean_up.min_area * pixels)
         area = count_pixels(label_map, len(vocabulary)) / pixels
         present = area > 0
         score = score.cpu()
         image_score = picture_score(score, torch.from_numpy(present))
         return Segmentation(label_map, area, np.where(present, score.numpy(), np.float32(0)), image_score)
 
+    def explain(self, photo: Photo, features: ImageFeatures, vocabulary: Vocabulary) -> Explanation:
+        """Return the maps that `segment` is made of, for a person to look at (figures 3 and 5 of the paper).
+
+        Args:
+            photo: Not looked at: the features hold everything.
+            features: Made by `encode` of a segmenter with the same weights and sizes.
+            vocabulary: Background first.
+
+        Raises:
+            FeaturesError: If the features were made by another core.
+        """
+        maps = self.square_maps(features, vocabulary)
+        pictures = () if maps.objectness is None else (ExplainedPicture("objectness", maps.objectness),)
+        steps = [
+            ExplainedStep(f"{patch_px} px crops", f"{grid.shape[0]} x {grid.shape[1]}, s = {s}", values, "similarity")
+            for s, (patch_px, grid, values) in enumerate(
+                zip(maps.patch_px, features.crop_embeddings, maps.scale_similarity, strict=True)
+            )
+        ]
+        steps.append(ExplainedStep("mean", "Eq. 2", maps.similarity, "similarity"))
+        steps.append(ExplainedStep("guided", "by objectness, Eq. 3", maps.guided, "guided"))
+        return Explanation(pictures, tuple(steps), maps.similarity.flatten(1).amax(dim=1))
+
     @torch.inference_mode()
-    def explain(self, features: ImageFeatures, vocabulary: Vocabulary) -> Explanation:
-        """Return the maps that `segment` is made of, on the square.
+    def square_maps(self, features: ImageFeatures, vocabulary: Vocabulary) -> SquareMaps:
+        """Compute Eq. 1 to 3 on the square, and return each step.
 
         Raises:
             FeaturesError: If the features were made by another core.
@@ -273,7 +350,7 @@ class Segmenter:
         grids = self._grids(features, vocabulary)
         objectness = self._on_device(features.objectness)
         size_hw = (self.config.grid.square_px,) * 2
-        return Explanation(
+        return SquareMaps(
             self.config.grid.patch_px,
             tuple(mean_similarity([grid], size_hw).cpu() for grid in grids),
             mean_similarity(grids, size_hw).cpu(),
@@ -281,14 +358,21 @@ class Segmenter:
             guided_square(grids, objectness, size_hw[0]).cpu(),
         )
 
-    def _grids(self, features: ImageFeatures, vocabulary: Vocabulary) -> tuple[Tensor, ...]:
+    def _grids(
+        self, features: ImageFeatures, vocabulary: Vocabulary, scales: Sequence[int] | None = None
+    ) -> tuple[Tensor, ...]:
+        """Return the cosines of every crop with every class, of all scales or of some."""
         if features.made_by != self.encoder_identity:
             raise FeaturesError(
                 f"these features were made by core {features.made_by}, this one is {self.encoder_identity}: "
                 "encode the image again"
             )
         texts = self.clip.embed_vocabulary(vocabulary)
-        return grid_similarity([scale.to(self.device).float() for scale in features.crop_embeddings], texts)
+        embeddings = list(features.crop_embeddings)
+        if scales is not None:
+            known = zip(self.scales, embeddings, strict=True)
+            embeddings = [scale for patch_px, scale in known if patch_px in scales] or embeddings
+        return grid_similarity([scale.to(self.device).float() for scale in embeddings], texts)
 
     def _crops(self, images: Sequence[Tensor]) -> Tensor:
         squares = torch.stack([to_square(image, self.config.grid.square_px) for image in images])
@@ -313,27 +397,16 @@ class Segmenter:
             return None
         return ObjectnessMap(objectness.grid.to(self.device), objectness.is_logit, objectness.extent_hw)
 
-    def _objectness(
-        self, images: Sequence[Tensor], methods: Sequence[ObjectnessName]
-    ) -> dict[ObjectnessName, list[ObjectnessMap | None]]:
-        """Run FOUND on every image, those of one size together, and read it off in each way that is asked for."""
-        found, config = self._found, self.config.objectness
-        maps: dict[ObjectnessName, list[ObjectnessMap | None]] = {method: [None] * len(images) for method in methods}
-        trained = [method for method in methods if method != "none"]
-        if not trained or found is None:
-            return maps
-        by_size: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
-        for i, image in enumerate(images):
-            by_size[image_size_for((image.shape[1], image.shape[2]), config)].append(i)
-        for (height, width), members in by_size.items():
-            batch = torch.stack([prepare(images[i], (height, width), found.patch_px) for i in members])
-            read = found(batch.to(self.clip.dtype))
-            extent = height / found.patch_px, width / found.patch_px
-            for method in trained:
-                is_logit = method == "found"
-                grids = (found.logits(read.keys) if is_logit else background_objectness(read)).half().cpu()
-                for i, grid in zip(members, grids, strict=True):
-                    maps[method][i] = ObjectnessMap(grid, is_logit, extent)
+    def _objectness(self, images: Sequence[Tensor], ways: Sequence[str]) -> dict[str, list[ObjectnessMap | None]]:
+        """Return the objectness of every image by every way; `None` where a way gives none."""
+        network = self._objectness_network
+        maps: dict[str, list[ObjectnessMap | None]] = {way: [None] * len(images) for way in ways}
+        needed = [way for way in ways if objectness_named(way).load is not None]
+        if needed and network is None:
+            raise ConfigError(f"objectness by {', '.join(needed)} needs weights, and none were given")
+        if needed and network is not None:
+            for way, read in network.maps(images, self.config.objectness, needed).items():
+                maps[way] = list(read)
         return maps
 
 

@@ -46,7 +46,7 @@ class TextCache:
 
     def news(self) -> dict[str, Tensor]:
         """Return prompts with their (D,) float32 embeddings out of every file that was not read yet."""
-        found: dict[str, Tensor] = {}
+        fresh: dict[str, Tensor] = {}
         try:
             names = sorted(entry.name for entry in os.scandir(self._folder) if entry.name.endswith(ENDING))
         except OSError:  # not there yet
@@ -54,8 +54,8 @@ class TextCache:
         for name in names:
             if name not in self._seen:
                 self._seen.add(name)
-                found.update(self._read(name))
-        return found
+                fresh.update(self._read(name))
+        return fresh
 
     def put(self, embeddings: Mapping[str, Tensor]) -> None:
         """Keep embeddings. If the folder cannot be written, they are not kept; that is logged."""

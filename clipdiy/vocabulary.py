@@ -71,24 +71,26 @@ def phrases_to_prompts(phrases: Iterable[str], templates: Sequence[str] = (PUBLI
 def make_vocabulary(
     labels: Iterable[str | tuple[str, Sequence[str]]],
     *,
-    template: str = PUBLISHED_TEMPLATE,
+    template: str | Sequence[str] = PUBLISHED_TEMPLATE,
     background: Sequence[str] = (BACKGROUND,),
 ) -> Vocabulary:
     """Build a vocabulary from label names, adding the background at position 0.
 
     Args:
         labels: Names, or (name, phrases) where CLIP is to be asked for other words than the name.
-        template: Text the words are put into. The published numbers use `a photo of a {}` even before a vowel.
+        template: Text the words are put into, or several. The published numbers use `a photo of a {}` even before a
+            vowel.
         background: Phrases that stand for the background.
 
     Raises:
         VocabularyError: If there is no label, a label is blank, or the template has no `{}`.
     """
-    made = [Label(BACKGROUND, phrases_to_prompts(background, (template,)))]
+    templates = (template,) if isinstance(template, str) else tuple(template)
+    made = [Label(BACKGROUND, phrases_to_prompts(background, templates))]
     for entry in labels:
         name, phrases = (entry, (entry,)) if isinstance(entry, str) else entry
         words = [phrase.strip() for phrase in phrases]
         if not all(words):
             raise VocabularyError(f"label {name!r} is blank: give it a name or a phrase that CLIP can be asked for")
-        made.append(Label(name, phrases_to_prompts(words, (template,))))
+        made.append(Label(name, phrases_to_prompts(words, templates)))
     return Vocabulary(tuple(made))

@@ -1,8 +1,8 @@
-"""Which weight files a configuration needs, where they are looked for, and how they get there."""
+"""Which files the weights of a model are, where they are looked for, and how they get there."""
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -58,8 +58,8 @@ class WeightFile:
 
 
 @dataclass(frozen=True)
-class FoundWeight:
-    """A weight file on this machine.
+class LocatedWeight:
+    """A weight file that lies on this machine, and was read.
 
     Attributes:
         file: What it is meant to be.
@@ -79,32 +79,45 @@ class FoundWeight:
         return self.expected is None or self.expected == self.sha256
 
 
+FOUND_BACKBONE = WeightFile(
+    "DINO ViT-S/8 trained for 300 epochs, FOUND's backbone",
+    "found/dino_deitsmall8_300ep_pretrain.pth",
+    FOUND_BACKBONE_URL,
+)
+FOUND_HEAD = WeightFile("FOUND's trained head", "found/decoder_weights.pt", FOUND_HEAD_URL, FOUND_HEAD_SHA256)
+
+
 def default_weights_dir() -> Path:
     """Return the folder that is used where no other is named. Nothing is created."""
     return Path.home() / ".cache" / "clipdiy" / "weights"
 
 
-def required_files(config: CoreConfig) -> tuple[WeightFile, ...]:
-    """List what a configuration needs from outside; empty where everything is bundled or in named folders.
+def clip_files(name: str) -> tuple[WeightFile, ...]:
+    """List what a CLIP model needs from outside; empty where it is bundled or in a folder of its own.
+
+    Args:
+        name: As in `CoreConfig.clip`.
 
     Raises:
-        ConfigError: If OpenCLIP knows no such model or tag, or FOUND's weights are named in an unknown way.
+        ConfigError: If OpenCLIP knows no such model or tag.
     """
-    files: list[WeightFile] = []
-    if config.clip != STARTER and not config.clip.startswith(LOCAL_DIR):
-        files.append(_clip_file(config.clip))
-    if config.objectness.method != "none" and config.found != STARTER and not config.found.startswith(LOCAL_DIR):
-        if config.found != DINO_VITS8:
-            raise ConfigError(f"found must be {DINO_VITS8}, {STARTER} or {LOCAL_DIR}FOLDER, got {config.found!r}")
-        files += [
-            WeightFile(
-                "DINO ViT-S/8 trained for 300 epochs, FOUND's backbone",
-                "found/dino_deitsmall8_300ep_pretrain.pth",
-                FOUND_BACKBONE_URL,
-            ),
-            WeightFile("FOUND's trained head", "found/decoder_weights.pt", FOUND_HEAD_URL, FOUND_HEAD_SHA256),
-        ]
-    return tuple(files)
+    return () if name == STARTER or name.startswith(LOCAL_DIR) else (_clip_file(name),)
+
+
+def found_files(name: str) -> tuple[WeightFile, ...]:
+    """List what FOUND needs from outside; empty where it is bundled or in a folder of its own.
+
+    Args:
+        name: As in `CoreConfig.found`.
+
+    Raises:
+        ConfigError: If the name means nothing.
+    """
+    if name == STARTER or name.startswith(LOCAL_DIR):
+        return ()
+    if name != DINO_VITS8:
+        raise ConfigError(f"found must be {DINO_VITS8}, {STARTER} or {LOCAL_DIR}FOLDER, got {name!r}")
+    return FOUND_BACKBONE, FOUND_HEAD
 
 
 def split_clip_name(name: str) -> tuple[str, str]:
@@ -181,51 +194,64 @@ def expected_sha256(file: WeightFile, path: Path) -> tuple[str | None, Literal["
     return (words[0], "kept") if words else (None, "unknown")
 
 
-def locate(file: WeightFile, weights_dir: Path) -> FoundWeight | None:
+def locate(file: WeightFile, weights_dir: Path) -> LocatedWeight | None:
     """Find a file and read it once for its digest."""
     path = find(file, weights_dir)
-    return None if path is None else FoundWeight(file, path, sha256_of(path), expected_sha256(file, path)[0])
+    return None if path is None else LocatedWeight(file, path, sha256_of(path), expected_sha256(file, path)[0])
 
 
-def require_present(config: CoreConfig, weights_dir: Path) -> dict[WeightFile, Path]:
-    """Find every file of a configuration, without reading any.
+def fetch_command(config: CoreConfig) -> str:
+    """Return what a person types to fetch what a configuration needs."""
+    defaults = CoreConfig()
+    options = [
+        f" --{option} {value}"
+        for option, value, usual in (("method", config.method, defaults.method), ("clip", config.clip, defaults.clip))
+        if value != usual
+    ]
+    return "clipdiy weights fetch" + "".join(options)
+
+
+def require_present(
+    files: Iterable[WeightFile], weights_dir: Path, command: str = "clipdiy weights fetch"
+) -> dict[WeightFile, Path]:
+    """Find files without reading any.
+
+    Args:
+        files: What has to be there.
+        weights_dir: Where downloaded weights lie.
+        command: What fetches them; see `fetch_command`.
 
     Raises:
-        WeightsError: If one is missing. Names file, source and folder.
-        ConfigError: As `required_files` does.
+        WeightsError: If one is missing. Names every missing file, its source, and the folder.
     """
-    there = {file: find(file, weights_dir) for file in required_files(config)}
+    there = {file: find(file, weights_dir) for file in files}
     missing = [file for file, path in there.items() if path is None]
     if missing:
         lines = [f"  {weights_dir / file.name}\n    {file.what}, from {file.url}" for file in missing]
-        other_clip = f" --clip {config.clip}" if config.clip != CoreConfig().clip else ""
         raise WeightsError(
-            f"weights are missing in {weights_dir}:\n"
-            + "\n".join(lines)
-            + f"\nRun `clipdiy weights fetch{other_clip}`, "
+            f"weights are missing in {weights_dir}:\n" + "\n".join(lines) + f"\nRun `{command}`, "
             "or on a machine without a network put the files there by hand (another folder: CLIPDIY_WEIGHTS_DIR). "
             "The bundled closed-world weights need none: preset `starter`."
         )
     return {file: path for file, path in there.items() if path is not None}
 
 
-def require(config: CoreConfig, weights_dir: Path) -> dict[str, FoundWeight]:
-    """Find and read every file of a configuration, by `WeightFile.name`.
+def require(files: Iterable[WeightFile], weights_dir: Path) -> dict[WeightFile, LocatedWeight]:
+    """Find files and read them.
 
     Raises:
         WeightsError: If one is missing or is not what it must be. Names file, source and folder.
-        ConfigError: As `required_files` does.
     """
-    found: dict[str, FoundWeight] = {}
-    for file, path in require_present(config, weights_dir).items():
-        weight = FoundWeight(file, path, sha256_of(path), expected_sha256(file, path)[0])
+    located: dict[WeightFile, LocatedWeight] = {}
+    for file, path in require_present(files, weights_dir).items():
+        weight = LocatedWeight(file, path, sha256_of(path), expected_sha256(file, path)[0])
         if not weight.intact:
             raise WeightsError(
                 f"{weight.path} is not the file it should be: SHA-256 {weight.sha256}, expected {weight.expected}. "
                 f"Delete it and fetch it again from {file.url}"
             )
-        found[file.name] = weight
-    return found
+        located[file] = weight
+    return located
 
 
 def fetch(

@@ -17,6 +17,7 @@ from clipdiy.cli.options import (
     DirOption,
     DtypeOption,
     FoundOption,
+    MethodOption,
     PresetOption,
     RuntimeOption,
     configure,
@@ -24,14 +25,12 @@ from clipdiy.cli.options import (
 )
 from clipdiy.config import CoreConfig, Pamr
 from clipdiy.errors import ConfigError
-from clipdiy.weights import default_weights_dir, require_present
+from clipdiy.method import build_method, method_named, require_weights
 
 if TYPE_CHECKING:
     import torch
 
     from clipdiy.photo import Photo
-    from clipdiy.segmenter import Segmenter
-    from clipdiy.vocabulary import Vocabulary
 
 MATMUL_SIDE = {"cpu": 1024, "cuda": 8192}
 
@@ -52,6 +51,21 @@ class Batch:
 
 
 @dataclass(frozen=True)
+class Floor:
+    """The time below which no program could come that computes the same products.
+
+    Attributes:
+        matmul_gflops: Measured rate of a large product, in the networks' dtype.
+        work_gflop: Of the image networks for one photo.
+        share: Time that this work would need at that rate, by the time that the image networks took.
+    """
+
+    matmul_gflops: float
+    work_gflop: float
+    share: float
+
+
+@dataclass(frozen=True)
 class Report:
     """What was measured.
 
@@ -59,12 +73,11 @@ class Report:
         machine: Processor or GPU, threads, torch.
         core: Weights and sizes.
         fast_paths: Which ways were chosen.
-        load_s: From files to a warm segmenter.
-        stages_ms: Medians for one photo. `text, new` is paid once per prompt, the first four once per photo.
+        load_s: From files to a warm method.
+        stages_ms: Medians for one photo: the parts and the whole of encoding, once per photo; the parts of a vocabulary
+            (`text, new` is paid once per prompt); label map and scores.
         batches: Several photos at once.
-        matmul_gflops: Measured rate of a large product, in the image tower's dtype.
-        work_gflop: Of both image towers for one photo.
-        share_of_floor: Time that this rate alone would need, by the time the image towers took.
+        floor: How far the image networks are from what this machine could do, for a method that can be taken apart.
         peak_memory_mb: Of the process, and on a GPU of its memory.
     """
 
@@ -74,14 +87,13 @@ class Report:
     load_s: float
     stages_ms: dict[str, float]
     batches: list[Batch]
-    matmul_gflops: float
-    work_gflop: float
-    share_of_floor: float
+    floor: Floor | None
     peak_memory_mb: float
 
 
 def bench(
     preset_name: PresetOption = "paper",
+    method_name: MethodOption = None,
     clip: ClipOption = None,
     found: FoundOption = None,
     device: DeviceOption = None,
@@ -109,11 +121,11 @@ def bench(
     at the rate of a large product measured here.
     """
     models = {"clip": clip, "found": found, "device": device, "dtype": dtype, "runtime": runtime}
-    config = configure(preset_name, **models, compiled=compiled, pamr=Pamr() if refine else None)
+    config = configure(preset_name, **models, method=method_name, compiled=compiled, pamr=Pamr() if refine else None)
     size_hw, numbers = _size_hw(size), _numbers(batches)
     if plot is not None:
         _need_matplotlib()
-    require_present(config, weights_dir or default_weights_dir())
+    require_weights(config, weights_dir)
     report = measure(config, weights_dir, size_hw, classes, numbers, repeats)
     _print(report, size)
     if json_file is not None:
@@ -133,90 +145,51 @@ def measure(
     """Load the weights and measure everything.
 
     Raises:
-        ConfigError: As `build_segmenter` does.
-        WeightsError: As `build_segmenter` does.
+        ConfigError: As `build_method` does.
+        WeightsError: As `build_method` does.
     """
     import torch
 
-    from clipdiy.build import build_segmenter
     from clipdiy.vocabulary import make_vocabulary
 
     start = time.perf_counter()
-    segmenter = build_segmenter(config, weights_dir=weights_dir, cache_dir=conversions_dir(config))
+    method = build_method(config, weights_dir=weights_dir, cache_dir=conversions_dir(config))
     load_s = time.perf_counter() - start
-    cuda = segmenter.device.type == "cuda"
+    cuda = method.device.type == "cuda"
     wait: Callable[[], None] = torch.cuda.synchronize if cuda else lambda: None
 
     photos = _photos(size_hw, max(batches))
-    vocabulary = make_vocabulary([f"thing {i}" for i in range(classes)])
+    entry = method_named(config.method)
+    vocabulary = make_vocabulary([f"thing {i}" for i in range(classes)], template=entry.templates(config))
     with torch.inference_mode():
-        stages = _stages(segmenter, photos[0], vocabulary, repeats, wait)
+        profile = entry.profile(method, photos[0], vocabulary) if entry.profile else None
+        features = method.encode(photos[:1])[0]
+        parts: dict[str, Callable[[], object]] = {
+            **(profile.encoding if profile else {}),
+            "all of encoding": lambda: method.encode(photos[:1]),
+            **(profile.asking if profile else {}),
+            "label map and scores": lambda: method.segment(features, vocabulary),
+        }
+        stages = {name: median_ms(part, repeats, wait) for name, part in parts.items()}
         made = []
         for count in batches:
-            encode_ms = median_ms(lambda count=count: segmenter.encode(photos[:count]), repeats, wait)  # type: ignore[misc]
+            encode_ms = median_ms(lambda count=count: method.encode(photos[:count]), repeats, wait)  # type: ignore[misc]
             made.append(Batch(count, encode_ms, count * 1e3 / (encode_ms + count * stages["label map and scores"])))
-        rate = matmul_gflops(segmenter.device, segmenter.clip.dtype, wait)
-        work = segmenter_gflop(segmenter, photos[0])
+        floor = None
+        if profile:
+            rate = matmul_gflops(method.device, profile.dtype, wait)
+            share = profile.work_gflop / rate * 1e3 / sum(stages[name] for name in profile.networks)
+            floor = Floor(rate, profile.work_gflop, share)
     return Report(
-        _machine(segmenter.device),
-        f"{segmenter.name}, {config.grid.patch_px} of {config.grid.square_px}, objectness {config.objectness.method}",
-        {
-            "image towers": segmenter.clip.arithmetic,
-            "text tower": "tokens that count" if segmenter.clip.trims_texts else "whole context",
-            "edges": "refined (PAMR)" if config.pamr else "as they are",
-            "label map": "strips on the GPU" if cuda else "blocks, over classes that can win",
-        },
+        _machine(method.device),
+        f"{method.name}, {profile.sizes}" if profile else method.name,
+        dict(profile.ways) if profile else {},
         load_s,
         stages,
         made,
-        rate,
-        work,
-        work / rate * 1e3 / (stages["CLIP's image tower"] + stages["FOUND"]),
+        floor,
         _peak_memory_mb(cuda),
     )
-
-
-def segmenter_gflop(segmenter: "Segmenter", photo: "Photo") -> float:
-    """Count the multiplications and additions of both image towers for one photo, in units of 10^9."""
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    fast_path = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # the counter does not see into it
-    try:
-        with FlopCounterMode(display=False) as crop:
-            images = torch.zeros(1, 3, segmenter.clip.input_px, segmenter.clip.input_px, device=segmenter.device)
-            segmenter.clip.network.encode_image(images.to(segmenter.clip.dtype))
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast_path)
-    with FlopCounterMode(display=False) as found:
-        segmenter.objectness(photo, [segmenter.config.objectness.method])
-    return float(crop.get_total_flops() * segmenter.crop_count + found.get_total_flops()) / 1e9
-
-
-def _stages(
-    segmenter: "Segmenter", photo: "Photo", vocabulary: "Vocabulary", repeats: int, wait: Callable[[], None]
-) -> dict[str, float]:
-    prompts = [prompt for prompts in vocabulary.prompts for prompt in prompts]
-    rounds = iter(range(10**6))
-
-    def new_texts() -> None:
-        number = next(rounds)
-        segmenter.clip.embed_texts([f"{prompt} {number}" for prompt in prompts])
-
-    crops = segmenter.crops([photo])
-    features = segmenter.encode([photo])[0]
-    method = segmenter.config.objectness.method
-    ways: dict[str, Callable[[], object]] = {
-        "cutting crops": lambda: segmenter.crops([photo]),
-        "CLIP's image tower": lambda: segmenter.clip.embed_crops(crops),
-        "FOUND": lambda: segmenter.objectness(photo, [method]),
-        "all of encoding": lambda: segmenter.encode([photo]),
-        "text, new": new_texts,
-        "text, known": lambda: segmenter.clip.embed_vocabulary(vocabulary),
-        "label map and scores": lambda: segmenter.segment(features, vocabulary),
-    }
-    return {name: median_ms(way, repeats, wait) for name, way in ways.items()}
 
 
 def median_ms(way: Callable[[], object], repeats: int, wait: Callable[[], None]) -> float:
@@ -295,12 +268,14 @@ def _print(report: Report, size: str) -> None:
     for batch in report.batches:
         batches.add_row(str(batch.photos), f"{batch.encode_ms:.0f}", f"{batch.photos_per_s:.2f}")
     out.print(batches)
-    out.print(
-        f"loading {report.load_s:.1f} s, peak memory {report.peak_memory_mb:.0f} MB\n"
-        f"{report.work_gflop:.0f} GFLOP a photo; a large product runs at {report.matmul_gflops:.0f} GFLOP/s: the image "
-        f"towers take their time to {report.share_of_floor:.0%} for products at that rate",
-        soft_wrap=True,
-    )
+    out.print(f"loading {report.load_s:.1f} s, peak memory {report.peak_memory_mb:.0f} MB", soft_wrap=True)
+    if report.floor:
+        floor = report.floor
+        out.print(
+            f"{floor.work_gflop:.0f} GFLOP a photo; a large product runs at {floor.matmul_gflops:.0f} GFLOP/s here: at "
+            f"that rate the products alone would take {floor.share:.0%} of the image towers' time",
+            soft_wrap=True,
+        )
 
 
 def _draw(report: Report, path: Path) -> None:

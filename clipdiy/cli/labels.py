@@ -1,7 +1,7 @@
 """What did a person write after `--labels`?"""
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from clipdiy.config import PUBLISHED_TEMPLATE
 from clipdiy.errors import VocabularyError
@@ -33,7 +33,7 @@ def parse_labels(text: str) -> list[tuple[str, tuple[str, ...]]]:
     return labels
 
 
-def parse_vocabulary(text: str, template: str = PUBLISHED_TEMPLATE) -> Vocabulary:
+def parse_vocabulary(text: str, template: str | Sequence[str] = PUBLISHED_TEMPLATE) -> Vocabulary:
     """Make a vocabulary of what was written after `--labels`.
 
     A label called background (any case) stands for position 0, which is there anyway: `background=wall|floor` gives it

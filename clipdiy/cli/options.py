@@ -6,11 +6,15 @@ from typing import Annotated
 import typer
 
 from clipdiy.config import PRESETS, CoreConfig, preset
+from clipdiy.method import METHODS
 from clipdiy.weights import default_weights_dir
 
 WEIGHTS_DIR_VARIABLE = "CLIPDIY_WEIGHTS_DIR"
 
 PresetOption = Annotated[str, typer.Option("--preset", help=f"Weights and sizes: {', '.join(PRESETS)}.")]
+MethodOption = Annotated[
+    str | None, typer.Option("--method", help=f"Which method: {', '.join(METHODS)}.", show_default="clip-diy")
+]
 ClipOption = Annotated[
     str | None, typer.Option(metavar="MODEL:TAG", help="Another OpenCLIP model, or local-dir:FOLDER.")
 ]

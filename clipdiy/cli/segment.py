@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,15 +18,16 @@ from clipdiy.cli.options import (
     DirOption,
     DtypeOption,
     FoundOption,
+    MethodOption,
     PresetOption,
     RuntimeOption,
     configure,
     conversions_dir,
 )
 from clipdiy.cli.photos import EXPLAIN, LABELS, OVERLAY, REPORT, find_photos, name_results
-from clipdiy.config import CleanUp, CoreConfig, Pamr
+from clipdiy.config import CleanUp, Pamr
 from clipdiy.errors import ClipDiyError, ConfigError
-from clipdiy.weights import default_weights_dir, require_present
+from clipdiy.method import Method, build_method, method_named, require_weights
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from clipdiy.draw import Pixels
     from clipdiy.photo import Photo
     from clipdiy.segmentation import Segmentation
-    from clipdiy.segmenter import Segmenter
     from clipdiy.vocabulary import Vocabulary
 
 MAX_PHOTO_PX = 400_000_000
@@ -53,6 +53,7 @@ def segment(
         ),
     ],
     preset_name: PresetOption = "paper",
+    method_name: MethodOption = None,
     clip: ClipOption = None,
     found: FoundOption = None,
     template: Annotated[
@@ -87,12 +88,13 @@ def segment(
     config = configure(
         preset_name,
         **models,
+        method=method_name,
         label_map=label_map,
         prompt_template=template,
         clean_up=None if min_area is None else CleanUp(min_area),
         pamr=Pamr() if refine and label_map != "square" else None,
     )
-    vocabulary = parse_vocabulary(labels, config.prompt_template)
+    vocabulary = parse_vocabulary(labels, method_named(config.method).templates(config))
     tell = Console(stderr=True, highlight=False)
     files, problems = find_photos(photos)
     for problem in problems:
@@ -100,20 +102,18 @@ def segment(
     if not files:
         raise typer.Exit(1)
     # Loading would say the same, seconds later.
-    require_present(config, weights_dir or default_weights_dir())
+    require_weights(config, weights_dir)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as err:
         raise ConfigError(f"cannot make the folder for the results {out}: {err.strerror or err}") from err
 
     with tell.status(f"loading {config.clip}"):
-        from clipdiy.build import build_segmenter
-
         # The first photo warms it up as well as any.
-        segmenter = build_segmenter(config, weights_dir=weights_dir, cache_dir=conversions_dir(config), warm_up=False)
-    for doubt in segmenter.doubts(vocabulary):
+        method = build_method(config, weights_dir=weights_dir, cache_dir=conversions_dir(config), warm_up=False)
+    for doubt in method.doubts(vocabulary):
         tell.print(f"[yellow]warning: {escape(doubt)}[/]", soft_wrap=True)
-    job = _Job(segmenter, config, vocabulary, explain)
+    job = _Job(method, vocabulary, explain)
     failed = len(problems)
     for done in _run(job, files, name_results(files, out), out, tell):
         if done.problem is None:
@@ -130,8 +130,7 @@ def segment(
 class _Job:
     """What is the same for every photo of a run."""
 
-    segmenter: "Segmenter"
-    config: CoreConfig
+    method: Method[Any]
     vocabulary: "Vocabulary"
     explain: bool
 
@@ -179,13 +178,13 @@ def _one_photo(job: _Job, path: Path, target: Path) -> str:
     from clipdiy.draw import OVERLAY_LONG_PX, LegendEntry, label_image, overlay, palette, with_legend
     from clipdiy.photo import decode_photo
 
-    segmenter, vocabulary = job.segmenter, job.vocabulary
+    method, vocabulary = job.method, job.vocabulary
     # More than the networks need: the overlay is drawn on it.
-    keep_px = max(segmenter.keep_long_px, OVERLAY_LONG_PX[1])
+    keep_px = max(method.keep_long_px, OVERLAY_LONG_PX[1])
     with path.open("rb") as file:
-        photo = decode_photo(file, max_px=MAX_PHOTO_PX, keep_px=keep_px, keep_short_px=segmenter.keep_short_px)
-    features = segmenter.encode([photo])[0]
-    segmentation = segmenter.segment(features, vocabulary)
+        photo = decode_photo(file, max_px=MAX_PHOTO_PX, keep_px=keep_px, keep_short_px=method.keep_short_px)
+    features = method.encode([photo])[0]
+    segmentation = method.segment(features, vocabulary)
     colours = palette(len(vocabulary))
     present = sorted(segmentation.present, key=lambda c: -segmentation.area[c])
     entries = [
@@ -205,10 +204,10 @@ def _one_photo(job: _Job, path: Path, target: Path) -> str:
     if job.explain:
         from clipdiy.panel import explain_panel
 
-        explanation = segmenter.explain(features, vocabulary)
-        explain_panel(photo.pixels, features, explanation, segmentation, vocabulary, colours).save(f"{target}{EXPLAIN}")
-    found = ", ".join(f"{entry.name} {entry.score:.2f} ({entry.area:.0%})" for entry in entries) or "nothing found"
-    return f"{path}: {found} -> {target}{OVERLAY}"
+        explanation = method.explain(photo, features, vocabulary)
+        explain_panel(photo.pixels, explanation, segmentation, vocabulary, colours).save(f"{target}{EXPLAIN}")
+    listed = ", ".join(f"{entry.name} {entry.score:.2f} ({entry.area:.0%})" for entry in entries) or "nothing found"
+    return f"{path}: {listed} -> {target}{OVERLAY}"
 
 
 def _write(target: Path, ending: str, text: str) -> None:
@@ -217,7 +216,7 @@ def _write(target: Path, ending: str, text: str) -> None:
 
 def _report(job: _Job, path: Path, photo: "Photo", segmentation: "Segmentation", colours: "Pixels") -> dict[str, Any]:
     """Return what stands in the JSON beside the pictures."""
-    segmenter = job.segmenter
+    method = job.method
     height, width = photo.size_hw
     return {
         "photo": str(path.resolve()),
@@ -236,14 +235,9 @@ def _report(job: _Job, path: Path, photo: "Photo", segmentation: "Segmentation",
             for position, label in enumerate(job.vocabulary.labels)
         ],
         "model": {
-            "identity": segmenter.identity,
-            "clip": segmenter.name,
-            "found": job.config.found,
-            "device": str(segmenter.device),
-            "dtype": str(segmenter.clip.dtype).removeprefix("torch."),
-            "label_map": job.config.label_map,
-            "grid": asdict(job.config.grid),
-            "objectness": asdict(job.config.objectness),
-            "min_area": job.config.clean_up.min_area,
+            "identity": method.identity,
+            "method": method.config.method,
+            "device": str(method.device),
+            **method.description,
         },
     }

@@ -11,10 +11,12 @@ from clipdiy.cli.options import (
     ClipOption,
     DirOption,
     FoundOption,
+    MethodOption,
     PresetOption,
     configure,
 )
 from clipdiy.config import PRESETS, CoreConfig
+from clipdiy.method import required_files
 from clipdiy.weights import (
     STARTER,
     STARTER_DIR,
@@ -24,7 +26,6 @@ from clipdiy.weights import (
     fetch,
     find,
     locate,
-    required_files,
 )
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ AnyPresetOption = Annotated[
 @app.command("list")
 def list_weights(
     preset_name: AnyPresetOption = None,
+    method: MethodOption = None,
     clip: ClipOption = None,
     found: FoundOption = None,
     weights_dir: DirOption = None,
@@ -48,7 +50,7 @@ def list_weights(
     """Show what each preset needs, where it is looked for, and what is there."""
     folder = weights_dir or default_weights_dir()
     console = _console()
-    needs = _needs(_configs(preset_name, clip, found))
+    needs = _needs(_configs(preset_name, method, clip, found))
     console.print(f"weights folder: {escape(str(folder))}")
     console.print(f"[dim](another one: --weights-dir, or {WEIGHTS_DIR_VARIABLE} in the environment)[/]")
     if needs:
@@ -66,6 +68,7 @@ def list_weights(
 @app.command("fetch")
 def fetch_weights(
     preset_name: PresetOption = "paper",
+    method: MethodOption = None,
     clip: ClipOption = None,
     found: FoundOption = None,
     weights_dir: DirOption = None,
@@ -73,7 +76,7 @@ def fetch_weights(
     """Download what is missing; run it again to go on after an interruption."""
     folder = weights_dir or default_weights_dir()
     console = _console()
-    for file in _needs(_configs(preset_name, clip, found)):
+    for file in _needs(_configs(preset_name, method, clip, found)):
         weight = locate(file, folder)
         if weight is not None and weight.intact:
             console.print(f"[green]there already[/]  {escape(str(weight.path))}")
@@ -88,6 +91,7 @@ def fetch_weights(
 @app.command("check")
 def check_weights(
     preset_name: PresetOption = "paper",
+    method: MethodOption = None,
     clip: ClipOption = None,
     found: FoundOption = None,
     weights_dir: DirOption = None,
@@ -96,7 +100,7 @@ def check_weights(
     folder = weights_dir or default_weights_dir()
     console = _console()
     bad = 0
-    for file in _needs(_configs(preset_name, clip, found)):
+    for file in _needs(_configs(preset_name, method, clip, found)):
         weight = locate(file, folder)
         if weight is None:
             verdict = f"[red]missing[/]  {escape(str(folder / file.name))}\n  from  {escape(file.url)}"
@@ -124,10 +128,10 @@ def _console() -> "Console":
     return Console(highlight=False, soft_wrap=True)
 
 
-def _configs(name: str | None, clip: str | None, found: str | None) -> dict[str, CoreConfig]:
-    """Return the configuration of each preset; other models replace the presets' own."""
+def _configs(name: str | None, method: str | None, clip: str | None, found: str | None) -> dict[str, CoreConfig]:
+    """Return the configuration of each preset; another method and other models replace the presets' own."""
     names = list(PRESETS) if name is None else [name]
-    return {one: configure(one, clip=clip or None, found=found or None) for one in names}
+    return {one: configure(one, method=method, clip=clip or None, found=found or None) for one in names}
 
 
 def _needs(configs: dict[str, CoreConfig]) -> dict[WeightFile, list[str]]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clipdiy.build import build_segmenter, choose_device
-from clipdiy.config import CoreConfig, CropGrid, ObjectnessConfig, ObjectnessName
+from clipdiy.config import CoreConfig, CropGrid, ObjectnessConfig
 from clipdiy.errors import ConfigError
 from clipdiy.evaluate.boundary import boundary_overlap
 from clipdiy.evaluate.confusion import confusion_matrix
@@ -92,7 +92,7 @@ class _Weights:
     def __init__(self, plan: Plan, variants: tuple[Variant, ...], configs: dict[str, CoreConfig]) -> None:
         self.sources = {variant.key: variant.map_source(plan.config) for variant in variants}
         trained = [source for source in self.sources.values() if source in ("found", "found-bkg")]
-        self.methods: list[ObjectnessName] = list(dict.fromkeys(trained))
+        self.methods: list[str] = list(dict.fromkeys(trained))
         any_config = configs[variants[0].key]
         objectness = replace(any_config.objectness, method="found" if self.methods else "none")
         self.loaded = build_segmenter(

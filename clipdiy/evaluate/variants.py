@@ -75,7 +75,7 @@ class Variant:
             prune_logits=self.prune_logits if self.prune_logits is not None else config.prune_logits,
         )
 
-    def map_source(self, base: CoreConfig) -> MapSource:
+    def map_source(self, base: CoreConfig) -> str:
         """Return where this variant's objectness comes from."""
         return self.objectness or self.configure(base).objectness.method
 

@@ -1,10 +1,12 @@
 """FOUND and FOUND-bkg: objectness out of a self-supervised ViT (Simeoni et al., CVPR 2023).
 
-Before the model: `prepare`. The model: `FoundModel` (keys of the last attention layer, and CLS attention where
-FOUND-bkg asks for it). After it: `FoundModel.logits` or `background_objectness`.
+In this package the word "found" in a name always means this model. Before the network: `prepare`. The network:
+`FoundNetwork` (keys of the last attention layer, and CLS attention where FOUND-bkg asks for it). After it:
+`FoundNetwork.logits` or `background_objectness`. All of it in order: `FoundNetwork.maps`.
 """
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +16,7 @@ from torch import Tensor, nn
 
 from clipdiy.config import ObjectnessConfig
 from clipdiy.crops import resize_uint8
-from clipdiy.errors import ShapeError
+from clipdiy.errors import ConfigError, ShapeError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -41,8 +43,8 @@ class ObjectnessMap:
 
 
 @dataclass(frozen=True)
-class FoundKeys:
-    """What FOUND reads off the backbone.
+class LastAttention:
+    """What FOUND reads off the backbone's last attention layer.
 
     Attributes:
         keys: (B, D, h, w) float32, keys of the last attention layer, heads side by side, without the CLS token.
@@ -112,26 +114,74 @@ def position_embedding(learned: Tensor, rows: int, cols: int) -> Tensor:
     return torch.cat([cls, fitted.permute(0, 2, 3, 1).flatten(1, 2).to(learned.dtype)], dim=1)
 
 
-class FoundModel(nn.Module):
-    """The frozen ViT and FOUND's 1x1 convolution."""
+class FoundNetwork(nn.Module):
+    """The frozen ViT and FOUND's 1x1 convolution. Gives objectness in two ways: `found` and `found-bkg`."""
 
-    def __init__(self, backbone: VisionTransformer, head: nn.Conv2d) -> None:
-        """Take a plain ViT (CLS token, learned positions) and the head that belongs to it."""
+    ways = ("found", "found-bkg")
+
+    def __init__(self, backbone: VisionTransformer, head: nn.Conv2d, engine: BodyEngine | None = None) -> None:
+        """Take loaded parts.
+
+        Args:
+            backbone: A plain ViT (CLS token, learned positions).
+            head: The convolution that belongs to it.
+            engine: What executes `body` in torch's place, if anything does.
+        """
         super().__init__()
         self.backbone = backbone
         self.head = head
-        self._engine: BodyEngine | None = None
-
-    def run_in(self, engine: BodyEngine) -> None:
-        """Let something else than torch execute `body` from now on."""
         self._engine = engine
+
+    def executed_by(self, engine: BodyEngine) -> "FoundNetwork":
+        """Return the same weights with something else than torch to execute `body`."""
+        return FoundNetwork(self.backbone, self.head, engine)
+
+    def grid_hw(self, size_hw: tuple[int, int], config: ObjectnessConfig) -> tuple[int, int]:
+        """Return rows and columns of the map of a photo of this size."""
+        height, width = image_size_for(size_hw, config)
+        return -(-height // self.patch_px), -(-width // self.patch_px)
+
+    @torch.inference_mode()
+    def maps(
+        self, images: Sequence[Tensor], config: ObjectnessConfig, ways: Sequence[str]
+    ) -> dict[str, list[ObjectnessMap]]:
+        """Run the network over images, those of one size together, and read it off in each way that is asked for.
+
+        Args:
+            images: (3, H, W) uint8 each, of any sizes, on the network's device.
+            config: At what size the network sees them.
+            ways: `found`, `found-bkg` or both.
+
+        Returns:
+            By way, one map for each image, in order, float16 on the CPU.
+
+        Raises:
+            ConfigError: If a way is none of FOUND's.
+        """
+        unknown = [way for way in ways if way not in self.ways]
+        if unknown:
+            raise ConfigError(f"FOUND gives objectness by {' or '.join(self.ways)}, not by {unknown[0]!r}")
+        by_size: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
+        for i, image in enumerate(images):
+            by_size[image_size_for((image.shape[1], image.shape[2]), config)].append(i)
+        read: dict[str, dict[int, ObjectnessMap]] = {way: {} for way in ways}
+        for (height, width), members in by_size.items():
+            batch = torch.stack([prepare(images[i], (height, width), self.patch_px) for i in members])
+            attention = self(batch.to(self.backbone.cls_token.dtype))
+            extent_hw = height / self.patch_px, width / self.patch_px
+            for way in ways:
+                is_logit = way == "found"
+                grids = (self.logits(attention.keys) if is_logit else background_objectness(attention)).half().cpu()
+                for i, grid in zip(members, grids, strict=True):
+                    read[way][i] = ObjectnessMap(grid, is_logit, extent_hw)
+        return {way: [by_image[i] for i in range(len(images))] for way, by_image in read.items()}
 
     @property
     def patch_px(self) -> int:
         """Side of the ViT's patches in pixels."""
         return int(self.backbone.patch_embed.patch_size[0])
 
-    def forward(self, images: Tensor) -> FoundKeys:
+    def forward(self, images: Tensor) -> LastAttention:
         """Return the last layer's keys and CLS attention.
 
         The last block is cut after its query-key-value projection: FOUND uses nothing that comes later, and all
@@ -153,7 +203,7 @@ class FoundModel(nn.Module):
         query, key, _ = (part.transpose(1, 2).float() for part in qkv.reshape(batch, count, 3, heads, -1).unbind(2))
         weights = (query[:, :, :1] * attention.scale @ key.transpose(-2, -1)).softmax(dim=-1)
         keys = key[:, :, 1:].transpose(2, 3).reshape(batch, width, rows, cols)
-        return FoundKeys(keys, weights[:, :, 0, 1:].reshape(batch, heads, rows, cols))
+        return LastAttention(keys, weights[:, :, 0, 1:].reshape(batch, heads, rows, cols))
 
     def body(self, images: Tensor, positions: Tensor) -> Tensor:
         """Run what is expensive: all blocks but the last, and that one's query-key-value projection.
@@ -188,7 +238,7 @@ class FoundModel(nn.Module):
         return F.conv2d(keys, weight, None if bias is None else bias.float()).squeeze(1)
 
 
-def background_objectness(read: FoundKeys, similarity: float = BACKGROUND_SIMILARITY) -> Tensor:
+def background_objectness(read: LastAttention, similarity: float = BACKGROUND_SIMILARITY) -> Tensor:
     """FOUND-bkg: everything that does not look like the least attended patch.
 
     FOUND section 3.1: heads whose attention is spread over much of the image say little, so each head h is weighted

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from clipdiy.clip import ClipNetwork
-from clipdiy.objectness.found import FoundModel
+from clipdiy.objectness.found import FoundNetwork
 
 OPSET = 17
 
@@ -25,13 +25,13 @@ class ClipImages(nn.Module):
         return embeddings
 
 
-class FoundBody(nn.Module):
-    """FOUND's backbone up to the last block's keys; see `FoundModel.body`.
+class FoundNetworkBody(nn.Module):
+    """FOUND's backbone up to the last block's keys; see `FoundNetwork.body`.
 
     The position embedding is an input: interpolated inside an exported graph it would drift from torch's.
     """
 
-    def __init__(self, found: FoundModel) -> None:
+    def __init__(self, found: FoundNetwork) -> None:
         super().__init__()
         self.found = found
 

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from clipdiy.clip import ClipEncoder
 from clipdiy.config import RuntimeName
 from clipdiy.errors import RuntimeCheckError
-from clipdiy.objectness.found import FoundModel, position_embedding
-from clipdiy.runtimes.export import ClipImages, FoundBody, write_onnx
+from clipdiy.objectness.found import FoundNetwork, position_embedding
+from clipdiy.runtimes.export import ClipImages, FoundNetworkBody, write_onnx
 from clipdiy.runtimes.runtime import Engine, Inputs, Runtime
 from clipdiy.runtimes.samples import sample_crops, sample_images
 
@@ -52,10 +52,10 @@ class _Tower:
     read: Callable[[Tensor], Tensor]
 
 
-def run_towers_in(
-    name: RuntimeName, clip: ClipEncoder, found: FoundModel | None, *, folder: Path | None, weights_id: str
-) -> None:
-    """Let a runtime execute the image towers from now on.
+def executed_by_runtime(
+    name: RuntimeName, clip: ClipEncoder, found: FoundNetwork | None, *, folder: Path | None, weights_id: str
+) -> tuple[ClipEncoder, FoundNetwork | None]:
+    """Return both networks with a runtime to execute their image towers.
 
     Args:
         name: Which; not `torch`.
@@ -92,9 +92,10 @@ def run_towers_in(
                 f"runtime {name} does not compute what it should here: the smallest cosine of {tower.name}'s outputs "
                 f"to float32 is {cosine:.4f}, expected at least {runtime.least_cosine}. Choose another, or torch"
             )
-    clip.run_in(engines["clip"], f"{name} {LAYOUT}")
-    if found is not None:
-        found.run_in(engines["found"])
+    return (
+        clip.executed_by(engines["clip"], f"{name} {LAYOUT}"),
+        None if found is None else found.executed_by(engines["found"]),
+    )
 
 
 def make_runtime(name: RuntimeName) -> Runtime:
@@ -129,7 +130,7 @@ def _clip_tower(clip: ClipEncoder) -> _Tower:
     return _Tower("clip", ClipImages(clip.network), axes, calibration, (ready(CHECK_SCENE),), lambda output: output)
 
 
-def _found_tower(found: FoundModel) -> _Tower:
+def _found_tower(found: FoundNetwork) -> _Tower:
     def ready(scene: int) -> Inputs:
         image = sample_images(scene, FOUND_SIDE_PX, found.patch_px)
         grid = image.shape[2] // found.patch_px, image.shape[3] // found.patch_px
@@ -142,7 +143,7 @@ def _found_tower(found: FoundModel) -> _Tower:
         width = qkv.shape[2] // 3
         return qkv[:, 1:, width : 2 * width].flatten(1)
 
-    return _Tower("found", FoundBody(found), axes, calibration, ready(CHECK_SCENE), keys)
+    return _Tower("found", FoundNetworkBody(found), axes, calibration, ready(CHECK_SCENE), keys)
 
 
 def _convert(runtime: Runtime, towers: Sequence[_Tower], home: Path) -> None:

@@ -17,8 +17,9 @@ from PIL import Image
 from backend import gunicorn_conf
 from backend.settings import Settings
 from clipdiy.config import PRESETS, preset
+from clipdiy.method import required_files
 from clipdiy.starter.scenes import compose_scene
-from clipdiy.weights import STARTER_DIR, default_weights_dir, required_files
+from clipdiy.weights import STARTER_DIR, default_weights_dir
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

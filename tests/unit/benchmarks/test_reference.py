@@ -32,7 +32,7 @@ MARGIN = 1e-2  # in cosines, which span about 1 here
 @pytest.fixture(scope="module")
 def networks():
     segmenter = build_segmenter(CONFIG, warm_up=False)
-    return segmenter.clip, segmenter._found
+    return segmenter.clip, segmenter._objectness_network
 
 
 @pytest.fixture(scope="module")

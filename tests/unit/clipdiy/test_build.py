@@ -12,20 +12,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny import GOLDEN
 
-from clipdiy.build import (
-    DINO_VITS8_SHAPE,
-    build_segmenter,
-    choose_device,
-    choose_dtype,
-    load_clip,
-    load_found,
-    make_vit,
-)
+from clipdiy.build import build_segmenter, choose_device, choose_dtype, load_clip, locate_clip
 from clipdiy.config import CoreConfig, ObjectnessConfig, preset
 from clipdiy.errors import ConfigError, WeightsError
+from clipdiy.objectness.loading import DINO_VITS8_SHAPE, load_found, locate_found, make_vit
 from clipdiy.photo import Photo
 from clipdiy.vocabulary import make_vocabulary
-from clipdiy.weights import FOUND_HEAD_SHA256, required_files, sha256_of
+from clipdiy.weights import FOUND_HEAD_SHA256, sha256_of
 
 FOUND_HEAD = GOLDEN / "found_head" / "decoder_weights.pt"
 CPU = torch.device("cpu")
@@ -124,7 +117,7 @@ def test_published_formats_load_and_run(weights_dir):
 
 def test_clip_is_the_one_in_the_file(weights_dir):
     path = weights_dir / "tiny-model" / "open_clip_model.safetensors"
-    clip = load_clip(CONFIG, path, CPU, torch.float32, {})
+    clip = load_clip(locate_clip(CONFIG.clip, weights_dir), replace(CONFIG, dtype="float32"), CPU)
     crops = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
     network = open_clip.create_model("Tiny-ViT").eval()
     network.load_state_dict(load_file(path))
@@ -144,8 +137,7 @@ def test_clip_in_the_older_format(weights_dir, broken):
 
 
 def test_found_is_the_one_in_the_files(weights_dir):
-    paths = {file.name: weights_dir / file.name for file in required_files(preset("paper", clip="local-dir:/x"))}
-    found = load_found("dino-vits8", paths, {})
+    found = load_found(locate_found("dino-vits8", weights_dir))
     for name, value in dino_state().items():
         torch.testing.assert_close(found.backbone.state_dict()[name], value)
     head = torch.load(FOUND_HEAD, map_location="cpu", weights_only=True)["decoder"]
@@ -249,7 +241,7 @@ CLIP_ONLY = replace(CONFIG, objectness=ObjectnessConfig("none"))
 
 
 def load_dino(folder):
-    return load_found("dino-vits8", {name: folder / name for name in (DINO_FILE, "found/decoder_weights.pt")}, {})
+    return load_found(locate_found("dino-vits8", folder))
 
 
 @pytest.mark.parametrize("file", [CLIP_FILE, DINO_FILE])

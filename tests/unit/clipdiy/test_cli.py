@@ -15,7 +15,8 @@ import clipdiy.weights
 from clipdiy.cli import main
 from clipdiy.config import CleanUp, Pamr, preset
 from clipdiy.errors import ConfigError
-from clipdiy.weights import FOUND_HEAD_SHA256, STARTER_DIR, required_files
+from clipdiy.method import required_files
+from clipdiy.weights import FOUND_HEAD_SHA256, STARTER_DIR
 
 ROOT = Path(__file__).parents[3]
 GOLDEN = ROOT / "tests" / "fixtures" / "golden"
@@ -250,7 +251,7 @@ def test_options_become_the_configuration(clipdiy_command, monkeypatch, photos, 
         raise ConfigError("seen")
 
     monkeypatch.setattr("clipdiy.build.build_segmenter", build)
-    monkeypatch.setattr("clipdiy.cli.segment.require_present", lambda *_: None)
+    monkeypatch.setattr("clipdiy.cli.segment.require_weights", lambda *_: None)
     common = ["--labels", "cat", "--preset", "starter", "--device", "cpu", "--out", tmp_path / "out"]
     assert clipdiy_command("segment", photos / "a", *common, *options).code == 2
     [(config, cache_dir)] = built

@@ -9,9 +9,9 @@ from tiny import GOLDEN
 
 from clipdiy.build import build_segmenter
 from clipdiy.cli import main
-from clipdiy.cli.bench import segmenter_gflop
 from clipdiy.config import CoreConfig, ObjectnessConfig
 from clipdiy.photo import Photo
+from clipdiy.profile import segmenter_gflop
 
 CLIP, FOUND = (f"local-dir:{GOLDEN / name}" for name in ("tiny_clip", "tiny_found"))
 TINY = ("--clip", CLIP, "--found", FOUND, "--device", "cpu", "--repeats", "1", "--size", "64x48")
@@ -40,7 +40,7 @@ def test_table_json_and_plot(bench, tmp_path):
     assert [batch["photos"] for batch in report["batches"]] == [1, 3]
     assert report["fast_paths"]["text tower"] == "tokens that count"
     assert report["peak_memory_mb"] > 10
-    assert report["share_of_floor"] > 0
+    assert report["floor"]["work_gflop"] == pytest.approx(1.8, rel=0.01)
     for name in report["stages_ms"]:
         assert name in said.out
     assert (tmp_path / "r.png").read_bytes().startswith(b"\x89PNG")

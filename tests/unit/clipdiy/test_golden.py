@@ -9,12 +9,13 @@ from PIL import Image
 from tiny import GOLDEN, TINY
 
 from clipdiy.aggregate import grid_similarity, mean_similarity
-from clipdiy.build import build_segmenter, load_found
+from clipdiy.build import build_segmenter
 from clipdiy.config import CropGrid, ObjectnessConfig
 from clipdiy.crops import cut_crops, scale_boxes
 from clipdiy.guide import ObjectnessField, guided_square
 from clipdiy.label_maps import full_label_map
 from clipdiy.objectness.found import background_objectness, prepare
+from clipdiy.objectness.loading import load_found, locate_found
 from clipdiy.photo import Photo
 from clipdiy.vocabulary import make_vocabulary
 
@@ -102,7 +103,7 @@ def test_label_map_in_strips_agrees(features, expected):
 class TestFound:
     def read(self, name, config):
         pixels = as_tensor(read("photo_256.png" if name == "sq" else "photo.png"))
-        model = load_found(CONFIG.found, {}, {})
+        model = load_found(locate_found(CONFIG.found, GOLDEN))
         prepared = prepare(pixels, (pixels.shape[1], pixels.shape[2]), model.patch_px)
         with torch.inference_mode():
             keys = model(prepared[None])

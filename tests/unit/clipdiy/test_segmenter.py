@@ -9,11 +9,12 @@ import torch
 from tiny import TINY, VOCABULARY, photo
 
 from clipdiy.build import build_segmenter
-from clipdiy.config import CleanUp, CropGrid, ObjectnessConfig
+from clipdiy.config import CleanUp, CropGrid, ObjectnessConfig, Pamr, SegmentOptions
 from clipdiy.errors import ConfigError, FeaturesError
 from clipdiy.features import ImageFeatures
 from clipdiy.photo import Photo
 from clipdiy.segmenter import Segmenter
+from clipdiy.starter.scenes import compose_scene
 from clipdiy.vocabulary import make_vocabulary
 
 
@@ -25,7 +26,9 @@ def segmenter():
 @pytest.mark.parametrize("size_hw", [(1, 1), (1, 300), (300, 1), (217, 333), (640, 480), (31, 900)], ids=str)
 @pytest.mark.parametrize("label_map", ["full", "square"])
 def test_any_size(segmenter, size_hw, label_map):
-    model = Segmenter(replace(TINY, label_map=label_map), segmenter.clip, segmenter._found, name="x", weights_id="x")
+    model = Segmenter(
+        replace(TINY, label_map=label_map), segmenter.clip, segmenter._objectness_network, name="x", weights_id="x"
+    )
     result = model.segment(model.encode([photo(0, *size_hw)])[0], VOCABULARY)
     assert result.label_map.shape == size_hw
     assert result.label_map.dtype == np.uint16
@@ -79,7 +82,11 @@ def test_no_state_between_calls_from_many_threads(segmenter):
 
 def test_features_of_another_core_are_refused(segmenter):
     other = Segmenter(
-        replace(TINY, grid=CropGrid(patch_px=(256,))), segmenter.clip, segmenter._found, name="x", weights_id="x"
+        replace(TINY, grid=CropGrid(patch_px=(256,))),
+        segmenter.clip,
+        segmenter._objectness_network,
+        name="x",
+        weights_id="x",
     )
     with pytest.raises(FeaturesError, match="encode the image again"):
         other.segment(segmenter.encode([photo(0, 20, 20)])[0], VOCABULARY)
@@ -97,7 +104,7 @@ def test_features_of_another_core_are_refused(segmenter):
 )
 def test_identities(segmenter, change, features_change):
     def make(config):
-        return Segmenter(config, segmenter.clip, segmenter._found, name="x", weights_id="w")
+        return Segmenter(config, segmenter.clip, segmenter._objectness_network, name="x", weights_id="w")
 
     before, after = make(TINY), make(replace(TINY, **change))
     assert before.identity == make(TINY).identity
@@ -106,7 +113,7 @@ def test_identities(segmenter, change, features_change):
 
 
 def test_other_weights_are_another_core(segmenter):
-    a, b = (Segmenter(TINY, segmenter.clip, segmenter._found, name="x", weights_id=id_) for id_ in "ab")
+    a, b = (Segmenter(TINY, segmenter.clip, segmenter._objectness_network, name="x", weights_id=id_) for id_ in "ab")
     assert a.encoder_identity != b.encoder_identity
 
 
@@ -116,7 +123,7 @@ def test_objectness_none_is_plain_clip(segmenter):
     )
     features = plain.encode([photo(5, 60, 60)])[0]
     assert features.objectness is None
-    assert plain.explain(features, VOCABULARY).objectness is None
+    assert plain.square_maps(features, VOCABULARY).objectness is None
     plain.segment(features, VOCABULARY)
     with pytest.raises(ConfigError):
         Segmenter(TINY, segmenter.clip, None, name="x", weights_id="x")
@@ -124,7 +131,7 @@ def test_objectness_none_is_plain_clip(segmenter):
 
 def test_found_bkg_is_hard(segmenter):
     config = replace(TINY, objectness=ObjectnessConfig(method="found-bkg", square_px=64))
-    model = Segmenter(config, segmenter.clip, segmenter._found, name="x", weights_id="x")
+    model = Segmenter(config, segmenter.clip, segmenter._objectness_network, name="x", weights_id="x")
     objectness = model.encode([photo(6, 60, 60)])[0].objectness
     assert not objectness.is_logit
     assert set(objectness.grid.unique().tolist()) <= {0.0, 1.0}
@@ -137,12 +144,70 @@ def test_half_precision_stays_close(segmenter, dtype):
     assert torch.nn.functional.cosine_similarity(exact.float(), near.float(), dim=-1).min() > 0.99
 
 
-def test_explain_has_every_map(segmenter):
-    explanation = segmenter.explain(segmenter.encode([photo(8, 50, 90)])[0], VOCABULARY)
-    assert len(explanation.scale_similarity) == 2
-    for similarity in (*explanation.scale_similarity, explanation.similarity, explanation.guided):
+def test_square_maps_are_those_of_every_step(segmenter):
+    maps = segmenter.square_maps(segmenter.encode([photo(8, 50, 90)])[0], VOCABULARY)
+    assert len(maps.scale_similarity) == 2
+    for similarity in (*maps.scale_similarity, maps.similarity, maps.guided):
         assert similarity.shape == (4, 256, 256)
-    assert explanation.objectness.shape == (256, 256)
+    assert maps.objectness.shape == (256, 256)
+
+
+def test_explain_shows_objectness_and_every_step(segmenter):
+    picture = photo(8, 50, 90)
+    features = segmenter.encode([picture])[0]
+    explanation = segmenter.explain(picture, features, VOCABULARY)
+    maps = segmenter.square_maps(features, VOCABULARY)
+    assert [seen.caption for seen in explanation.pictures] == ["objectness"]
+    assert [step.detail for step in explanation.steps] == [
+        "1 x 1, s = 0",
+        "3 x 3, s = 1",
+        "Eq. 2",
+        "by objectness, Eq. 3",
+    ]
+    assert [step.scale for step in explanation.steps] == ["similarity"] * 3 + ["guided"]
+    torch.testing.assert_close(explanation.steps[-1].values, maps.guided)
+    torch.testing.assert_close(explanation.closeness, maps.similarity.flatten(1).amax(dim=1))
+
+
+@pytest.mark.parametrize("scales", [(256,), (128,), (256, 128), (128, 256), (64,)], ids=str)
+def test_fewer_scales_of_the_same_features(segmenter, scales):
+    """As a core with these scales alone would have made them; sizes that are not there are ignored."""
+    picture = photo(12, 60, 80)
+    features = segmenter.encode([picture])[0]
+    kept = tuple(scale for scale in TINY.grid.patch_px if scale in scales) or TINY.grid.patch_px
+    fewer = segmenter.with_config(replace(TINY, grid=replace(TINY.grid, patch_px=kept)))
+    expected = fewer.segment(fewer.encode([picture])[0], VOCABULARY)
+    got = segmenter.segment(features, VOCABULARY, SegmentOptions(scales=scales))
+    np.testing.assert_array_equal(got.label_map, expected.label_map)
+    np.testing.assert_array_equal(got.score, expected.score)
+
+
+def test_edges_as_they_are_where_the_configuration_refines_them(segmenter):
+    picture = photo(13, 60, 80)
+    refining = segmenter.with_config(replace(TINY, pamr=Pamr(long_px=40)))
+    features = refining.encode([picture])[0]
+    plain = segmenter.segment(segmenter.encode([picture])[0], VOCABULARY).label_map
+    np.testing.assert_array_equal(refining.segment(features, VOCABULARY, SegmentOptions(refine=False)).label_map, plain)
+    assert (refining.segment(features, VOCABULARY).label_map != plain).any()
+
+
+@pytest.mark.parametrize("pamr", [None, Pamr()], ids=["plain", "with a picture"])
+@pytest.mark.parametrize("size_hw", [(480, 640), (64, 900)], ids=str)
+def test_what_is_kept_is_about_what_is_said(segmenter, size_hw, pamr):
+    model = segmenter.with_config(replace(TINY, grid=CropGrid(), objectness=ObjectnessConfig(), pamr=pamr))
+    scene = compose_scene(3, size_hw=size_hw)
+    kept = len(model.encode([Photo.from_array(scene.image)])[0].to_bytes())
+    assert model.kept_bytes(size_hw) == pytest.approx(kept, rel=0.35)
+
+
+def test_pieces_are_encoded_with_fewer_crops_and_a_smaller_objectness(segmenter):
+    model = segmenter.with_config(replace(TINY, grid=CropGrid(), objectness=ObjectnessConfig()))
+    pieces = model.for_pieces()
+    assert (model.crop_count, pieces.crop_count) == (59, 21)
+    assert pieces.config.objectness.long_px == 256
+    assert pieces.config.clip == model.config.clip
+    odd = segmenter.with_config(replace(TINY, grid=CropGrid(square_px=96, patch_px=(64,), stride_ratio=0.5)))
+    assert odd.for_pieces().config.grid == odd.config.grid, "crops side by side would not cover the square"
 
 
 def test_prompts_are_averaged_as_unit_vectors(segmenter):

@@ -53,7 +53,6 @@ def test_presets():
         lambda: CropGrid(patch_px=(512,)),
         lambda: CropGrid(stride_ratio=0),
         lambda: CropGrid(square_px=4),
-        lambda: ObjectnessConfig(method="sam"),
         lambda: ObjectnessConfig(long_px=4),
         lambda: CleanUp(1.0),
         lambda: CoreConfig(label_map="half"),

@@ -11,6 +11,7 @@ import pytest
 
 from clipdiy.config import CoreConfig, ObjectnessConfig, preset
 from clipdiy.errors import ConfigError, WeightsError
+from clipdiy.method import require_weights, required_files
 from clipdiy.weights import (
     FOUND_HEAD_SHA256,
     PUBLISHED_HUBS,
@@ -18,11 +19,10 @@ from clipdiy.weights import (
     clip_tag_config,
     expected_sha256,
     fetch,
+    fetch_command,
     find,
     locate,
     require,
-    require_present,
-    required_files,
 )
 
 CONTENT = bytes(range(256)) * 9000  # more than two chunks
@@ -286,13 +286,14 @@ def test_names_that_do_not_exist(config, message):
 @pytest.mark.usefixtures("no_hub_cache")
 def test_missing_weights_name_every_file_its_source_and_the_folder(tmp_path):
     with pytest.raises(WeightsError) as raised:
-        require(preset("paper"), tmp_path)
+        require(required_files(preset("paper")), tmp_path)
     for file in required_files(preset("paper")):
         assert str(tmp_path / file.name) in str(raised.value)
         assert file.url in str(raised.value)
     assert "`clipdiy weights fetch`" in str(raised.value)
     with pytest.raises(WeightsError, match="fetch --clip ViT-B-16:laion2b_s34b_b88k`"):
-        require_present(preset("paper-b16"), tmp_path)
+        require_weights(preset("paper-b16"), tmp_path)
+    assert fetch_command(CoreConfig(method="other")) == "clipdiy weights fetch --method other"
 
 
 @pytest.mark.usefixtures("no_hub_cache")
@@ -302,7 +303,7 @@ def test_only_what_is_missing_is_named(tmp_path):
         (tmp_path / file.name).parent.mkdir(exist_ok=True)
         (tmp_path / file.name).write_bytes(b"x")
     with pytest.raises(WeightsError) as raised:
-        require(preset("paper"), tmp_path)
+        require(required_files(preset("paper")), tmp_path)
     assert backbone.name in str(raised.value)
     assert clip.name not in str(raised.value)
 
@@ -313,7 +314,7 @@ def test_a_file_that_is_not_the_pinned_one_is_refused(tmp_path):
         (tmp_path / file.name).parent.mkdir(exist_ok=True)
         (tmp_path / file.name).write_bytes(b"x")
     with pytest.raises(WeightsError, match=f"expected {FOUND_HEAD_SHA256}"):
-        require(config, tmp_path)
+        require(required_files(config), tmp_path)
 
 
 def test_a_file_that_changed_since_it_was_fetched_is_refused(server, tmp_path):

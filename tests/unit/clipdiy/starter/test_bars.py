@@ -57,7 +57,7 @@ def figures(segmenter, vocabulary, sprites):
     for seed in FRESH_SEEDS:
         scene = compose_scene(seed, sprites=sprites)
         features = segmenter.encode([Photo.from_array(scene.image)])[0]
-        maps = segmenter.explain(features, vocabulary)
+        maps = segmenter.square_maps(features, vocabulary)
         weights = torch.cat([1 - maps.objectness[None], maps.objectness.expand(len(NOUNS), -1, -1)])
         predictions = {
             "segmented": segmenter.segment(features, vocabulary).label_map,

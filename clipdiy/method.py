@@ -1,0 +1,344 @@
+"""The seam between methods and those who use them: what every training-free method gives, and the registry of them.
+
+A method turns photos into features once (`encode`, everything that is expensive) and answers any vocabulary from them
+(`segment`, which runs no image network). The command line and the backend know nothing else of it; they come here:
+
+    method = build_method(config, ...)            # whichever `config.method` names
+    features = method.encode([photo])[0]          # kept as features.to_bytes(), read again by read_features
+    segmentation = method.segment(features, vocabulary)
+
+How to add one
+--------------
+Write a class that fits `Method` and a frozen dataclass of features that fits `Features`, and register them:
+
+    register_method(MethodEntry("mine", "in one line", build=build_mine, magic=b"MINE_1", read_features=read_mine))
+
+No other file changes. `CoreConfig(method="mine")`, `clipdiy segment --method mine`, `clipdiy bench`, `clipdiy weights`
+and the service then use it. `tests/unit/clipdiy/test_method.py` does this with a toy.
+
+Does another kind of method fit? Take CLIP-DINOiser (Wysoczanska et al., ECCV 2024), which differs wherever it can:
+
+- *Features of its own type.* Pooled patch features, (h, w, 512) float16, about 1 MB a photo instead of 60 kB. Only the
+  method looks into them: they are kept and read back as bytes, which begin with the entry's `magic`, so that features
+  of several methods lie in one cache. `kept_bytes` tells those who size that cache what a photo costs.
+- *No objectness.* Objectness is a part of CLIP-DIY's configuration, not of this seam; see `clipdiy.objectness.source`.
+- *Weights of its own* (two small heads): `MethodEntry.required_files` lists them for `clipdiy weights`, and
+  `clipdiy.weights.require` finds and checks them for `build`.
+- *Settings of its own* (gamma, window size): a dataclass of its own in `CoreConfig.method_config`. What it shares with
+  all methods (CLIP, device, dtype, clean-up, PAMR, pruning) it reads from `CoreConfig`.
+- *80 prompt templates* instead of one: `MethodEntry.templates`.
+- *Another panel for `--explain`* (features as colours, one patch's correlations, probabilities): `explain` returns
+  captions and maps, not a picture, and `clipdiy.panel` draws whatever they are. It gets the photo besides the features,
+  for a method that has to run its network again because it does not keep what it shows.
+
+Room is left for learning from corrections, which needs two things of a method: (a) *evidence*, a grid of embeddings
+(h, w, D) for a photo from its features alone, to be set against corrected masks: one more method here, as every type of
+features has such a grid (CLIP-DIY's finest scale of crops; CLIP-DINOiser's patches); (b) *text embeddings adapted at
+segment time*: one more field of `SegmentOptions`, which `segment` is given with every question already.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from clipdiy.config import AS_CONFIGURED, CoreConfig, SegmentOptions, preset
+from clipdiy.errors import ConfigError, FeaturesError
+from clipdiy.needs import clip_diy_files
+from clipdiy.weights import WeightFile, default_weights_dir, fetch_command, require_present
+
+if TYPE_CHECKING:
+    import torch
+
+    from clipdiy.explanation import Explanation
+    from clipdiy.photo import Photo
+    from clipdiy.profile import Profile
+    from clipdiy.segmentation import Segmentation
+    from clipdiy.vocabulary import Vocabulary
+
+MAGIC_BYTES = 6
+
+
+class Features(Protocol):
+    """What a method keeps of one photo, on the CPU. Knows no vocabulary; opaque to everybody but its method."""
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """The photo's own height and width in pixels."""
+
+    @property
+    def made_by(self) -> str:
+        """`Method.encoder_identity` of what made them."""
+
+    def to_bytes(self) -> bytes:
+        """Pack into bytes that begin with the method's `MethodEntry.magic` and hold no code."""
+
+
+F = TypeVar("F", bound=Features)
+
+
+class Method(Protocol[F]):
+    """A training-free method with loaded weights.
+
+    Without state between calls: the same photo and vocabulary give the same answer, from any thread. `encode` is called
+    from one thread at a time, `segment` from many.
+    """
+
+    @property
+    def config(self) -> CoreConfig:
+        """What it was built from."""
+
+    @property
+    def name(self) -> str:
+        """What a person calls the weights (`ViT-B-32:laion2b_s34b_b79k`)."""
+
+    @property
+    def device(self) -> "torch.device":
+        """Where the networks run."""
+
+    @property
+    def encoder_identity(self) -> str:
+        """Changes whenever `encode` would give other features for the same photo. Letters and digits.
+
+        Features are kept under it, so it must differ from that of every other method too.
+        """
+
+    @property
+    def identity(self) -> str:
+        """Changes whenever the same photo and vocabulary would give another segmentation. Letters and digits."""
+
+    @property
+    def description(self) -> dict[str, object]:
+        """What computes, for a report beside the results; JSON can write it."""
+
+    @property
+    def scales(self) -> tuple[int, ...]:
+        """What `SegmentOptions.scales` may choose from; empty for a method that has no scales."""
+
+    @property
+    def keep_long_px(self) -> int:
+        """A photo may be given reduced to this longer side (see `keep_short_px`); the method sees no more pixels."""
+
+    @property
+    def keep_short_px(self) -> int:
+        """The shorter side of a reduced photo should not fall below this; 0 if it does not matter."""
+
+    def kept_bytes(self, size_hw: tuple[int, int]) -> int:
+        """Estimate how many bytes the features of a photo of this size take."""
+
+    def doubts(self, vocabulary: "Vocabulary") -> tuple[str, ...]:
+        """Return warnings for a person about words that these weights cannot know; most often there are none."""
+
+    def encode(self, photos: "Sequence[Photo]") -> list[F]:
+        """Encode photos: everything that is expensive, and nothing that depends on a vocabulary.
+
+        Args:
+            photos: Any number, of any sizes.
+
+        Returns:
+            Features of each, in order.
+        """
+
+    def segment(self, features: F, vocabulary: "Vocabulary", options: SegmentOptions = AS_CONFIGURED) -> "Segmentation":
+        """Answer a vocabulary from the features of one photo.
+
+        Args:
+            features: Made by `encode` of the same `encoder_identity`.
+            vocabulary: Background first.
+            options: What this question asks for otherwise than the configuration does.
+
+        Raises:
+            FeaturesError: If the features were made by another core.
+        """
+
+    def explain(self, photo: "Photo", features: F, vocabulary: "Vocabulary") -> "Explanation":
+        """Return what `segment` is made of, for a person to look at.
+
+        Args:
+            photo: The photo.
+            features: Its features.
+            vocabulary: Background first.
+
+        Raises:
+            FeaturesError: If the features were made by another core.
+        """
+
+    def with_config(self, config: CoreConfig) -> "Method[F]":
+        """Return the same loaded weights under another configuration; its weights, device and dtype are not read.
+
+        Raises:
+            ConfigError: If the configuration does not fit the weights.
+        """
+
+    def for_pieces(self) -> "Method[F]":
+        """Return the same weights as a piece of a picture is to be encoded, while a person waits: as fast as it may be.
+
+        It may be the method itself.
+        """
+
+
+class Builder(Protocol):
+    """Loads the weights of a method."""
+
+    def __call__(
+        self, config: CoreConfig, *, weights_dir: Path | None, cache_dir: Path | None, warm_up: bool
+    ) -> Method[Any]:
+        """Find, check and load; see `build_method`."""
+
+
+def _one_template(config: CoreConfig) -> tuple[str, ...]:
+    return (config.prompt_template,)
+
+
+def _nothing_to_fetch(_config: CoreConfig) -> tuple[WeightFile, ...]:
+    return ()
+
+
+@dataclass(frozen=True)
+class MethodEntry:
+    """A method, as the registry knows it. Whatever loads torch is imported by these functions when they are called.
+
+    Attributes:
+        name: What `CoreConfig.method` and `--method` call it.
+        summary: One line for a person.
+        build: Loads the weights.
+        magic: The first `MAGIC_BYTES` bytes of its features; the last of them is the version of their layout.
+        read_features: Undoes `Features.to_bytes`; raises `FeaturesError` for bytes that are damaged.
+        required_files: What has to be fetched under a configuration; nothing by default.
+        templates: Texts that a label is put into, under a configuration; `prompt_template` by default.
+        profile: What `clipdiy bench` can time besides `encode` and `segment`, if anything.
+    """
+
+    name: str
+    summary: str
+    build: Builder
+    magic: bytes
+    read_features: Callable[[bytes], Features]
+    required_files: Callable[[CoreConfig], tuple[WeightFile, ...]] = _nothing_to_fetch
+    templates: Callable[[CoreConfig], tuple[str, ...]] = _one_template
+    profile: "Callable[[Any, Photo, Vocabulary], Profile] | None" = None
+
+    def __post_init__(self) -> None:
+        if len(self.magic) != MAGIC_BYTES:
+            raise ConfigError(f"the features of {self.name!r} must begin with {MAGIC_BYTES} bytes, got {self.magic!r}")
+
+
+def register_method(entry: MethodEntry) -> None:
+    """Make a method known by its name, in this process.
+
+    Raises:
+        ConfigError: If the name or the beginning of the features is taken.
+    """
+    for other in METHODS.values():
+        if other.name == entry.name or other.magic == entry.magic:
+            raise ConfigError(f"method {entry.name!r} has the name or the first bytes of {other.name!r}")
+    METHODS[entry.name] = entry
+
+
+def method_named(name: str) -> MethodEntry:
+    """Return a method's entry.
+
+    Raises:
+        ConfigError: If there is none of this name. Names those there are.
+    """
+    if name not in METHODS:
+        raise ConfigError(f"method must be one of {', '.join(METHODS)}, got {name!r}")
+    return METHODS[name]
+
+
+def build_method(
+    config: str | CoreConfig = "paper",
+    *,
+    weights_dir: Path | None = None,
+    cache_dir: Path | None = None,
+    warm_up: bool = True,
+) -> Method[Any]:
+    """Find, check and load the weights of the method that a configuration names.
+
+    Args:
+        config: A preset's name, or a configuration.
+        weights_dir: Where downloaded weights lie; the user's cache folder by default.
+        cache_dir: Where what was computed once for these weights is kept for the next start; without it, it is
+            forgotten with the process.
+        warm_up: Run one small picture, so that the first real one is not slower than the others and broken weights show
+            now.
+
+    Raises:
+        ConfigError: If the configuration names something that does not exist (method, preset, device, model).
+        WeightsError: If weights are missing, damaged, or do not fit the model. No stand-in is ever used.
+        RuntimeCheckError: If an optional runtime does not compute what torch does.
+    """
+    if isinstance(config, str):
+        config = preset(config)
+    build = method_named(config.method).build
+    return build(config, weights_dir=weights_dir, cache_dir=cache_dir, warm_up=warm_up)
+
+
+def read_features(data: bytes) -> Features:
+    """Unpack features of any registered method.
+
+    Args:
+        data: What `Features.to_bytes` gave.
+
+    Raises:
+        FeaturesError: If they belong to no method here, or are cut off, changed, or of another version.
+    """
+    for entry in METHODS.values():
+        if data.startswith(entry.magic):
+            return entry.read_features(data)
+    raise FeaturesError(f"features of no known method and version: they start with {data[:MAGIC_BYTES]!r}")
+
+
+def required_files(config: CoreConfig) -> tuple[WeightFile, ...]:
+    """List what has to be fetched for a configuration; empty where everything is bundled or in named folders.
+
+    Raises:
+        ConfigError: If it names a method or model that nobody knows.
+    """
+    return method_named(config.method).required_files(config)
+
+
+def require_weights(config: CoreConfig, weights_dir: Path | None = None) -> None:
+    """Look whether the files of a configuration are there, without reading any: what loading would say, at once.
+
+    Raises:
+        WeightsError: If one is missing. Names every missing file, its source, and the folder.
+        ConfigError: As `required_files` does.
+    """
+    require_present(required_files(config), weights_dir or default_weights_dir(), fetch_command(config))
+
+
+def _build_clip_diy(
+    config: CoreConfig, *, weights_dir: Path | None, cache_dir: Path | None, warm_up: bool
+) -> Method[Any]:
+    from clipdiy.build import build_segmenter
+
+    return build_segmenter(config, weights_dir=weights_dir, cache_dir=cache_dir, warm_up=warm_up)
+
+
+def _read_clip_diy(data: bytes) -> Features:
+    from clipdiy.features import ImageFeatures
+
+    return ImageFeatures.from_bytes(data)
+
+
+def _profile_clip_diy(method: Any, photo: "Photo", vocabulary: "Vocabulary") -> "Profile":
+    from clipdiy.profile import profile_segmenter
+
+    return profile_segmenter(method, photo, vocabulary)
+
+
+METHODS: dict[str, MethodEntry] = {
+    entry.name: entry
+    for entry in (
+        MethodEntry(
+            "clip-diy",
+            "CLIP on crops of several sizes, guided by FOUND's objectness (arXiv 2309.14289)",
+            build=_build_clip_diy,
+            magic=b"CDIYF\x01",
+            read_features=_read_clip_diy,
+            required_files=clip_diy_files,
+            profile=_profile_clip_diy,
+        ),
+    )
+}
