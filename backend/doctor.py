@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import requests
@@ -30,12 +30,11 @@ from backend.images.pages import pictures_of
 from backend.images.tokens import AccessTokens
 from backend.label_studio_api import LabelStudioApi, LabelStudioApiError
 from backend.labeling.controls import LabelConfig
-from backend.labeling.reader import parse_label_config
-from backend.service import make_loader
+from backend.service import make_loader, read_label_config
 from backend.settings import Settings
 from clipdiy.errors import ClipDiyError, ConfigError
+from clipdiy.method import Method, build_method
 from clipdiy.photo import Photo
-from clipdiy.vocabulary import Vocabulary
 
 TIMEOUT_S = 20.0
 LEAST_FREE_BYTES = 500_000_000
@@ -66,30 +65,7 @@ class Finding:
         return "\n".join(lines)
 
 
-class Weights(Protocol):
-    """What is used of `clipdiy.segmenter.Segmenter`."""
-
-    name: str
-
-    @property
-    def device(self) -> Any:
-        """Where it runs."""
-
-    @property
-    def keep_long_px(self) -> int:
-        """Longer side of photos."""
-
-    @property
-    def keep_short_px(self) -> int:
-        """Shorter side of photos."""
-
-    def encode(self, photos: Sequence[Photo]) -> list[Any]:
-        """Encode photos."""
-
-    def doubts(self, vocabulary: Vocabulary) -> tuple[str, ...]:
-        """Warn of words the weights never saw."""
-
-
+Weights = Method[Any]
 Build = Callable[[Settings], Weights]
 
 
@@ -99,9 +75,7 @@ def load_weights(settings: Settings) -> Weights:
     Raises:
         ClipDiyError: If they are missing or damaged, or the device is not there.
     """
-    from clipdiy.build import build_segmenter  # torch is imported only where weights are loaded
-
-    return build_segmenter(settings.core_config(), weights_dir=settings.weights_dir)
+    return build_method(settings.core_config(), weights_dir=settings.weights_dir)
 
 
 def examine(project: int | None = None, *, build: Build = load_weights) -> Iterator[Finding]:
@@ -263,20 +237,15 @@ def _project(api: LabelStudioApi, project: int, settings: Settings, weights: Wei
         return
     config = None
     try:
-        config = _read_config(settings, xml)
+        config = read_label_config(xml, settings)
     except LabelConfigError as err:
         first, _, rest = str(err).partition("\n")
         yield Finding("bad", "labeling config", first, rest)
     if config is not None:
         yield from _config(config, weights)
         if weights is not None:
-            yield _first_picture(api, project, config, make_loader(settings, weights))  # type: ignore[arg-type]
+            yield _first_picture(api, project, config, make_loader(settings, weights))
     yield from _backends(api, project)
-
-
-def _read_config(settings: Settings, xml: str) -> LabelConfig:
-    core = settings.core_config()
-    return parse_label_config(xml, template=core.prompt_template, scales=core.grid.patch_px, refining=settings.refine)
 
 
 def _config(config: LabelConfig, weights: Weights | None) -> Iterator[Finding]:

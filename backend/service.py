@@ -6,7 +6,7 @@ import logging
 import os
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import Any
 
 from backend.images.loader import SCHEMES, ImageLimits, ImageLoader, ImageSources
 from backend.labeling.reader import LabelConfig, parse_label_config
@@ -16,9 +16,7 @@ from backend.predicting.networks import computing_alone, network_thread
 from backend.predicting.predictor import LEAST_MEMORY_BYTES, Predictor, PredictorOptions
 from backend.settings import Settings
 from backend.webhooks import WebhookStore
-
-if TYPE_CHECKING:
-    from clipdiy.segmenter import Segmenter
+from clipdiy.method import Method, build_method, method_named
 
 logger = logging.getLogger(__name__)
 
@@ -41,10 +39,20 @@ class Service:
         Raises:
             LabelConfigError: If it cannot be answered.
         """
-        core = self.settings.core_config()
-        return parse_label_config(
-            xml, template=core.prompt_template, scales=core.grid.patch_px, refining=self.settings.refine
-        )
+        return read_label_config(xml, self.settings)
+
+
+def read_label_config(xml: str, settings: Settings) -> LabelConfig:
+    """Read a labeling config as a service with these settings can answer it.
+
+    Raises:
+        LabelConfigError: If it cannot be answered.
+    """
+    config = settings.core_config()
+    method = method_named(config.method)
+    return parse_label_config(
+        xml, templates=method.templates(config), scales=method.scales(config), refining=settings.refine
+    )
 
 
 def build_service(settings: Settings) -> Service:
@@ -54,22 +62,20 @@ def build_service(settings: Settings) -> Service:
         ConfigError: If the settings contradict each other.
         WeightsError: If weights are missing or damaged.
     """
-    from clipdiy.build import build_segmenter  # torch is imported only where weights are loaded
-
     networks = network_thread()
     config, weights, kept = settings.core_config(), settings.weights_dir, settings.data_dir
-    segmenter = networks.submit(lambda: build_segmenter(config, weights_dir=weights, cache_dir=kept)).result()
+    method = networks.submit(lambda: build_method(config, weights_dir=weights, cache_dir=kept)).result()
     computing_alone()
     metrics = Metrics()
-    metrics.info.labels(segmenter.name, str(segmenter.device), segmenter.identity).set(1)
+    metrics.info.labels(method.name, str(method.device), method.identity).set(1)
     predictor = Predictor(
-        segmenter,
-        make_loader(settings, segmenter),
+        method,
+        make_loader(settings, method),
         PredictorOptions(
             deadline_s=settings.deadline_s,
             load_threads=settings.download_threads,
             finish_threads=finish_threads(),
-            image_batch=CUDA_IMAGE_BATCH if segmenter.device.type == "cuda" else CPU_IMAGE_BATCH,
+            image_batch=CUDA_IMAGE_BATCH if method.device.type == "cuda" else CPU_IMAGE_BATCH,
         ),
         metrics,
         FeatureCache(
@@ -79,7 +85,7 @@ def build_service(settings: Settings) -> Service:
         ),
         networks,
     )
-    logger.info("ready: weights %s on %s, core %s", segmenter.name, segmenter.device, segmenter.identity)
+    logger.info("ready: weights %s on %s, core %s", method.name, method.device, method.identity)
     if settings.preset == "starter" and not settings.clip:
         logger.warning(
             "these are the starter weights, a closed world of 48 nouns in drawn pictures; for photos and any other "
@@ -93,7 +99,7 @@ def finish_threads() -> int:
     return max(2, min(8, (os.cpu_count() or 2) // 2))
 
 
-def make_loader(settings: Settings, segmenter: Segmenter) -> ImageLoader:
+def make_loader(settings: Settings, method: Method[Any]) -> ImageLoader:
     """Connect the images' room to the settings."""
     token = settings.label_studio_token
     sources = ImageSources(
@@ -110,7 +116,7 @@ def make_loader(settings: Settings, segmenter: Segmenter) -> ImageLoader:
     limits = ImageLimits(
         max_bytes=settings.max_image_bytes, max_px=settings.max_image_px, timeout_s=settings.download_timeout_s
     )
-    return ImageLoader(sources, limits, keep_px=segmenter.keep_long_px, keep_short_px=segmenter.keep_short_px)
+    return ImageLoader(sources, limits, keep_px=method.keep_long_px, keep_short_px=method.keep_short_px)
 
 
 @cache

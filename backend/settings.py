@@ -18,6 +18,8 @@ from clipdiy.config import (
     RuntimeName,
     preset,
 )
+from clipdiy.errors import ConfigError
+from clipdiy.method import method_named
 from clipdiy.weights import default_weights_dir
 
 Names = Annotated[tuple[str, ...], NoDecode]
@@ -33,6 +35,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="CLIPDIY_", extra="ignore", frozen=True)
 
     preset: str = Field("paper", description="Weights and sizes: paper, paper-b16 or starter.")
+    method: str = Field(
+        "clip-diy", description="How pictures are segmented; `clipdiy segment --help` lists the methods."
+    )
     clip: str | None = Field(None, description="Another OpenCLIP model: ARCHITECTURE:TAG or local-dir:FOLDER.")
     found: str | None = Field(None, description="Other FOUND weights: local-dir:FOLDER.")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
@@ -140,6 +145,14 @@ class Settings(BaseSettings):
             raise ValueError(f"there is no preset {value!r}; there are: {', '.join(PRESETS)}")
         return value
 
+    @field_validator("method")
+    @classmethod
+    def _known_method(cls, value: str) -> str:
+        try:
+            return method_named(value).name
+        except ConfigError as err:
+            raise ValueError(str(err)) from err
+
     @model_validator(mode="after")
     def _both_or_none(self) -> Self:
         if (self.basic_auth_user is None) != (self.basic_auth_password is None):
@@ -153,6 +166,7 @@ class Settings(BaseSettings):
             ConfigError: If the values contradict each other.
         """
         changes: dict[str, object] = {
+            "method": self.method,
             "device": self.device,
             "dtype": self.dtype,
             "runtime": self.runtime,

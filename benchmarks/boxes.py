@@ -5,7 +5,7 @@
 Scenes with the starter weights. A box is drawn around one object, or around two at once, a tenth larger; asked for is
 the object's noun (of two objects, the first one's) among 20 others. The IoU of the mask with the object inside the box:
 for the service's own pyramid of crops, and for the one that pieces are encoded with
-(`backend.predicting.variants.for_pieces`).
+(`clipdiy.method.Method.for_pieces`).
 """
 
 import statistics
@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from backend.predicting.variants import for_pieces
 from benchmarks.timing import machine
 from clipdiy.build import build_segmenter
 from clipdiy.config import Pamr, preset
@@ -47,7 +46,7 @@ def main(
 ) -> None:
     """Measure, and print a table."""
     whole = build_segmenter(preset("starter", device="cpu", pamr=Pamr()))
-    ways = {"overlapping, 59 crops": whole, "side by side, 21 crops": whole.with_config(for_pieces(whole.config))}
+    ways = {"overlapping, 59 crops": whole, "side by side, 21 crops": whole.for_pieces()}
     ious: dict[tuple[str, str], list[float]] = {}
     seconds: dict[tuple[str, str], list[float]] = {}
     for number in range(seed, seed + scenes):

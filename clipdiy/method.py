@@ -112,10 +112,6 @@ class Method(Protocol[F]):
         """What computes, for a report beside the results; JSON can write it."""
 
     @property
-    def scales(self) -> tuple[int, ...]:
-        """What `SegmentOptions.scales` may choose from; empty for a method that has no scales."""
-
-    @property
     def keep_long_px(self) -> int:
         """A photo may be given reduced to this longer side (see `keep_short_px`); the method sees no more pixels."""
 
@@ -137,6 +133,13 @@ class Method(Protocol[F]):
 
         Returns:
             Features of each, in order.
+        """
+
+    def embed_prompts(self, prompts: "Sequence[str]") -> None:
+        """Embed prompts that are not known yet, so that `segment` has no need to: a caller may do it in slices.
+
+        Args:
+            prompts: Whole texts, at least one.
         """
 
     def segment(self, features: F, vocabulary: "Vocabulary", options: SegmentOptions = AS_CONFIGURED) -> "Segmentation":
@@ -190,6 +193,10 @@ def _one_template(config: CoreConfig) -> tuple[str, ...]:
     return (config.prompt_template,)
 
 
+def _no_scales(_config: CoreConfig) -> tuple[int, ...]:
+    return ()
+
+
 def _nothing_to_fetch(_config: CoreConfig) -> tuple[WeightFile, ...]:
     return ()
 
@@ -206,6 +213,7 @@ class MethodEntry:
         read_features: Undoes `Features.to_bytes`; raises `FeaturesError` for bytes that are damaged.
         required_files: What has to be fetched under a configuration; nothing by default.
         templates: Texts that a label is put into, under a configuration; `prompt_template` by default.
+        scales: What `SegmentOptions.scales` may choose from, under a configuration; nothing by default.
         profile: What `clipdiy bench` can time besides `encode` and `segment`, if anything.
     """
 
@@ -216,6 +224,7 @@ class MethodEntry:
     read_features: Callable[[bytes], Features]
     required_files: Callable[[CoreConfig], tuple[WeightFile, ...]] = _nothing_to_fetch
     templates: Callable[[CoreConfig], tuple[str, ...]] = _one_template
+    scales: Callable[[CoreConfig], tuple[int, ...]] = _no_scales
     profile: "Callable[[Any, Photo, Vocabulary], Profile] | None" = None
 
     def __post_init__(self) -> None:
@@ -338,6 +347,7 @@ METHODS: dict[str, MethodEntry] = {
             magic=b"CDIYF\x01",
             read_features=_read_clip_diy,
             required_files=clip_diy_files,
+            scales=lambda config: config.grid.patch_px,
             profile=_profile_clip_diy,
         ),
     )

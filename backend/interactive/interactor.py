@@ -29,7 +29,7 @@ from backend.interactive.pointing import box_window, inside_box, pointed_at
 from backend.labeling.controls import Area, LabelConfig, MaskControl, MaskLabel
 from backend.outputs.regions import make_prediction, make_regions
 from backend.recent import Recent
-from clipdiy.features import ImageFeatures
+from clipdiy.method import Features
 from clipdiy.photo import Photo
 from clipdiy.segmentation import Segmentation
 from clipdiy.vocabulary import phrases_to_prompts
@@ -40,7 +40,7 @@ PICTURES = 8
 SEGMENTATIONS = 8
 PIECES = 64
 
-Segment = Callable[[ImageFeatures, MaskControl], Segmentation]
+Segment = Callable[[Features, MaskControl], Segmentation]
 """Segments a picture or a piece of one as a control wants it."""
 
 
@@ -55,7 +55,7 @@ class Picture:
     """
 
     content: str
-    features: ImageFeatures
+    features: Features
     read: Callable[[Deadline], Photo]
 
 
@@ -65,7 +65,7 @@ class Pictures(Protocol):
     def bring(self, value: str, task_id: object, asker: Asker) -> Picture:
         """Return the picture that a task's value names, encoded."""
 
-    def encode_piece(self, photo: Photo, asker: Asker) -> ImageFeatures:
+    def encode_piece(self, photo: Photo, asker: Asker) -> Features:
         """Encode a piece of a picture, quickly."""
 
 
@@ -87,7 +87,7 @@ class Interactor:
         self._pictures = pictures
         self._segment_one = segment
         self._recent: Recent[tuple[object, str], tuple[Picture, float]] = Recent(PICTURES)
-        self._pieces: Recent[tuple[str, tuple[int, ...]], ImageFeatures] = Recent(PIECES)
+        self._pieces: Recent[tuple[str, tuple[int, ...]], Features] = Recent(PIECES)
         self._segmentations: Recent[Hashable, Segmentation] = Recent(SEGMENTATIONS)
 
     def answer(
@@ -143,7 +143,7 @@ class Interactor:
             self._recent.put(key, (picture, time.monotonic()))
         return picture
 
-    def _segment(self, content: Hashable, features: ImageFeatures, control: MaskControl) -> Segmentation:
+    def _segment(self, content: Hashable, features: Features, control: MaskControl) -> Segmentation:
         question = (content, features.made_by, control.vocabulary, control.scales, control.unrefined)
         known = self._segmentations.get(question)
         return known or self._segmentations.put(question, self._segment_one(features, control))

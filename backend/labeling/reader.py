@@ -118,7 +118,7 @@ class _Source:
 def parse_label_config(
     xml: str,
     *,
-    template: str = PUBLISHED_TEMPLATE,
+    templates: tuple[str, ...] = (PUBLISHED_TEMPLATE,),
     scales: Sequence[int] | None = None,
     refining: Refining = "never",
 ) -> LabelConfig:
@@ -130,17 +130,17 @@ def parse_label_config(
 
     Args:
         xml: The config. Document type declarations, and with them entities, are refused.
-        template: Text the phrases are put into unless the control has a `prompt`, `{}` standing for the phrase.
+        templates: Texts that phrases are put into unless the control has a `prompt`, `{}` standing for the phrase.
         scales: Crop sizes that are encoded, for checking `model_scales`; `None` takes any.
         refining: Whether the service refines masks; decides what `refine` may say, and means where it says nothing.
 
     Raises:
         LabelConfigError: If it is no XML, too long, contradicts itself, or has no control we can serve.
-        VocabularyError: If the template has no `{}`.
+        VocabularyError: If a template has no `{}`.
     """
-    phrases_to_prompts((), (template,))
+    phrases_to_prompts((), templates)
     root = parse_xml(xml)
-    reader = _Reader(root, template, scales, refining)
+    reader = _Reader(root, templates, scales, refining)
     controls = reader.controls()
     if not controls:
         found = "; ".join(reader.skipped) if reader.skipped else f"found {summary(root)}"
@@ -151,8 +151,10 @@ def parse_label_config(
 class _Reader:
     """Reads one config. `skipped` fills up on the way."""
 
-    def __init__(self, root: ET.Element, template: str, scales: Sequence[int] | None, refining: Refining) -> None:
-        self._template = template
+    def __init__(
+        self, root: ET.Element, templates: tuple[str, ...], scales: Sequence[int] | None, refining: Refining
+    ) -> None:
+        self._templates = templates
         self._refining = refining
         self._scales = None if scales is None else tuple(scales)
         self._elements = list(root.iter())
@@ -338,7 +340,7 @@ class _Reader:
         templates = self._first(elements, "prompt", _read_templates)
         threshold = self._first(elements, "score_threshold", _read_score)
         min_area = self._first(elements, "min_area", _read_area)
-        return LabelRules(templates or (self._template,), threshold or 0.0, min_area or Area())
+        return LabelRules(templates or self._templates, threshold or 0.0, min_area or Area())
 
     def _first(self, elements: Sequence[ET.Element], name: str, read: Any) -> Any:
         """Read an attribute from the first element that has it, `None` if it is nowhere or empty."""

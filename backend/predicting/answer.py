@@ -9,17 +9,17 @@ from typing import Any
 from backend.images.pages import ImageKey
 from backend.labeling.controls import LabelConfig, MaskControl
 from backend.outputs.regions import make_choices, make_prediction, make_regions, select
-from clipdiy.features import ImageFeatures
+from clipdiy.method import Features
 from clipdiy.segmentation import Segmentation
 from clipdiy.vocabulary import Vocabulary
 
-Segment = Callable[[ImageFeatures, MaskControl], Segmentation]
+Segment = Callable[[Features, MaskControl], Segmentation]
 
 
 def answer_task(
     task: Mapping[str, Any],
     config: LabelConfig,
-    features: Mapping[ImageKey, ImageFeatures],
+    features: Mapping[ImageKey, Features],
     segment: Segment,
     *,
     model_version: str,

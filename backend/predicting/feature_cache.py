@@ -1,7 +1,7 @@
 """Image features by what the image is, in memory and on disk: a picture is encoded once in its life.
 
 The key is the SHA-256 of the image's file together with the identity of the core that encoded it, so that an image
-that changed, or other weights, never meet old features. What is stored is `ImageFeatures.to_bytes`: no code in it, a
+that changed, or other weights, never meet old features. What is stored is `Features.to_bytes`: no code in it, a
 checksum over it. A file that is damaged is thrown away and the image encoded again.
 
 Beside it, for every address: which content it gave last and by which version of the source, so that an image that has
@@ -21,7 +21,7 @@ from pathlib import Path
 
 from backend.images.outbound import Validator
 from clipdiy.errors import FeaturesError
-from clipdiy.features import ImageFeatures
+from clipdiy.method import Features, read_features
 
 logger = logging.getLogger(__name__)
 
@@ -83,12 +83,12 @@ class FeatureCache:
             while len(self._sources) > KNOWN_SOURCES:
                 self._sources.popitem(last=False)
 
-    def get(self, content: str, core: str) -> ImageFeatures | None:
+    def get(self, content: str, core: str) -> Features | None:
         """Return the features of an image, or `None`.
 
         Args:
             content: SHA-256 of the image's file.
-            core: `Segmenter.encoder_identity`.
+            core: `Method.encoder_identity`.
         """
         key = f"{content}-{core}"
         with self._lock:
@@ -102,14 +102,14 @@ class FeatureCache:
         if data is None:
             return None
         try:
-            features = ImageFeatures.from_bytes(data)
+            features = read_features(data)
         except FeaturesError as err:
             logger.warning("cached features were damaged and are thrown away: %s", err)
             self._drop(key)
             return None
         return features if features.made_by == core else None
 
-    def put(self, content: str, core: str, features: ImageFeatures) -> None:
+    def put(self, content: str, core: str, features: Features) -> None:
         """Keep the features of an image. A disk that is full or read-only is said once and done without."""
         key = f"{content}-{core}"
         data = features.to_bytes()

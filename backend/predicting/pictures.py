@@ -25,8 +25,8 @@ from backend.interactive.interactor import Picture
 from backend.metrics import Metrics
 from backend.predicting.fair_pool import FairPool, FairQueue, Lane
 from backend.predicting.feature_cache import FeatureCache, content_of
-from backend.predicting.variants import ConfigurableCore, Variants
-from clipdiy.features import ImageFeatures
+from backend.predicting.segmenting import Segmenting
+from clipdiy.method import Features
 from clipdiy.photo import Photo
 
 logger = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class LoadedPicture:
 
     content: str
     photo: Photo | None = None
-    features: ImageFeatures | None = None
+    features: Features | None = None
 
 
 @dataclass
@@ -71,7 +71,7 @@ class _Encoding:
 
     content: str
     photo: Photo
-    waiting: "list[Future[ImageFeatures]]" = field(default_factory=list)
+    waiting: "list[Future[Features]]" = field(default_factory=list)
 
 
 class Pictures:
@@ -79,8 +79,7 @@ class Pictures:
 
     def __init__(
         self,
-        core: ConfigurableCore,
-        variants: Variants,
+        methods: Segmenting,
         loader: PhotoLoader,
         cache: FeatureCache,
         networks: FairPool,
@@ -91,16 +90,14 @@ class Pictures:
         """Take what loads, encodes and keeps.
 
         Args:
-            core: Encodes whole pictures.
-            variants: Has the core that encodes pieces of them.
+            methods: Encode whole pictures and pieces of them.
             loader: Fetches and decodes files.
             cache: Keeps features.
-            networks: The thread in which cores encode.
+            networks: The thread in which they do.
             metrics: Where it is counted.
             image_batch: Pictures that go through the networks together, whoever asked for them.
         """
-        self._core = core
-        self._variants = variants
+        self._methods = methods
         self._loader = loader
         self._cache = cache
         self._networks = networks
@@ -158,10 +155,10 @@ class Pictures:
             value, task_id=task_id, host=asker.host, known=known, deadline=asker.deadline
         )
 
-    def _known(self, content: str) -> ImageFeatures | None:
-        return self._cache.get(content, self._core.encoder_identity)
+    def _known(self, content: str) -> Features | None:
+        return self._cache.get(content, self._methods.whole.encoder_identity)
 
-    def encode(self, picture: LoadedPicture, owner: str, lane: Lane = Lane.REQUEST) -> "Future[ImageFeatures]":
+    def encode(self, picture: LoadedPicture, owner: str, lane: Lane = Lane.REQUEST) -> "Future[Features]":
         """Return the features of a picture, known or to come.
 
         Args:
@@ -173,7 +170,7 @@ class Pictures:
             A future of the caller's own. Once all who wait for a picture have cancelled theirs, it is left out if it
             has not begun; what has begun is finished and kept.
         """
-        future: Future[ImageFeatures] = Future()
+        future: Future[Features] = Future()
         if picture.features is not None:
             future.set_result(picture.features)
             return future
@@ -216,10 +213,10 @@ class Pictures:
                     batch.append(encoding)
         return batch
 
-    def _encode_batch(self, photos: Sequence[Photo]) -> "list[ImageFeatures | Exception]":
+    def _encode_batch(self, photos: Sequence[Photo]) -> "list[Features | Exception]":
         """Encode photos together; if that fails, one by one, to find out which of them it was."""
         try:
-            return [*self._core.encode(photos)]
+            return [*self._methods.whole.encode(photos)]
         except Exception as err:  # noqa: BLE001 - whatever it is, it concerns one photo
             if len(photos) == 1:
                 return [err]
@@ -228,11 +225,11 @@ class Pictures:
             )
         return [outcome for photo in photos for outcome in self._encode_batch([photo])]
 
-    def _keep(self, encoding: _Encoding, outcome: "ImageFeatures | Exception") -> None:
+    def _keep(self, encoding: _Encoding, outcome: "Features | Exception") -> None:
         """Keep the features, then give them to all who wait: from here on they are known."""
-        if isinstance(outcome, ImageFeatures):
+        if not isinstance(outcome, Exception):
             try:
-                self._cache.put(encoding.content, self._core.encoder_identity, outcome)
+                self._cache.put(encoding.content, self._methods.whole.encoder_identity, outcome)
             except Exception as err:  # noqa: BLE001 - those who wait get their features all the same
                 logger.error("features could not be kept: unexpected %s", type(err).__name__)
         with self._lock:
@@ -240,10 +237,10 @@ class Pictures:
         for future in encoding.waiting:
             if not future.set_running_or_notify_cancel():
                 continue
-            if isinstance(outcome, ImageFeatures):
-                future.set_result(outcome)
-            else:
+            if isinstance(outcome, Exception):
                 future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
 
     # For those who wait with the mouse in the hand.
 
@@ -270,18 +267,18 @@ class Pictures:
 
         return read
 
-    def encode_piece(self, photo: Photo, asker: Asker) -> ImageFeatures:
-        """Encode a piece of a picture now, the quick way; see `backend.predicting.variants.for_pieces`.
+    def encode_piece(self, photo: Photo, asker: Asker) -> Features:
+        """Encode a piece of a picture now, the quick way; see `clipdiy.method.Method.for_pieces`.
 
         Raises:
             TaskError: `deadline`, if the networks were not free in time.
         """
-        core = self._variants.pieces.core
-        piece = self._networks.submit(lambda: core.encode([photo])[0], owner=asker.owner, lane=Lane.INTERACTIVE)
+        pieces = self._methods.pieces
+        piece = self._networks.submit(lambda: pieces.encode([photo])[0], owner=asker.owner, lane=Lane.INTERACTIVE)
         return _in_time(piece, asker.deadline)
 
 
-def _in_time(future: "Future[ImageFeatures]", deadline: Deadline) -> ImageFeatures:
+def _in_time(future: "Future[Features]", deadline: Deadline) -> Features:
     try:
         return future.result(deadline.left_s)
     except FutureTimeoutError as err:

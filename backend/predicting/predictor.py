@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 from backend.deadline import Clock, Deadline
 from backend.images.asking import Asker
@@ -26,13 +26,12 @@ from backend.predicting.feature_cache import FeatureCache
 from backend.predicting.networks import network_thread
 from backend.predicting.pictures import PhotoLoader, Pictures
 from backend.predicting.request import Request, Window, reason_of
+from backend.predicting.segmenting import Segmenting
 from backend.predicting.stages import Prediction, RequestStages
-from backend.predicting.variants import ConfigurableCore, Variants
-from backend.predicting.words import TextEmbedder, Words
+from backend.predicting.words import Words
 from backend.recent import Recent
-from clipdiy.features import ImageFeatures
+from clipdiy.method import Features, Method
 from clipdiy.segmentation import Segmentation
-from clipdiy.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
 
@@ -42,19 +41,6 @@ LEAST_MEMORY_BYTES = 16_000_000
 """Features of the last pictures are kept in any case: what was begun before a deadline must not be begun again."""
 
 _Kept = TypeVar("_Kept")
-
-
-class Core(ConfigurableCore, TextEmbedder, Protocol):
-    """What is used of a method with loaded weights; see `clipdiy.method`."""
-
-    name: str
-
-    @property
-    def identity(self) -> str:
-        """Changes whenever the same photo and vocabulary would give another segmentation."""
-
-    def doubts(self, vocabulary: Vocabulary) -> tuple[str, ...]:
-        """Warn of words the weights never saw."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +71,7 @@ class Predictor:
 
     def __init__(
         self,
-        core: Core,
+        method: Method[Any],
         loader: PhotoLoader,
         options: PredictorOptions,
         metrics: Metrics,
@@ -97,25 +83,24 @@ class Predictor:
         """Take loaded models, a source of photos and what is known of them already. Threads start with the first call.
 
         Args:
-            core: The method.
+            method: With its weights loaded.
             loader: Where photos come from.
             options: How the work is spread.
             metrics: Where it is counted.
             cache: Where features are kept; in a little memory, if left out.
-            networks: The thread in which the core has been loaded; a new one, if left out.
+            networks: The thread in which the method has been loaded; a new one, if left out.
             clock: By which requests end.
         """
         self.metrics = metrics
         self.options = options
-        self._core = core
+        self._method = method
         self._clock = clock
         self._networks = networks or network_thread()
         self._finishing = FairPool(options.finish_threads, "finish")
-        self._variants = Variants(core)
-        self._words = Words(core, self._networks)
+        self._segmenting = Segmenting(method)
+        self._words = Words(method, self._networks)
         self._pictures = Pictures(
-            core,
-            self._variants,
+            self._segmenting,
             loader,
             cache or FeatureCache(None, memory_bytes=LEAST_MEMORY_BYTES, disk_bytes=0),
             self._networks,
@@ -141,15 +126,18 @@ class Predictor:
 
         Label Studio leaves out tasks that already hold a prediction of this version, and asks again when it changes.
         """
-        digest = hashlib.sha256(json.dumps([self._core.identity, config.identity]).encode()).hexdigest()
-        name = "".join(char if char.isalnum() or char in "-." else "-" for char in self._core.name)
+        digest = hashlib.sha256(json.dumps([self._method.identity, config.identity]).encode()).hexdigest()
+        name = "".join(char if char.isalnum() or char in "-." else "-" for char in self._method.name)
         return f"clip-diy-{name[:40]}-{digest[:10]}"
 
     def look_at(self, config: LabelConfig) -> tuple[str, ...]:
         """Return warnings about a config, and log each once per version."""
         doubts = tuple(
             dict.fromkeys(
-                doubt for control in config.controls if control.drawn for doubt in self._core.doubts(control.vocabulary)
+                doubt
+                for control in config.controls
+                if control.drawn
+                for doubt in self._method.doubts(control.vocabulary)
             )
         )
         notes = (*config.skipped, *doubts)
@@ -220,7 +208,7 @@ class Predictor:
                 keep,
                 pictures=self._pictures,
                 words=self._words,
-                variants=self._variants,
+                segmenting=self._segmenting,
                 finishing=self._finishing,
                 metrics=self.metrics,
                 model_version=self.model_version(config),
@@ -284,9 +272,9 @@ class Predictor:
             logger.debug("task %s", task.get("id"), exc_info=err)
             return nothing
 
-    def _segment(self, features: ImageFeatures, control: MaskControl) -> Segmentation:
+    def _segment(self, features: Features, control: MaskControl) -> Segmentation:
         with self.metrics.stage_seconds.labels("segment").time():
-            return self._variants.segment(features, control)
+            return self._segmenting.segment(features, control)
 
 
 def _task_key(task: Mapping[str, Any]) -> str:

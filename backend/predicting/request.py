@@ -18,7 +18,7 @@ from backend.images.pages import ImageKey
 from backend.metrics import Metrics
 from backend.predicting.pictures import LoadedPicture
 from clipdiy.errors import ClipDiyError
-from clipdiy.features import ImageFeatures
+from clipdiy.method import Features
 
 logger = logging.getLogger(__name__)
 
@@ -40,10 +40,10 @@ class Stages(Protocol[Answer]):
     def words(self, task: Task) -> "Sequence[Future[Any]]":
         """Embed the prompts that a task is asked for and that are not known yet."""
 
-    def encode(self, picture: LoadedPicture) -> "Future[ImageFeatures]":
+    def encode(self, picture: LoadedPicture) -> "Future[Features]":
         """Bring the features of a picture."""
 
-    def finish(self, task: Task, features: Mapping[ImageKey, ImageFeatures]) -> "Future[Answer]":
+    def finish(self, task: Task, features: Mapping[ImageKey, Features]) -> "Future[Answer]":
         """Turn features into the task's answer."""
 
 

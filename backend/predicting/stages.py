@@ -12,9 +12,9 @@ from backend.metrics import Metrics
 from backend.predicting.answer import answer_task
 from backend.predicting.fair_pool import FairPool
 from backend.predicting.pictures import LoadedPicture, Pictures
-from backend.predicting.variants import Variants
+from backend.predicting.segmenting import Segmenting
 from backend.predicting.words import Words
-from clipdiy.features import ImageFeatures
+from clipdiy.method import Features
 
 Kept = TypeVar("Kept")
 Prediction = dict[str, Any]
@@ -35,7 +35,7 @@ class RequestStages(Generic[Kept]):
         *,
         pictures: Pictures,
         words: Words,
-        variants: Variants,
+        segmenting: Segmenting,
         finishing: FairPool,
         metrics: Metrics,
         model_version: str,
@@ -49,7 +49,7 @@ class RequestStages(Generic[Kept]):
             keep: Given each prediction in the thread that made it; what it returns is the task's answer.
             pictures: Brings features.
             words: Embeds prompts.
-            variants: Segments.
+            segmenting: Segments.
             finishing: The threads in which predictions are made.
             metrics: Where time is counted.
             model_version: Under which Label Studio stores the predictions.
@@ -60,7 +60,7 @@ class RequestStages(Generic[Kept]):
         self._keep = keep
         self._pictures = pictures
         self._words = words
-        self._variants = variants
+        self._segmenting = segmenting
         self._finishing = finishing
         self._metrics = metrics
         self._model_version = model_version
@@ -94,17 +94,17 @@ class RequestStages(Generic[Kept]):
     def _words_of_all(self) -> "list[Future[None]]":
         return self._words.learn(self._config, self._asker.owner)
 
-    def encode(self, picture: LoadedPicture) -> "Future[ImageFeatures]":
+    def encode(self, picture: LoadedPicture) -> "Future[Features]":
         """Bring the features of a picture."""
         return self._pictures.encode(picture, self._asker.owner)
 
-    def finish(self, task: Mapping[str, Any], features: Mapping[ImageKey, ImageFeatures]) -> "Future[Kept]":
+    def finish(self, task: Mapping[str, Any], features: Mapping[ImageKey, Features]) -> "Future[Kept]":
         """Make the prediction of a task, and hand it over."""
 
         def job() -> Kept:
             with self._metrics.stage_seconds.labels("segment").time():
                 prediction = answer_task(
-                    task, self._config, features, self._variants.segment, model_version=self._model_version
+                    task, self._config, features, self._segmenting.segment, model_version=self._model_version
                 )
             return self._keep(prediction)
 

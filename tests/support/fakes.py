@@ -7,7 +7,7 @@ import numpy as np
 
 from backend.errors import TaskError
 from backend.images.outbound import Fetched, Validator
-from clipdiy.config import CoreConfig
+from clipdiy.config import AS_CONFIGURED, CoreConfig
 from clipdiy.features import ImageFeatures
 from clipdiy.photo import Photo
 from clipdiy.segmentation import Segmentation
@@ -34,7 +34,7 @@ class FakeCore:
         self.running = 0
         self.unknown = unknown
 
-    def with_config(self, config):
+    def for_pieces(self):
         return self
 
     def doubts(self, vocabulary):
@@ -57,7 +57,7 @@ class FakeCore:
     def embed_prompts(self, prompts):
         self.embedded.append(list(prompts))
 
-    def segment(self, features, vocabulary):
+    def segment(self, features, vocabulary, options=AS_CONFIGURED):
         height, width = features.size_hw
         label_map = np.zeros((height, width), np.uint16)
         label_map[:, : width // 2] = 1

@@ -45,8 +45,8 @@ class SceneCore:
         self.pieces: list[tuple[int, int]] = []
         self.asked: list[tuple[str, ...]] = []
 
-    def with_config(self, config):
-        return PieceCore(config, self)
+    def for_pieces(self):
+        return PieceCore(self)
 
     def doubts(self, vocabulary):
         return ()
@@ -61,7 +61,7 @@ class SceneCore:
             for photo in photos
         ]
 
-    def segment(self, features, vocabulary):
+    def segment(self, features, vocabulary, options):
         self.asked.append(vocabulary.names[1:])
         pixels = np.frombuffer(features.picture, np.uint8).reshape(*features.size_hw, 3)[..., 0]
         label_map = np.zeros(features.size_hw, np.uint16)
@@ -75,13 +75,12 @@ class SceneCore:
 
 
 class PieceCore(SceneCore):
-    """The same for pieces: with a configuration and identity of its own, noting what it does in the other's lists."""
+    """The same for pieces: with an identity of its own, noting what it does in the other's lists."""
 
     encoder_identity = "scene, pieces"
 
-    def __init__(self, config: CoreConfig, whole: SceneCore) -> None:
+    def __init__(self, whole: SceneCore) -> None:
         super().__init__()
-        self.config = config
         self.encoded = whole.pieces
         self.asked = whole.asked
 

@@ -112,10 +112,10 @@ def test_positions_lead_back_to_labels() -> None:
 
 
 def test_another_template_is_used_for_labels_and_background() -> None:
-    control = only_control(config('<Label value="Cat"/>'), template="itap of {}.")
+    control = only_control(config('<Label value="Cat"/>'), templates=("itap of {}.",))
     assert control.vocabulary.prompts == (("itap of background.",), ("itap of Cat.",))
     with pytest.raises(VocabularyError):
-        parse_label_config(config('<Label value="Cat"/>'), template="no place")
+        parse_label_config(config('<Label value="Cat"/>'), templates=("a {}", "no place"))
 
 
 def test_finds_controls_anywhere_in_the_tree_each_with_its_own_vocabulary() -> None:
@@ -566,7 +566,7 @@ OTHER = {
     "order": identity('<Label value="Dog"/><Label value="Cat"/>'),
     "control's name": identity(CAT, brush='name="b" toName="img"'),
     "data key": identity(CAT, image='name="img" value="$other"'),
-    "template": parse_label_config(config(CAT), template="{}").identity,
+    "template": parse_label_config(config(CAT), templates=("{}",)).identity,
     "prompt of the control": identity(CAT, brush='name="brush" toName="img" prompt="a {}"'),
     "threshold": identity('<Label value="Cat" threshold="0.5"/>'),
     "other threshold": identity('<Label value="Cat" threshold="0.6"/>'),

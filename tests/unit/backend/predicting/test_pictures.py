@@ -14,7 +14,7 @@ from backend.metrics import Metrics
 from backend.predicting.fair_pool import FairPool, Lane
 from backend.predicting.feature_cache import FeatureCache
 from backend.predicting.pictures import Pictures
-from backend.predicting.variants import Variants
+from backend.predicting.segmenting import Segmenting
 
 ASKER = Asker(LabelStudioHost("http://ls"), Deadline.never(), "7")
 
@@ -43,9 +43,9 @@ class Room:
         self.cache = FeatureCache(None, memory_bytes=memory_bytes, disk_bytes=0)
         self.networks = FairPool(1, "networks")
         self.metrics = Metrics()
-        variants = Variants(self.core)
+        methods = Segmenting(self.core)
         options = {"image_batch": image_batch}
-        self.pictures = Pictures(self.core, variants, self.loader, self.cache, self.networks, self.metrics, **options)
+        self.pictures = Pictures(methods, self.loader, self.cache, self.networks, self.metrics, **options)
 
     def ask(self, value, owner="7", lane=Lane.REQUEST):
         return self.pictures.encode(self.pictures.load(value, 1, ASKER), owner, lane)

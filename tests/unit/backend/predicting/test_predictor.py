@@ -92,7 +92,7 @@ def test_over_several_deadlines_every_picture_is_encoded_once(image_batch):
         clock.now += 25 * len(photos)
         return encode(photos)
 
-    def segmenting(features, vocabulary):
+    def segmenting(features, vocabulary, _options):
         clock.now += 15
         return segment(features, vocabulary)
 
@@ -176,7 +176,7 @@ def test_words_are_embedded_before_masks_are_made_and_by_the_deadline(make):
     order = []
     embed, segment = core.embed_prompts, core.segment
     core.embed_prompts = lambda prompts: (order.append("words"), embed(prompts))
-    core.segment = lambda features, vocabulary: (order.append("regions"), segment(features, vocabulary))[1]
+    core.segment = lambda features, vocabulary, _options: (order.append("regions"), segment(features, vocabulary))[1]
     predictor = make(core)
     assert all(predictor.predict(tasks("ok", "ok:9x9"), PARSED))
     assert order == ["words", "regions", "regions"]
@@ -223,7 +223,7 @@ def test_a_picture_is_downloaded_while_another_is_in_the_networks_and_a_third_be
         begin("networks", before="download")
         return encode(photos)
 
-    def segmenting(features, vocabulary):
+    def segmenting(features, vocabulary, _options):
         begin("regions", before="networks")
         return segment(features, vocabulary)
 
@@ -285,7 +285,7 @@ def test_model_version_changes_exactly_when_it_should(make):
     assert version != predictor.model_version(
         parse_label_config(CONFIG.replace('"Cat"', '"Cat" predicted_values="kitten"'))
     )
-    assert version != predictor.model_version(parse_label_config(CONFIG, template="a {}"))
+    assert version != predictor.model_version(parse_label_config(CONFIG, templates=("a {}",)))
     assert version != make(FakeCore("fake-2")).model_version(PARSED)
 
 
@@ -368,7 +368,7 @@ class TestKeptFeatures:
         first = predictor.predict(batch, PARSED)
         other = parse_label_config(CONFIG.replace("Cat", "Apple"))
         second = predictor.predict(batch, other)
-        assert sum(predictor._core.batches) == 2
+        assert sum(predictor._method.batches) == 2
         assert predictor.loader.decoded == 2
         assert [r["result"][0]["value"]["brushlabels"] for r in second] == [["Apple"]] * 2
         for a, b in zip(first, second, strict=True):
@@ -380,7 +380,7 @@ class TestKeptFeatures:
         results += predictor.predict(tasks(*["ok"] * 5, first=6), PARSED)
         assert all(results)
         assert len({result["result"][0]["id"] for result in results}) == 10
-        assert sum(predictor._core.batches) == 1
+        assert sum(predictor._method.batches) == 1
 
     def test_an_unchanged_picture_is_not_downloaded(self, predictor):
         outcome = predictor.metrics.registry.get_sample_value
@@ -390,10 +390,10 @@ class TestKeptFeatures:
         predictor.loader.versions["a"] = "2"
         assert all(predictor.predict(tasks("versioned:a"), PARSED))
         assert outcome("clipdiy_feature_cache_total", {"outcome": "miss"}) == 2
-        assert sum(predictor._core.batches) == 2
+        assert sum(predictor._method.batches) == 2
 
     def test_another_core_does_not_take_them(self, predictor):
         predictor.predict(tasks("ok"), PARSED)
-        predictor._core.encoder_identity = "other"
+        predictor._method.encoder_identity = "other"
         predictor.predict(tasks("ok"), PARSED)
-        assert sum(predictor._core.batches) == 2
+        assert sum(predictor._method.batches) == 2

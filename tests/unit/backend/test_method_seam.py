@@ -1,0 +1,115 @@
+"""A method that nobody here knows: registered by name, it answers /predict like any other, and no file is touched."""
+
+import json
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from fakes import CONFIG, FakeLoader
+
+from backend.service import build_service
+from backend.settings import Settings
+from backend.web.app import create_app
+from clipdiy.config import AS_CONFIGURED
+from clipdiy.method import METHODS, MethodEntry, register_method
+from clipdiy.segmentation import Segmentation
+
+
+@dataclass(frozen=True)
+class Brightness:
+    """Features of a toy: the share of the picture's width that is its first class."""
+
+    share: float
+    size_hw: tuple[int, int]
+    made_by: str
+
+    def to_bytes(self):
+        head = json.dumps([self.size_hw, self.made_by]).encode()
+        return b"TOY__1" + struct.pack("<fI", self.share, len(head)) + head
+
+    @classmethod
+    def from_bytes(cls, data):
+        share, _ = struct.unpack_from("<fI", data, 6)
+        size_hw, made_by = json.loads(data[14:])
+        return cls(share, tuple(size_hw), made_by)
+
+
+class Toy:
+    """Everything that the backend wants of a method, and nothing else."""
+
+    name = "toy"
+    identity = "toy1"
+    encoder_identity = "toy1"
+    device = torch.device("cpu")
+    keep_long_px = 64
+    keep_short_px = 0
+
+    def __init__(self, config):
+        self.config = config
+        self.encoded = 0
+        self.description = {}
+
+    def kept_bytes(self, size_hw):
+        return 50
+
+    def doubts(self, vocabulary):
+        return ()
+
+    def embed_prompts(self, prompts):
+        assert all(prompt.startswith("toy: ") for prompt in prompts)
+
+    def for_pieces(self):
+        return self
+
+    def with_config(self, config):
+        return Toy(config)
+
+    def encode(self, photos):
+        self.encoded += len(photos)
+        return [Brightness(0.5, photo.size_hw, self.encoder_identity) for photo in photos]
+
+    def segment(self, features, vocabulary, options=AS_CONFIGURED):
+        height, width = features.size_hw
+        label_map = np.zeros((height, width), np.uint16)
+        label_map[:, : round(width * features.share)] = 1
+        area = np.bincount(label_map.ravel(), minlength=len(vocabulary)) / label_map.size
+        return Segmentation(label_map, area, np.where(area > 0, 0.5, 0).astype(np.float32), 0.5)
+
+    def explain(self, photo, features, vocabulary):
+        raise NotImplementedError
+
+
+@pytest.fixture
+def toy(monkeypatch):
+    monkeypatch.setattr("clipdiy.method.METHODS", dict(METHODS))
+    made = []
+    register_method(
+        MethodEntry(
+            "toy",
+            "half of everything",
+            build=lambda config, **_: made.append(Toy(config)) or made[-1],
+            magic=b"TOY__1",
+            read_features=Brightness.from_bytes,
+            templates=lambda _config: ("toy: {}",),
+        )
+    )
+    return made
+
+
+def test_a_registered_method_answers_predict(toy, tmp_path, monkeypatch):
+    monkeypatch.setattr("backend.service.make_loader", lambda *_: FakeLoader())
+    settings = Settings(method="toy", preset="starter", data_dir=tmp_path, cache_memory_bytes=0)
+    service = build_service(settings)
+    client = create_app(service).test_client()
+    body = {"tasks": [{"id": 1, "data": {"image": "ok:8x10"}}], "label_config": CONFIG, "project": "1.1"}
+    for _ in range(2):
+        [result] = client.post("/predict", json=body).get_json()["results"]
+        [region] = result["result"]
+        assert region["value"]["brushlabels"] == ["Cat"]
+        assert region["original_width"] == 10
+    assert toy[0].encoded == 1, "its features are kept as bytes, and read again"
+    version = client.post("/setup", json={"schema": CONFIG, "project": "1.1"}).get_json()["model_version"]
+    assert version.startswith("clip-diy-toy-")
+    service.predictor.close()
