@@ -23,11 +23,14 @@ from pydantic import ValidationError
 
 from backend.deadline import Deadline
 from backend.errors import BackendError, LabelConfigError, TaskError
+from backend.images.addresses import split_url
 from backend.images.host import LabelStudioHost
-from backend.images.loader import ImageLoader, show_value
-from backend.images.outbound import HostPolicy, Outbound, split_url
+from backend.images.loader import ImageLoader
+from backend.images.outbound import Outbound
 from backend.images.pages import pictures_of
+from backend.images.policy import HostPolicy
 from backend.images.tokens import AccessTokens
+from backend.images.values import show_value
 from backend.label_studio_api import LabelStudioApi, LabelStudioApiError
 from backend.labeling.controls import LabelConfig
 from backend.service import make_loader, read_label_config

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from backend.images.loader import SCHEMES, ImageLimits, ImageLoader, ImageSources
+from backend.images.loader import ImageLoader
+from backend.images.sources import ImageLimits, ImageSources
+from backend.images.values import SCHEMES
 from backend.labeling.reader import LabelConfig, parse_label_config
 from backend.metrics import Metrics
 from backend.predicting.feature_cache import FeatureCache

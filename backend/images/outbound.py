@@ -17,132 +17,31 @@ Nothing here knows what a task or a picture is.
 
 import http.client
 import io
-import ipaddress
 import socket
 import ssl
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import Any
-from urllib.parse import SplitResult, quote, urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 import certifi
 
 from backend.deadline import Deadline
-from backend.errors import SettingsError, TaskError
+from backend.errors import TaskError
+from backend.images.addresses import Origin, show_url, split_url
 from backend.images.host import LabelStudioHost
+from backend.images.policy import HostPolicy
+from backend.images.versions import Fetched, Validator, validator_of
 
 _CHUNK_BYTES = 1 << 16
 _USER_AGENT = "clip-diy-label-studio"
 _REDIRECTS = (301, 302, 303, 307, 308)
-_MAX_VALIDATOR_CHARS = 500
-_STRONG_AGE_S = 60
-_DEFAULT_PORTS = {"http": 80, "https": 443}
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
 # What may stand in a path or query as it is; the rest is percent-encoded, and what is encoded stays so.
 _SAFE_PATH = "/%:@!$&'()*+,;=~"
 _SAFE_QUERY = _SAFE_PATH + "?[]"
 
 Resolve = Callable[[str, int], Iterable[tuple[int, tuple[Any, ...]]]]
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Scheme, host (in lower case) and port of an address."""
-
-    scheme: str
-    host: str
-    port: int
-
-    def serves(self, other: "Origin") -> bool:
-        """Whether the other is this one, or this one's https where this one is plain http."""
-        return other == self or (self.scheme == "http" and other == Origin("https", self.host, 443))
-
-
-@dataclass(frozen=True)
-class HostPolicy:
-    """Which hosts may be asked. Label Studio itself always may.
-
-    A pattern is a host name or address, or `*.example.org` for every name below it.
-
-    Attributes:
-        allowed_hosts: If not empty, only these.
-        denied_hosts: Never these.
-        schemes: Ways to ask; also for every hop of a redirect.
-        private_hosts: These may have any address.
-        allow_private_addresses: Every host may have a private or loopback address. Link-local ones, where clouds keep
-            their credentials, stay refused.
-    """
-
-    allowed_hosts: tuple[str, ...] = ()
-    denied_hosts: tuple[str, ...] = ()
-    schemes: tuple[str, ...] = ("http", "https")
-    private_hosts: tuple[str, ...] = ()
-    allow_private_addresses: bool = False
-
-    def __post_init__(self) -> None:
-        """Refuse patterns that would never match."""
-        for pattern in (*self.allowed_hosts, *self.denied_hosts, *self.private_hosts):
-            if not pattern or "/" in pattern or "*" in pattern.removeprefix("*."):
-                raise SettingsError(f"expected a host name or '*.example.org' without scheme or path, got {pattern!r}")
-
-    def check(self, origin: Origin) -> None:
-        """Refuse a host by its name, or the way it would be asked.
-
-        Raises:
-            TaskError: `refused`.
-        """
-        host = origin.host
-        if origin.scheme not in self.schemes:
-            raise TaskError("refused", f"{origin.scheme}: addresses are not among those allowed")
-        if _matches(host, self.denied_hosts):
-            raise TaskError("refused", f"the host {host} is on the list of denied hosts")
-        if self.allowed_hosts and not _matches(host, self.allowed_hosts):
-            raise TaskError("refused", f"the host {host} is not on the list of allowed hosts")
-
-    def accepts(self, host: str, address: str) -> bool:
-        """Whether a host may have this address (as text)."""
-        ip = _innermost(ipaddress.ip_address(address))
-        if ip.is_global and not ip.is_multicast:
-            return True
-        if _matches(host, self.private_hosts):
-            return True
-        if not self.allow_private_addresses:
-            return False
-        # ::1 counts as reserved too.
-        return ip.is_loopback or not (ip.is_link_local or ip.is_multicast or ip.is_unspecified or ip.is_reserved)
-
-
-def split_url(url: str) -> tuple[SplitResult, Origin]:
-    """Take an address apart.
-
-    Raises:
-        TaskError: `unsupported-source` if it is no http or https address with a host; `refused` if it holds a user name
-            or password.
-    """
-    try:
-        url.encode()
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port
-        host.encode("idna")
-    except ValueError as err:
-        raise TaskError("unsupported-source", "the address is malformed") from err
-    if parts.scheme not in _DEFAULT_PORTS or not host:
-        raise TaskError("unsupported-source", f"expected an http or https address with a host, got {show_url(url)}")
-    if "@" in parts.netloc:
-        raise TaskError("refused", f"an address with a user name in it is not fetched: {show_url(url)}")
-    return parts, Origin(parts.scheme, host, port if port is not None else _DEFAULT_PORTS[parts.scheme])
-
-
-def show_url(url: str, most: int = 200) -> str:
-    """Return an address fit for a message: without user name, query and fragment, which may hold secrets."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return "a malformed address"
-    text = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
-    return text if len(text) <= most else text[: most - 3] + "..."
 
 
 @dataclass(frozen=True)
@@ -152,53 +51,6 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     body: bytes
-
-
-@dataclass(frozen=True)
-class Validator:
-    """How a source names the version of a file that it gave, to be asked whether it still has that one.
-
-    Attributes:
-        etag: Entity tag of an HTTP answer, or size and time of a file on disk.
-        modified: Last-Modified of an HTTP answer; only kept if it is old enough to tell versions apart.
-    """
-
-    etag: str | None = None
-    modified: str | None = None
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """The conditional headers of the next request."""
-        if self.etag is not None:
-            return {"If-None-Match": self.etag}
-        return {"If-Modified-Since": self.modified} if self.modified is not None else {}
-
-
-@dataclass(frozen=True)
-class Fetched:
-    """A file as its source gave it.
-
-    Attributes:
-        data: Its bytes; `None` if the source says that it still is the version asked about.
-        validator: To ask about this version next time; `None` if the source names no versions.
-    """
-
-    data: bytes | None
-    validator: Validator | None = None
-
-
-def _validator_of(headers: Mapping[str, str]) -> Validator | None:
-    etag, modified = headers.get("etag"), headers.get("last-modified")
-    if etag and len(etag) <= _MAX_VALIDATOR_CHARS:
-        return Validator(etag=etag)
-    if not modified or len(modified) > _MAX_VALIDATOR_CHARS:
-        return None
-    try:
-        age = parsedate_to_datetime(headers.get("date", "")) - parsedate_to_datetime(modified)
-    except (TypeError, ValueError):
-        return None
-    # Times have whole seconds: a file changed again within the same one would look the same (RFC 9110, 8.8.2.2).
-    return Validator(modified=modified) if age.total_seconds() >= _STRONG_AGE_S else None
 
 
 def resolve_host(host: str, port: int) -> list[tuple[int, tuple[Any, ...]]]:
@@ -284,7 +136,7 @@ class Outbound:
                 return Fetched(None, known)
             if answer.status not in _REDIRECTS:
                 _check_status(url, answer.status)
-                return Fetched(answer.body, _validator_of(answer.headers))
+                return Fetched(answer.body, validator_of(answer.headers))
             location = answer.headers.get("location")
             if not location:
                 raise TaskError("download", f"{show_url(url)} redirects to nowhere")
@@ -472,24 +324,3 @@ def _is_at(home: LabelStudioHost | None, origin: Origin) -> bool:
 def _is_login(url: str) -> bool:
     """Whether this is the page to which Label Studio sends those it does not know."""
     return urlsplit(url).path.rstrip("/").endswith("/user/login")
-
-
-def _matches(host: str, patterns: Iterable[str]) -> bool:
-    host = host.rstrip(".")
-    return any(
-        host.endswith(pattern[1:].lower()) if pattern.startswith("*.") else host == pattern.lower()
-        for pattern in patterns
-    )
-
-
-def _innermost(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """Return the IPv4 address that an IPv6 address stands for, if it does."""
-    if isinstance(ip, ipaddress.IPv4Address):
-        return ip
-    if ip.ipv4_mapped is not None:
-        return ip.ipv4_mapped
-    if ip.sixtofour is not None:
-        return ip.sixtofour
-    if ip.teredo is not None:
-        return ip.teredo[1]
-    return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in _NAT64 else ip

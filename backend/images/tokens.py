@@ -17,8 +17,9 @@ from typing import Any
 
 from backend.deadline import Deadline
 from backend.errors import TaskError
+from backend.images.addresses import show_url
 from backend.images.host import LabelStudioHost
-from backend.images.outbound import Outbound, show_url
+from backend.images.outbound import Outbound
 
 _EARLY_S = 30.0
 """An access token is renewed this long before it ends: clocks differ, and downloads take time."""

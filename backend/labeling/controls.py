@@ -14,9 +14,10 @@ from backend.errors import TaskError
 from clipdiy.config import PUBLISHED_TEMPLATE
 from clipdiy.vocabulary import BACKGROUND, Label, Vocabulary, phrases_to_prompts
 
-MAX_LABELS = 32_766
-"""The core counts classes in int16, and 0 is the background."""
-MAX_LABEL_CHARS = 1000
+MAX_PROMPTS = 32_766
+"""Most prompts of all controls of a config together; so labels are no more either, which the core counts in int16."""
+MAX_LABEL_CHARS = 300
+"""Longest value, alias or phrase; CLIP reads 77 tokens, which are hardly more."""
 MAX_PAGES = 100
 
 ControlKind = Literal[
@@ -119,6 +120,21 @@ class MaskLabel:
         return [self.value, list(self.prompts), *(steering if steering != [0.0, 0.0, "share", False] else [])]
 
 
+class LabelError(ValueError):
+    """A label cannot be read; only it is meant.
+
+    Attributes:
+        attribute: Name of the attribute that makes no sense, in small letters.
+        problem: What is wrong with it.
+    """
+
+    def __init__(self, attribute: str, problem: str) -> None:
+        """Keep both beside the message."""
+        super().__init__(f"{attribute}: {problem}")
+        self.attribute = attribute
+        self.problem = problem
+
+
 def make_label(attributes: Mapping[str, str], rules: LabelRules) -> MaskLabel | None:
     """Read a label from the attributes of its tag, or from an object in a task's data.
 
@@ -131,9 +147,12 @@ def make_label(attributes: Mapping[str, str], rules: LabelRules) -> MaskLabel | 
         over too).
 
     Raises:
-        ValueError: If `threshold` or `min_area` make no sense; two arguments, the attribute and what is wrong.
+        LabelError: If `threshold` or `min_area` make no sense, a text is too long, or there are too many phrases.
     """
     value, alias = attributes.get("value", ""), attributes.get("alias", "")
+    for name, text in (("value", value), ("alias", alias)):
+        if len(text) > MAX_LABEL_CHARS:
+            raise LabelError(name, f"expected at most {MAX_LABEL_CHARS} characters, got {len(text):,}")
     if not value.strip() and not alias.strip():
         return None
     # The browser writes, and the server checks for, the alias wherever there is one.
@@ -141,6 +160,14 @@ def make_label(attributes: Mapping[str, str], rules: LabelRules) -> MaskLabel | 
     is_background = BACKGROUND in (value.strip().lower(), alias.strip().lower())
     predicted = [phrase.strip() for phrase in attributes.get("predicted_values", "").split(",")]
     phrases = [phrase for phrase in predicted if phrase] or [alias.strip() or value.strip() or stored]
+    if any(len(phrase) > MAX_LABEL_CHARS for phrase in phrases):
+        raise LabelError("predicted_values", f"expected phrases of at most {MAX_LABEL_CHARS} characters each")
+    if len(phrases) * len(rules.templates) > MAX_PROMPTS:
+        raise LabelError(
+            "predicted_values",
+            f"expected at most {MAX_PROMPTS:,} prompts, got {len(phrases):,} phrases for each of "
+            f"{len(rules.templates)} templates",
+        )
     if is_background:
         phrases = [BACKGROUND if phrase.lower() == BACKGROUND else phrase for phrase in phrases]
     threshold, min_area = rules.threshold, rules.min_area
@@ -205,15 +232,10 @@ class MaskControl:
         t0 = Label(BACKGROUND, self.background)
         return Vocabulary((t0, *(Label(label.value, label.prompts) for label in self.drawn)))
 
-    def label_at(self, position: int) -> MaskLabel | None:
-        """Return the label at a position of the vocabulary, `None` for t0, which is not drawn.
-
-        Raises:
-            IndexError: If the vocabulary has no such position.
-        """
-        if not 0 <= position <= len(self.drawn):
-            raise IndexError(f"position {position} is outside the vocabulary of {len(self.drawn) + 1}")
-        return self.drawn[position - 1] if position else None
+    @property
+    def prompt_count(self) -> int:
+        """How many prompts its labels have together, the background's among them."""
+        return len(self.background) + sum(len(label.prompts) for label in self.drawn)
 
     def for_task(self, data: object) -> "MaskControl":
         """Add the labels that stand in a task's data, after those of the config.
@@ -260,40 +282,16 @@ class MaskControl:
 
 
 @dataclass(frozen=True)
-class SmartTool:
-    """A control that a person points, draws or types with to ask for a mask.
-
-    Attributes:
-        from_name: Its name.
-        to_name: Name of the image.
-        kind: `keypoint`, `rectangle` or `textarea`.
-        labels: What stands in it to choose from, as Label Studio stores it.
-    """
-
-    from_name: str
-    to_name: str
-    kind: Literal["keypoint", "rectangle", "textarea"]
-    labels: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class LabelConfig:
     """What a labeling config asks of us.
 
     Attributes:
         controls: At least one, in the order of the config.
         skipped: One sentence for each control that looks like ours but cannot be served, for the log.
-        tools: What masks can be asked for with, one by one.
     """
 
     controls: tuple[MaskControl, ...]
     skipped: tuple[str, ...] = ()
-    tools: tuple[SmartTool, ...] = ()
-
-    @property
-    def is_interactive(self) -> bool:
-        """There is something to point, draw or type with."""
-        return bool(self.tools)
 
     @property
     def identity(self) -> str:
@@ -304,33 +302,47 @@ class LabelConfig:
         return "[" + ", ".join(control.identity for control in self.controls) + "]"
 
     def for_task(self, data: object) -> "LabelConfig":
-        """Add the labels that stand in a task's data; see `MaskControl.for_task`."""
+        """Add the labels that stand in a task's data; see `MaskControl.for_task`.
+
+        Raises:
+            TaskError: `missing-data`, if they are not there, or are something else; `too-large`, if all controls
+                together have more than `MAX_PROMPTS` prompts.
+        """
         if all(control.labels_key is None for control in self.controls):
             return self
-        return replace(self, controls=tuple(control.for_task(data) for control in self.controls))
+        controls: list[MaskControl] = []
+        left = MAX_PROMPTS
+        for control in self.controls:
+            controls.append(control.for_task(data))
+            left -= controls[-1].prompt_count
+            if left < 0:
+                raise _too_many_prompts(control.labels_key or control.from_name)
+        return replace(self, controls=tuple(controls))
 
 
 def task_labels(data: object, key: str, rules: LabelRules) -> tuple[MaskLabel, ...]:
     """Read labels from a task's data; see `MaskControl.for_task`.
 
     Raises:
-        TaskError: `missing-data`, if they are not there, or are something else.
+        TaskError: `missing-data`, if they are not there, or are something else; `too-large`, if they have more than
+            `MAX_PROMPTS` prompts.
     """
     found = data.get(key) if isinstance(data, Mapping) else None
     if not isinstance(found, list):
         kind = "nothing" if found is None else type(found).__name__
         raise TaskError("missing-data", f"expected a list of labels in the task's {key!r}, got {kind}")
-    if len(found) > MAX_LABELS:
-        raise TaskError("too-large", f"a control may have {MAX_LABELS:,} labels, the task has {len(found):,}")
     labels = []
+    left = MAX_PROMPTS
     for number, entry in enumerate(found):
         try:
             label = make_label(_as_attributes(entry), rules)
         except ValueError as err:
-            problem = ": ".join(str(part) for part in err.args)
-            raise TaskError("missing-data", f"label {number} in the task's {key!r}: {problem}") from err
+            raise TaskError("missing-data", f"label {number} in the task's {key!r}: {err}") from err
         if label is not None:
             labels.append(label)
+            left -= len(label.prompts)
+            if left < 0:
+                raise _too_many_prompts(key)
     return tuple(labels)
 
 
@@ -340,9 +352,13 @@ def _as_attributes(entry: Any) -> dict[str, str]:
         raise ValueError(f'expected a text or an object with a "value", got {type(entry).__name__}')
     known = {str(name).lower(): value for name, value in attributes.items()}
     texts = {name: str(value) for name, value in known.items() if isinstance(value, str | int | float)}
-    if any(len(text) > MAX_LABEL_CHARS for text in texts.values()):
-        raise ValueError(f"a label may have {MAX_LABEL_CHARS:,} characters")
     return texts
+
+
+def _too_many_prompts(key: str) -> TaskError:
+    return TaskError(
+        "too-large", f"expected at most {MAX_PROMPTS:,} prompts in a task, the labels in its {key!r} make more"
+    )
 
 
 def _rules_identity(rules: LabelRules) -> list[object]:
@@ -353,14 +369,14 @@ def _read(name: str, parse: Any, attributes: Mapping[str, str]) -> Any:
     try:
         return parse(attributes[name])
     except ValueError as err:
-        raise ValueError(name, str(err)) from err
+        raise LabelError(name, str(err)) from err
 
 
 def _number(text: str, least: float, most: float) -> float:
     try:
         number = float(text)
     except ValueError:
-        raise ValueError(f"expected a number, got {text!r}") from None
+        raise ValueError(f"expected a number, got {text[:40]!r}") from None
     if not least <= number <= most or math.isinf(number):
         raise ValueError(f"expected a number from {least:g} to {most:g}, got {number:g}")
     return number

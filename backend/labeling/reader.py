@@ -20,7 +20,7 @@ What is read of a config
     Choices                                                which labels are there (see `_Reader.choices`)
     value="$labels" on one of them                         labels that stand in the task (`MaskControl.for_task`)
     predict="false" (or "true") on one of them             leave it to people (or do not)
-    KeyPoint(Labels), Rectangle(Labels), TextArea with smart="true"      tools: what a mask can be asked for with
+    Rectangle(Labels) with smart="true"                    a tool to ask for masks with, where others take them
 
 Tags and attributes that are not known are left alone. Tag and attribute names count in any case, as in the browser.
 """
@@ -28,21 +28,20 @@ Tags and attributes that are not known are left alone. Tag and attribute names c
 import re
 import xml.etree.ElementTree as ET
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeVar
+from typing import Any
 
-from backend.errors import LabelConfigError
 from backend.labeling.controls import (
-    MAX_LABELS,
+    MAX_PROMPTS,
     Area,
     ControlKind,
     LabelConfig,
+    LabelError,
     LabelRules,
     MaskControl,
     MaskLabel,
     Refining,
-    SmartTool,
     make_label,
     parse_score,
 )
@@ -57,8 +56,10 @@ from backend.labeling.xml import (
     opening,
     parse_xml,
     quoted,
+    shown,
     summary,
     tag,
+    too_much,
     unusable,
 )
 from clipdiy.config import PUBLISHED_TEMPLATE
@@ -88,16 +89,20 @@ _SHAPES: dict[str, ControlKind] = {
     "rectangle": "rectangle",
 }
 _KINDS = {**_LABELLED, **_SHAPES}
-_TOOLS: dict[str, Literal["keypoint", "rectangle", "textarea"]] = {
-    "keypoint": "keypoint",
-    "keypointlabels": "keypoint",
-    "rectangle": "rectangle",
-    "rectanglelabels": "rectangle",
-    "textarea": "textarea",
-}
+_BOXES = ("rectangle", "rectanglelabels")
 _REFINEMENTS = {"pamr": True, "true": True, "none": False, "false": False}
 _VARIABLE = re.compile(r"\$([^, ]+)")
-_T = TypeVar("_T")
+
+MAX_CONTROLS = 100
+"""What is to be answered in a config: controls, once for each image and for each `Labels` that they go with."""
+MAX_TO_NAMES = 100
+MAX_TEMPLATES = 100
+"""Of one control; ImageNet's well-known ones are 80."""
+MAX_TEMPLATE_CHARS = 300
+MAX_PLACES = 3
+"""How often `{}` stands in one template."""
+MAX_NAME_CHARS = 300
+_SKIPPED_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -134,8 +139,11 @@ def parse_label_config(
         scales: Crop sizes that are encoded, for checking `model_scales`; `None` takes any.
         refining: Whether the service refines masks; decides what `refine` may say, and means where it says nothing.
 
+    What it costs to read is bounded: by the limits of `parse_xml`, `MAX_CONTROLS`, `MAX_PROMPTS`, `MAX_TEMPLATES`,
+    `MAX_TEMPLATE_CHARS`, `MAX_LABEL_CHARS`, `MAX_NAME_CHARS` and `MAX_TO_NAMES`.
+
     Raises:
-        LabelConfigError: If it is no XML, too long, contradicts itself, or has no control we can serve.
+        LabelConfigError: If it is no XML, beyond a limit, contradicts itself, or has no control we can serve.
         VocabularyError: If a template has no `{}`.
     """
     phrases_to_prompts((), templates)
@@ -145,7 +153,7 @@ def parse_label_config(
     if not controls:
         found = "; ".join(reader.skipped) if reader.skipped else f"found {summary(root)}"
         raise unusable(f"expected a BrushLabels control with labels and an Image; {found}")
-    return LabelConfig(tuple(controls), tuple(reader.skipped), tuple(reader.tools(controls)))
+    return LabelConfig(tuple(controls), tuple(reader.skipped))
 
 
 class _Reader:
@@ -161,6 +169,13 @@ class _Reader:
         named = [(name, element) for element in self._elements if (name := attribute(element, "name"))]
         self._objects = {name: element for name, element in named if attribute(element, "toName") is None}
         self._uses = Counter(name for name, _ in named)
+        self._labels_for: dict[str, list[ET.Element]] = {}
+        for element in self._elements:
+            if tag(element) == "labels":
+                for to_name in self._to_names(element):
+                    self._labels_for.setdefault(to_name, []).append(element)
+        self._prompts_left = MAX_PROMPTS
+        self._controls_left = MAX_CONTROLS
         self.skipped: list[str] = []
 
     def controls(self) -> list[MaskControl]:
@@ -172,7 +187,7 @@ class _Reader:
             kind = _KINDS.get(tag(element))
             if kind is None or not self._is_wanted(element):
                 continue
-            if tag(element) in _TOOLS and _is_smart(element):
+            if tag(element) in _BOXES and _is_smart(element):
                 smart.append(element)
                 continue
             made += [(places[id(element)], control) for control in self._masks(element, kind)]
@@ -181,44 +196,42 @@ class _Reader:
         for element in smart:
             boxes = self._masks(element, _KINDS[tag(element)])
             made += [(places[id(element)], control) for control in boxes if control.to_name not in taken]
-        masks = [control for _, control in sorted(made, key=lambda pair: pair[0])]
+        beside: dict[str, list[MaskControl]] = {}
+        for _, control in sorted(made, key=lambda pair: pair[0]):
+            beside.setdefault(control.to_name, []).append(control)
+        rivals = {to_name: _labels_of(controls) for to_name, controls in beside.items()}
         for element in self._elements:
             if tag(element) == "choices" and self._is_wanted(element):
-                made += [(places[id(element)], control) for control in self.choices(element, masks)]
+                made += [(places[id(element)], control) for control in self._choices(element, beside, rivals)]
         return [control for _, control in sorted(made, key=lambda pair: pair[0])]
 
-    def tools(self, controls: Sequence[MaskControl]) -> Iterator[SmartTool]:
-        """Yield what masks can be asked for with, on images that have somewhere to put them."""
-        images = {control.to_name for control in controls if control.kind != "choices"}
-        for element in self._elements:
-            if tag(element) not in _TOOLS or not _is_smart(element):
-                continue
-            labels = tuple(
-                label.value
-                for child in element.iter()
-                if tag(child) == "label" and (label := self._label(child, LabelRules())) is not None
-            )
-            for to_name in self._to_names(element):
-                if to_name in images:
-                    yield SmartTool(attribute(element, "name") or "", to_name, _TOOLS[tag(element)], labels)
-
-    def choices(self, element: ET.Element, masks: Sequence[MaskControl]) -> Iterator[MaskControl]:
+    def _choices(
+        self,
+        element: ET.Element,
+        masks: Mapping[str, Sequence[MaskControl]],
+        labels_of_masks: Mapping[str, Mapping[str, MaskLabel]],
+    ) -> Iterator[MaskControl]:
         """Yield a control per image whose choices say what is in the picture.
 
         A question such as "quality: good, blurred" is none of our business. So beside controls for masks of the same
         image, choices count if one of them is a label there too, or with `predict="true"`. Choices that are such
         labels take over their prompts, and the labels that are no choice still compete for the picture.
+
+        Args:
+            element: The choices.
+            masks: Controls for masks, by image.
+            labels_of_masks: Their labels, by image and value.
         """
-        where = f"{local_name(element)} {attribute(element, 'name')!r}"
+        where = _name_of(element)
         if is_true(element, "perRegion"):
             return
         for source in self._sources(element, where):
-            beside = [control for control in masks if control.to_name == source.name]
+            beside = masks.get(source.name, ())
             made = self._control(element, "choices", source, where, "choice")
-            rivals = {label.value: label for control in reversed(beside) for label in control.drawn}
+            rivals = labels_of_masks.get(source.name, {})
             shared = any(label.value in rivals for label in made.drawn)
             if beside and not shared and attribute(element, "predict") is None:
-                self.skipped.append(
+                self._skip(
                     f"{where} shares no label with a control for masks, so it is left to people; "
                     'predict="true" on it asks for it all the same'
                 )
@@ -231,62 +244,98 @@ class _Reader:
             others = tuple(
                 replace(label, is_rival=True) for value, label in rivals.items() if shared and value not in own
             )
+            self._count_prompts(element, sum(len(label.prompts) for label in others))
             background = beside[0].background if shared else made.background
-            yield replace(
-                made,
-                labels=borrowed + others,
-                background=background,
-                is_single=(attribute(element, "choice") or "").lower() != "multiple",
-                per_item=source.is_list and is_true(element, "perItem"),
+            yield self._counted(
+                element,
+                replace(
+                    made,
+                    labels=borrowed + others,
+                    background=background,
+                    is_single=(attribute(element, "choice") or "").lower() != "multiple",
+                    per_item=source.is_list and is_true(element, "perItem"),
+                ),
             )
+
+    def _counted(self, element: ET.Element, control: MaskControl) -> MaskControl:
+        """Return the control that an element makes, if there is room for it."""
+        self._controls_left -= 1
+        if self._controls_left < 0:
+            raise too_much(
+                element,
+                f"expected at most {MAX_CONTROLS} controls to be answered, counted once for each image and each Labels "
+                'that they go with; leave some to people with predict="false"',
+            )
+        return control
+
+    def _count_prompts(self, element: ET.Element, prompts: int) -> None:
+        self._prompts_left -= prompts
+        if self._prompts_left < 0:
+            raise too_much(
+                element,
+                f"expected at most {MAX_PROMPTS:,} prompts in all (labels x phrases x templates of every control), and "
+                "this one goes beyond",
+            )
+
+    def _skip(self, sentence: str) -> None:
+        """Say that a control is not served; of very many, that there are more."""
+        if len(self.skipped) < _SKIPPED_SHOWN:
+            self.skipped.append(sentence)
+        elif len(self.skipped) == _SKIPPED_SHOWN:
+            self.skipped.append("and more controls than are named here are not served")
 
     def _is_wanted(self, element: ET.Element) -> bool:
         name = attribute(element, "name")
         if name and self._uses[name] > 1:
-            raise unusable(f"{self._uses[name]} tags are called {name!r}; every name may be used once")
+            raise unusable(f"{self._uses[name]} tags are called {shown(name)}; every name may be used once")
         given = (attribute(element, "predict") or "true").strip().lower()
         if given not in ("true", "false"):
-            raise contradiction(element, f'predict is "true" or "false", got {given!r}', predict="true")
+            raise contradiction(element, f'predict is "true" or "false", got {shown(given)}', predict="true")
         return given == "true"
 
     def _masks(self, element: ET.Element, kind: ControlKind) -> Iterator[MaskControl]:
         """Yield one control per image that the element names; note why there is none."""
-        where = f"{local_name(element)} {attribute(element, 'name')!r}"
+        where = _name_of(element)
         for source in self._sources(element, where):
             if kind in _LABELLED.values():
-                yield self._control(element, kind, source, where, "label")
+                yield self._counted(element, self._control(element, kind, source, where, "label"))
                 continue
-            named_by = [e for e in self._elements if tag(e) == "labels" and source.name in self._to_names(e)]
+            named_by = self._labels_for.get(source.name, ())
             if not named_by:
-                self.skipped.append(f'{where} has no labels: add <Labels name="labels" toName="{source.name}">')
+                self._skip(f'{where} has no labels: add <Labels name="labels" toName="{source.name}">')
             for labels in named_by:
                 self._is_wanted(labels)
-                there = f"{local_name(labels)} {attribute(labels, 'name')!r}"
-                control = self._control(labels, kind, source, there, "label", shape=element)
-                yield replace(
+                control = self._control(labels, kind, source, _name_of(labels), "label", shape=element)
+                control = replace(
                     control, from_name=attribute(element, "name") or "", labels_name=attribute(labels, "name")
                 )
+                yield self._counted(element, control)
 
     def _sources(self, element: ET.Element, where: str) -> Iterator[_Source]:
         to_names = self._to_names(element)
         if not attribute(element, "name") or not to_names:
             raise unusable(f'{opening(element)} needs name="..." and toName="..." (the name of an Image)')
+        if len(to_names) > MAX_TO_NAMES:
+            raise too_much(element, f"expected at most {MAX_TO_NAMES} names in toName, got {len(to_names):,}")
         for to_name in to_names:
             image = self._objects.get(to_name)
             if image is None:
                 images = [name for name, found in self._objects.items() if tag(found) == "image"]
                 there = f"the images are called {quoted(images)}" if images else "there is no Image at all"
-                raise unusable(f"{where} has toName={to_name!r}, but no image is called that; {there}")
+                raise unusable(f"{where} has toName={shown(to_name)}, but no image is called that; {there}")
             if tag(image) != "image":
-                self.skipped.append(f"{where} is for {local_name(image)} {to_name!r}, and only an Image can be served")
+                self._skip(f"{where} is for {_name_of(image)}, and only an Image can be served")
                 continue
             pages = attribute(image, "valueList")
             variable = _VARIABLE.fullmatch((pages or attribute(image, "value") or "").strip())
             if variable is None:
                 raise unusable(
-                    f'Image {to_name!r} needs value="$..." naming the field of the task\'s data that holds the '
+                    f'{_name_of(image)} needs value="$..." naming the field of the task\'s data that holds the '
                     f"picture, got {opening(image)}"
                 )
+            for name, tagged in ((attribute(element, "name") or "", element), (to_name, image), (variable[1], image)):
+                if len(name) > MAX_NAME_CHARS:
+                    raise too_much(tagged, f"expected names of at most {MAX_NAME_CHARS} characters, got {len(name):,}")
             yield _Source(to_name, variable[1], bool(pages))
 
     def _control(
@@ -310,23 +359,27 @@ class _Reader:
         """
         both = [element] if shape is None else [shape, element]
         rules = self._rules(both)
-        tags = [child for child in element.iter() if child is not element and tag(child) == label_tag]
-        labels = tuple(label for child in tags if (label := self._label(child, rules)) is not None)
+        labels = []
+        for child in element.iter():
+            if child is element or tag(child) != label_tag:
+                continue
+            label = self._label(child, rules)
+            if label is not None:
+                labels.append(label)
+                self._count_prompts(element, len(label.prompts))
         value = (attribute(element, "value") or "").strip()
         labels_key = value[1:] if value.startswith("$") and _VARIABLE.fullmatch(value) else None
         drawn = sum(not label.is_background for label in labels)
         if not drawn and labels_key is None:
             besides = " besides the background" if labels else ""
             raise unusable(f'{where} has no <{label_tag.title()} value="..."/> in it{besides}')
-        if drawn > MAX_LABELS:
-            raise LabelConfigError(f"a control may have {MAX_LABELS:,} labels, {where} has {drawn:,}")
         background = tuple(prompt for label in labels if label.is_background for prompt in label.prompts)
         return MaskControl(
             attribute(element, "name") or "",
             source.name,
             source.data_key,
             kind,
-            labels,
+            tuple(labels),
             background or phrases_to_prompts((BACKGROUND,), rules.templates),
             labels_key=labels_key,
             rules=rules,
@@ -356,7 +409,9 @@ class _Reader:
         parts = [part.strip() for part in text.split(",")]
         if not all(part.isdecimal() and len(part) < 9 for part in parts):
             raise contradiction(
-                element, f'model_scales is a list of crop sizes such as "{example}", got {text!r}', model_scales=example
+                element,
+                f'model_scales is a list of crop sizes such as "{example}", got {shown(text)}',
+                model_scales=example,
             )
         chosen = {int(part) for part in parts}
         if known is None:
@@ -365,7 +420,7 @@ class _Reader:
             possible = ",".join(str(scale) for scale in known if scale in chosen) or example
             raise contradiction(
                 element,
-                f"model_scales can be some of {example}, which are encoded; got {text!r}",
+                f"model_scales can be some of {example}, which are encoded; got {shown(text)}",
                 model_scales=possible,
             )
         kept = tuple(scale for scale in known if scale in chosen)
@@ -374,7 +429,7 @@ class _Reader:
     def _read_refinement(self, element: ET.Element, text: str) -> bool:
         if text.lower() not in _REFINEMENTS:
             possible = "none" if self._refining == "never" else "pamr"
-            raise contradiction(element, f'refine is "pamr" or "none", got {text!r}', refine=possible)
+            raise contradiction(element, f'refine is "pamr" or "none", got {shown(text)}', refine=possible)
         wanted = _REFINEMENTS[text.lower()]
         if wanted and self._refining == "never":
             raise contradiction(
@@ -394,23 +449,36 @@ class _Reader:
         given = attributes(element)
         try:
             return make_label(given, rules)
-        except ValueError as err:
-            name, problem = err.args
-            better = _better_area(given[name]) if name == "min_area" else _better_score(given[name])
-            raise contradiction(
-                element, f"{name} of the label {given.get('value', '')!r}: {problem}", **{name: better}
-            ) from err
+        except LabelError as err:
+            sentence = f"{err.attribute} of the label {shown(given.get('value', ''))}: {err.problem}"
+            better = _BETTER.get(err.attribute)
+            if better is None:
+                raise too_much(element, sentence) from err
+            raise contradiction(element, sentence, **{err.attribute: better(given[err.attribute])}) from err
 
     @staticmethod
     def _to_names(element: ET.Element) -> list[str]:
-        return [name.strip() for name in (attribute(element, "toName") or "").split(",") if name.strip()]
+        """Return the images that an element names, each once."""
+        return [
+            *dict.fromkeys(name for part in (attribute(element, "toName") or "").split(",") if (name := part.strip()))
+        ]
+
+
+def _name_of(element: ET.Element) -> str:
+    """Call an element by its tag and name."""
+    return f"{local_name(element)[:50]} {shown(attribute(element, 'name') or '')}"
 
 
 def _is_smart(element: ET.Element) -> bool:
     return is_true(element, "smart") or is_true(element, "smartOnly")
 
 
-def _borrows(label: MaskLabel, rivals: dict[str, MaskLabel], made: MaskControl) -> bool:
+def _labels_of(controls: Sequence[MaskControl]) -> dict[str, MaskLabel]:
+    """Return labels by their values; the first of a value counts."""
+    return {label.value: label for control in reversed(controls) for label in control.drawn}
+
+
+def _borrows(label: MaskLabel, rivals: Mapping[str, MaskLabel], made: MaskControl) -> bool:
     """A choice says nothing of its prompts, and a label of the same name does."""
     plain = phrases_to_prompts((label.value.strip(),), made.rules.templates)
     return label.value in rivals and label.prompts == plain
@@ -418,6 +486,12 @@ def _borrows(label: MaskLabel, rivals: dict[str, MaskLabel], made: MaskControl) 
 
 def _read_templates(element: ET.Element, text: str) -> tuple[str, ...]:
     templates = tuple(part.strip() for part in text.split("|"))
+    if len(templates) > MAX_TEMPLATES or any(len(template) > MAX_TEMPLATE_CHARS for template in templates):
+        raise too_much(
+            element, f"prompt: expected at most {MAX_TEMPLATES} templates of {MAX_TEMPLATE_CHARS} characters each"
+        )
+    if any(template.count("{}") > MAX_PLACES for template in templates):
+        raise too_much(element, f"prompt: expected {{}} at most {MAX_PLACES} times in a template")
     if not all("{}" in template for template in templates):
         better = "|".join(part if "{}" in part else f"{part} {{}}" for part in templates if part)
         raise contradiction(
@@ -466,3 +540,6 @@ def _better_area(text: str) -> str:
     except ValueError:
         return "200px"
     return f"{number:g}px" if 1 < number < 1e12 else "0.001"
+
+
+_BETTER = {"threshold": _better_score, "min_area": _better_area}

@@ -10,6 +10,10 @@ from xml.sax.saxutils import quoteattr
 from backend.errors import LabelConfigError
 
 MAX_CONFIG_CHARS = 2_000_000
+MAX_TAGS = 50_000
+MAX_DEPTH = 100
+"""Tags within tags. People come to ten."""
+_SHOWN_CHARS = 100
 
 WORKING_CONFIG = """\
 <View>
@@ -21,8 +25,30 @@ WORKING_CONFIG = """\
 </View>"""
 
 
-class _NoDoctype(ET.TreeBuilder):
-    """Builds the tree, and stops at a document type declaration: entities can be declared nowhere else."""
+class _CarefulBuilder(ET.TreeBuilder):
+    """Builds the tree, and stops at too many tags, and at a document type: entities can be declared nowhere else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._tags = 0
+        self._depth = 0
+
+    def start(self, tag: str, attrs: dict[str, str], /) -> ET.Element:
+        """Called by the parser where a tag opens."""
+        self._tags += 1
+        self._depth += 1
+        if self._tags > MAX_TAGS:
+            raise LabelConfigError(f"a labeling config may have {MAX_TAGS:,} tags, this one has more")
+        if self._depth > MAX_DEPTH:
+            raise LabelConfigError(
+                f"the tags of a labeling config may be nested {MAX_DEPTH} deep, <{tag[:50]}> is deeper"
+            )
+        return super().start(tag, attrs)
+
+    def end(self, tag: str, /) -> ET.Element:
+        """Called by the parser where a tag closes."""
+        self._depth -= 1
+        return super().end(tag)
 
     def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
         """Called by the parser before anything inside the declaration is read."""
@@ -33,14 +59,14 @@ def parse_xml(xml: str) -> ET.Element:
     """Read the text of a config.
 
     Raises:
-        LabelConfigError: If it is no XML, empty, too long, or declares a document type.
+        LabelConfigError: If it is no XML, empty, too long, too deep, or declares a document type.
     """
     if len(xml) > MAX_CONFIG_CHARS:
         raise LabelConfigError(f"a labeling config may have {MAX_CONFIG_CHARS:,} characters, got {len(xml):,}")
     if not xml.strip():
         raise unusable("the labeling config is empty")
     # The builder stops at declarations, so nothing can be expanded or fetched.
-    parser = ET.XMLParser(target=_NoDoctype())
+    parser = ET.XMLParser(target=_CarefulBuilder())
     try:
         parser.feed(xml)
         root: ET.Element = parser.close()
@@ -90,14 +116,21 @@ def quoted(names: Iterable[str], most: int = 10) -> str:
     """List some names for a message."""
     listed = list(names)
     more = f" and {len(listed) - most} more" if len(listed) > most else ""
-    return ", ".join(repr(name) for name in listed[:most]) + more
+    return ", ".join(shown(name) for name in listed[:most]) + more
+
+
+def shown(text: str) -> str:
+    """Quote a text for a message, no longer than a message may be."""
+    return repr(text if len(text) <= _SHOWN_CHARS else text[: _SHOWN_CHARS - 3] + "...")
 
 
 def summary(root: ET.Element) -> str:
     """Say which controls and objects are there, by tag and name."""
-    named = [f"{local_name(element)} {attribute(element, 'name')!r}" for element in root.iter() if _name(element)]
+    named = [
+        f"{local_name(element)[:50]} {shown(name)}" for element in root.iter() if (name := attribute(element, "name"))
+    ]
     if not named:
-        return f"<{local_name(root)}> with no named tag in it"
+        return f"<{local_name(root)[:50]}> with no named tag in it"
     return ", ".join(named[:10]) + (f" and {len(named) - 10} more" if len(named) > 10 else "")
 
 
@@ -111,5 +144,6 @@ def contradiction(element: ET.Element, problem: str, **corrected: str) -> LabelC
     return LabelConfigError(f"{problem}.\nFound:   {opening(element)}\nInstead: {opening(element, **corrected)}")
 
 
-def _name(element: ET.Element) -> str | None:
-    return attribute(element, "name")
+def too_much(element: ET.Element, problem: str) -> LabelConfigError:
+    """Make the error for a tag that asks for more than is allowed: shows it."""
+    return LabelConfigError(f"{problem}.\nFound:   {opening(element)}")

@@ -19,7 +19,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 
-from backend.images.outbound import Validator
+from backend.images.versions import Validator
 from clipdiy.errors import FeaturesError
 from clipdiy.method import Features, read_features
 

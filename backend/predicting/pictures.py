@@ -20,7 +20,7 @@ from backend.deadline import Deadline
 from backend.errors import TaskError
 from backend.images.asking import Asker
 from backend.images.host import LabelStudioHost
-from backend.images.outbound import Fetched, Validator
+from backend.images.versions import Fetched, Validator
 from backend.interactive.interactor import Picture
 from backend.metrics import Metrics
 from backend.predicting.fair_pool import FairPool, FairQueue, Lane

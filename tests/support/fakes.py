@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from backend.errors import TaskError
-from backend.images.outbound import Fetched, Validator
+from backend.images.versions import Fetched, Validator
 from clipdiy.config import AS_CONFIGURED, CoreConfig
 from clipdiy.features import ImageFeatures
 from clipdiy.photo import Photo

@@ -20,8 +20,10 @@ from web_server import Names, Reply, Seen, WebServer
 
 from backend.deadline import Deadline
 from backend.errors import SettingsError, TaskError
-from backend.images.loader import SCHEMES, ImageLimits, ImageLoader, ImageSources, show_value
+from backend.images.loader import ImageLoader
 from backend.images.pages import image_value
+from backend.images.sources import ImageLimits, ImageSources
+from backend.images.values import SCHEMES, show_value
 
 TOKEN = "0123456789abcdef0123456789abcdef01234567"
 

@@ -17,16 +17,11 @@ from web_server import Names, Reply, WebServer
 
 from backend.deadline import Deadline
 from backend.errors import SettingsError, TaskError
+from backend.images.addresses import Origin, show_url, split_url
 from backend.images.host import LabelStudioHost
-from backend.images.outbound import (
-    Fetched,
-    HostPolicy,
-    Origin,
-    Outbound,
-    Validator,
-    show_url,
-    split_url,
-)
+from backend.images.outbound import Outbound
+from backend.images.policy import HostPolicy
+from backend.images.versions import Fetched, Validator
 
 LOCAL = HostPolicy(private_hosts=("127.0.0.1",))
 

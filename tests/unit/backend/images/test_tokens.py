@@ -13,7 +13,8 @@ from web_server import Reply, Seen, WebServer
 from backend.deadline import Deadline
 from backend.errors import TaskError
 from backend.images.host import LabelStudioHost
-from backend.images.outbound import HostPolicy, Outbound
+from backend.images.outbound import Outbound
+from backend.images.policy import HostPolicy
 from backend.images.tokens import AccessTokens
 
 LEGACY = "0123456789abcdef0123456789abcdef01234567"

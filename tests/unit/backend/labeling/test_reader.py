@@ -101,14 +101,10 @@ def test_a_label_called_background_stands_for_t0(xml: str, phrases: tuple[str, .
     assert [label.value for label in control.drawn] == ["Cat"]
 
 
-def test_positions_lead_back_to_labels() -> None:
+def test_what_is_drawn_stands_in_the_order_of_the_vocabulary() -> None:
     control = only_control(config('<Label value="A"/><Label value="Background"/><Label value="B"/><Label value="A"/>'))
-    assert control.label_at(0) is None
-    assert [getattr(control.label_at(position), "value", None) for position in (1, 2, 3)] == ["A", "B", "A"]
-    assert len(control.vocabulary) == 4
-    for outside in (-1, 4):
-        with pytest.raises(IndexError, match="outside the vocabulary"):
-            control.label_at(outside)
+    assert [label.value for label in control.drawn] == ["A", "B", "A"]
+    assert control.vocabulary.names == ("background", "A", "B", "A")
 
 
 def test_another_template_is_used_for_labels_and_background() -> None:
@@ -167,9 +163,7 @@ def test_reads_a_config_with_declaration_and_namespace() -> None:
 def test_a_thousand_labels() -> None:
     control = only_control(config("".join(f'<Label value="label {n}" background="#123456"/>' for n in range(1000))))
     assert len(control.vocabulary) == 1001
-    label = control.label_at(1000)
-    assert label is not None
-    assert label.value == "label 999"
+    assert control.drawn[999].value == "label 999"
 
 
 SKIPPED = {
@@ -359,21 +353,14 @@ def test_a_smart_rectangle_is_a_tool_unless_nothing_else_takes_masks(tag: str) -
     assert [control.from_name for control in alone.controls] == ["box"]
     beside = view(smart + labels + f'<BrushLabels name="brush" toName="img">{label}</BrushLabels>')
     assert [control.from_name for control in beside.controls] == ["brush"]
-    assert [tool.from_name for tool in beside.tools] == ["box"]
 
 
-def test_the_config_is_interactive_when_it_has_smart_controls() -> None:
+def test_tools_do_not_change_what_is_predicted() -> None:
     brush = '<BrushLabels name="brush" toName="img"><Label value="Cat"/></BrushLabels>'
     tools = """<KeyPointLabels name="kp" toName="img" smart="true"><Label value="Cat"/></KeyPointLabels>
         <RectangleLabels name="box" toName="img" smartOnly="true"><Label value="Cat"/></RectangleLabels>
         <TextArea name="text" toName="img" smart="true"/><TextArea name="notes" toName="img"/>"""
-    found = view(brush + tools)
-    assert [(tool.from_name, tool.kind, tool.labels) for tool in found.tools] == [
-        *(("kp", "keypoint", ("Cat",)), ("box", "rectangle", ("Cat",)), ("text", "textarea", ()))
-    ]
-    assert found.is_interactive
-    assert not view(brush).is_interactive
-    assert found.identity == view(brush).identity, "tools do not change what is predicted"
+    assert view(brush + tools).identity == view(brush).identity
 
 
 def choices(attributes: str = "", values: tuple[str, ...] = ("Cat", "Dog")) -> str:
@@ -451,7 +438,8 @@ WITHOUT_LABELS = {
     "text": "Cat, Dog",
     "number in it": [1],
     "bad threshold": [{"value": "Cat", "threshold": 7}],
-    "long": ["x" * 1001],
+    "long": ["x" * 301],
+    "too many phrases": [{"value": "x", "predicted_values": "a," * 20_000}] * 2,
 }
 
 
@@ -459,6 +447,19 @@ WITHOUT_LABELS = {
 def test_a_task_without_the_labels_it_should_have_fails_alone(labels: object) -> None:
     with pytest.raises(TaskError, match="labels"):
         dynamic(labels)
+
+
+def test_the_labels_of_a_task_are_limited_over_all_controls_together() -> None:
+    two = DYNAMIC.replace("</View>", DYNAMIC.partition("/>")[2].replace('name="b"', 'name="b2"'))
+    config_of_two = parse_label_config(two)
+
+    def labels(phrases: int) -> list[object]:
+        return [{"value": "x", "predicted_values": "a," * phrases}]
+
+    assert len(config_of_two.for_task({"labels": labels(16_382)}).controls) == 2
+    with pytest.raises(TaskError, match="32,766 prompts") as caught:
+        config_of_two.for_task({"labels": labels(16_383)})
+    assert caught.value.reason == "too-large"
 
 
 def test_an_empty_list_of_labels_is_nothing_to_look_for() -> None:
@@ -525,7 +526,6 @@ HOSTILE = {
     "external DTD": ('<!DOCTYPE v SYSTEM "http://127.0.0.1:9/x.dtd"><v/>', "document type"),
     "empty doctype": ("<!DOCTYPE v><v/>", "document type"),
     "too long": ("<View>" + " " * MAX_CONFIG_CHARS + "</View>", "2,000,000 characters"),
-    "too many labels": (config('<Label value="a"/>' * 32_767), "32,766 labels"),
 }
 
 
@@ -535,10 +535,173 @@ def test_hostile_configs_are_refused(xml: str, message: str) -> None:
         parse_label_config(xml)
 
 
-def test_deep_nesting_is_read() -> None:
-    depth = 20_000
-    control = only_control("<View>" * depth + config('<Label value="Cat"/>') + "</View>" * depth)
-    assert control.vocabulary.names == ("background", "Cat")
+def labelled(label: str = "", brush: str = "", number: int = 1) -> str:
+    """A config with so many labels of these attributes."""
+    tags = f'<Label value="a" {label}/>' * number
+    return config(tags, brush=f'name="b" toName="img" {brush}')
+
+
+def controls(tag: str, number: int, body: str = '<Label value="a"/>') -> str:
+    """A config with so many controls of a kind."""
+    made = "".join(f'<{tag} name="{tag}{i}" toName="img">{body}</{tag}>' for i in range(number))
+    return f'<View><Image name="img" value="$image"/>{made}</View>'
+
+
+def crossed(shapes: int, labels: int) -> str:
+    """A config in which every shape goes with every `Labels`."""
+    return controls("Labels", labels).replace(
+        "</View>", "".join(f'<Brush name="s{i}" toName="img"/>' for i in range(shapes)) + "</View>"
+    )
+
+
+def for_images(number: int) -> str:
+    """A config with one control for so many images."""
+    names = [f"i{i}" for i in range(number)]
+    images = "".join(f'<Image name="{name}" value="$x"/>' for name in names)
+    return f'<View>{images}<BrushLabels name="b" toName="{",".join(names)}"><Label value="a"/></BrushLabels></View>'
+
+
+def nested(depth: int) -> str:
+    """A config whose deepest tag lies so deep."""
+    inner = '<Image name="img" value="$i"/><BrushLabels name="b" toName="img"><Label value="a"/></BrushLabels>'
+    return "<View>" * (depth - 2) + inner + "</View>" * (depth - 2)
+
+
+LIMITS: dict[str, tuple[str, str, str]] = {
+    # name: a config within the limit, one beyond it, and what is said of that
+    "labels x phrases": (
+        labelled(f'predicted_values="{"a," * 16_383}"', number=2),
+        labelled(f'predicted_values="{"a," * 16_384}"', number=2),
+        "32,766 prompts in all.*<BrushLabels",
+    ),
+    "phrases of a label": (
+        labelled(f'predicted_values="{"a," * 32_766}"'),
+        labelled(f'predicted_values="{"a," * 32_767}"'),
+        "32,766 prompts, got 32,767 phrases",
+    ),
+    "labels x templates": (
+        labelled(brush=f'prompt="{"|".join(["{}"] * 100)}"', number=327),
+        labelled(brush=f'prompt="{"|".join(["{}"] * 100)}"', number=328),
+        "32,766 prompts in all.*<BrushLabels",
+    ),
+    "labels of two controls": (
+        controls("BrushLabels", 2, f'<Label value="a" predicted_values="{"a," * 16_383}"/>'),
+        controls("BrushLabels", 2, f'<Label value="a" predicted_values="{"a," * 16_384}"/>'),
+        "32,766 prompts in all.*BrushLabels1",
+    ),
+    "templates": (
+        labelled(brush=f'prompt="{"|".join(["{}"] * 100)}"'),
+        labelled(brush=f'prompt="{"|".join(["{}"] * 101)}"'),
+        "100 templates of 300 characters.*<BrushLabels",
+    ),
+    "length of a template": (
+        labelled(brush=f'prompt="{"x" * 298}{{}}"'),
+        labelled(brush=f'prompt="{"x" * 299}{{}}"'),
+        "100 templates of 300 characters.*<BrushLabels",
+    ),
+    "places in a template": (
+        labelled(brush='prompt="{} {} {}"'),
+        labelled(brush='prompt="{} {} {} {}"'),
+        "at most 3 times.*<BrushLabels",
+    ),
+    "length of a value": (
+        config(f'<Label value="{"x" * 300}"/>'),
+        config(f'<Label value="{"x" * 301}"/>'),
+        "value of the label 'x.*300 characters, got 301.*<Label",
+    ),
+    "length of an alias": (
+        config(f'<Label value="a" alias="{"x" * 300}"/>'),
+        config(f'<Label value="a" alias="{"x" * 301}"/>'),
+        "alias of the label 'a'.*300 characters, got 301",
+    ),
+    "length of a phrase": (
+        labelled(f'predicted_values="a,{"x" * 300}"'),
+        labelled(f'predicted_values="a,{"x" * 301}"'),
+        "predicted_values of the label 'a'.*300 characters each",
+    ),
+    "controls": (controls("BrushLabels", 100), controls("BrushLabels", 101), "100 controls.*BrushLabels100"),
+    "choices": (
+        controls("Choices", 100, '<Choice value="a"/>'),
+        controls("Choices", 101, '<Choice value="a"/>'),
+        "100 controls.*Choices100",
+    ),
+    "shapes x labels": (crossed(10, 10), crossed(11, 10), "100 controls.*<Brush name=.s10"),
+    "images of a control": (for_images(100), for_images(101), "100 names in toName, got 101.*<BrushLabels"),
+    "length of a control's name": (
+        config(CAT, brush=f'name="{"n" * 300}" toName="img"'),
+        config(CAT, brush=f'name="{"n" * 301}" toName="img"'),
+        "names of at most 300 characters, got 301.*<BrushLabels",
+    ),
+    "length of a field's name": (
+        config(CAT, image=f'name="img" value="${"n" * 300}"'),
+        config(CAT, image=f'name="img" value="${"n" * 301}"'),
+        "names of at most 300 characters, got 301.*<Image",
+    ),
+    "length of an image's name": (
+        config(CAT, brush=f'name="b" toName="{"n" * 300}"', image=f'name="{"n" * 300}" value="$i"'),
+        config(CAT, brush=f'name="b" toName="{"n" * 301}"', image=f'name="{"n" * 301}" value="$i"'),
+        "names of at most 300 characters, got 301.*<Image",
+    ),
+    "depth": (nested(100), nested(101), "100 deep, <Label> is deeper"),
+    "tags": (
+        config(CAT).replace("</View>", "<x/>" * 49_996 + "</View>"),
+        config(CAT).replace("</View>", "<x/>" * 49_997 + "</View>"),
+        "50,000 tags",
+    ),
+}
+
+
+@pytest.mark.parametrize(("within", "beyond", "message"), LIMITS.values(), ids=LIMITS)
+def test_what_a_config_costs_is_limited(within: str, beyond: str, message: str) -> None:
+    parse_label_config(within)
+    with pytest.raises(LabelConfigError) as caught:
+        parse_label_config(beyond)
+    assert re.search(message, str(caught.value), re.DOTALL)
+    assert len(str(caught.value)) < 1000
+
+
+def test_rivals_of_choices_count_as_their_prompts() -> None:
+    """A question about one label is asked against all the others."""
+    brush = f'<Label value="0" predicted_values="{"a," * 10_000}"/><Label value="1"/>'
+    questions = "".join(f'<Choices name="c{i}" toName="img"><Choice value="1"/></Choices>' for i in range(3))
+    xml = config(brush).replace("</View>", questions + "</View>")
+    with pytest.raises(LabelConfigError, match="32,766 prompts in all"):
+        parse_label_config(xml)
+    assert len(parse_label_config(xml.replace('name="c2"', 'name="c2" predict="false"')).controls) == 3
+
+
+def test_an_image_that_is_named_twice_is_answered_once() -> None:
+    xml = config(CAT, brush=f'name="b" toName="{"img," * 5000}"')
+    assert [control.to_name for control in parse_label_config(xml).controls] == ["img"]
+
+
+def test_of_many_controls_that_are_not_served_some_are_named() -> None:
+    shapes = "".join(f'<Brush name="s{i}" toName="img"/>' for i in range(1000))
+    skipped = parse_label_config(config(CAT).replace("</View>", shapes + "</View>")).skipped
+    assert len(skipped) == 21
+    assert "and more controls" in skipped[-1]
+
+
+LONG = "x" * 100_000
+LONG_TEXTS = {
+    "toName": config(CAT, brush=f'name="b" toName="{LONG}"'),
+    "an image's name": config(CAT, image=f'name="{LONG}" value="$i"'),
+    "name used twice": config(CAT).replace('"brush"', f'"{LONG}"').replace("</View>", f'<x name="{LONG}"/></View>'),
+    "model_scales": config(CAT, brush=f'name="b" toName="img" model_scales="{LONG}"'),
+    "refine": config(CAT, brush=f'name="b" toName="img" refine="{LONG}"'),
+    "score_threshold": config(CAT, brush=f'name="b" toName="img" score_threshold="{LONG}"'),
+    "predict": config(CAT, brush=f'name="b" toName="img" predict="{LONG}"'),
+    "threshold": config(f'<Label value="{"x" * 300}" threshold="{LONG}"/>'),
+    "a tag": f"<{LONG}/>",
+    "other tags": f'<View><{LONG} name="{LONG}"/></View>',
+}
+
+
+@pytest.mark.parametrize("xml", LONG_TEXTS.values(), ids=LONG_TEXTS)
+def test_what_is_said_of_a_config_is_short(xml: str) -> None:
+    with pytest.raises(LabelConfigError) as caught:
+        parse_label_config(xml, scales=(256, 128))
+    assert len(str(caught.value)) < 1000
 
 
 @settings(max_examples=100, deadline=None)

@@ -5,7 +5,7 @@ from multiprocessing import get_context
 import pytest
 import torch
 
-from backend.images.outbound import Validator
+from backend.images.versions import Validator
 from backend.predicting.feature_cache import FeatureCache, content_of
 from clipdiy.features import ImageFeatures
 

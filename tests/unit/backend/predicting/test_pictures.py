@@ -206,7 +206,7 @@ def test_unchanged_but_dropped_features_are_made_again(make):
 
 
 def test_a_source_that_says_unchanged_of_what_was_never_there(room, monkeypatch):
-    from backend.images.outbound import Fetched
+    from backend.images.versions import Fetched
 
     monkeypatch.setattr(room.loader, "fetch_if_changed", lambda *_a, **_k: Fetched(None))
     with pytest.raises(TaskError, match="nothing was known") as caught:

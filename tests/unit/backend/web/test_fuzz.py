@@ -10,7 +10,8 @@ from fakes import FakeCore
 from hypothesis import HealthCheck, Phase, given, settings
 from jsonschema import Draft202012Validator
 
-from backend.images.loader import ImageLoader, ImageSources
+from backend.images.loader import ImageLoader
+from backend.images.sources import ImageSources
 from backend.metrics import Metrics
 from backend.predicting.predictor import Predictor, PredictorOptions
 from backend.service import Service
