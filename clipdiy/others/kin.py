@@ -13,15 +13,15 @@ from clipdiy.others.relations import Relations, spelling
 
 
 class Kinship(StrEnum):
-    """How an other belongs to a label, in words for a person: `{other} {value} {label}`."""
+    """How an other belongs to a label, as a sentence to put both into."""
 
-    SAME = "is the word of"
-    SYNONYM = "means the same as"
-    KIND = "is a kind of"
-    WIDER = "is what one calls a kind of which is"
-    PART = "is a part of"
-    WHOLE = "has as a part"
-    CLOSE = "is to CLIP nearly the same as"
+    SAME = "{other} is a word for {label}"
+    SYNONYM = "{other} means the same as {label}"
+    KIND = "{other} is a kind of {label}"
+    WIDER = "{label} is a kind of {other}"
+    PART = "{other} is a part of {label}"
+    WHOLE = "{label} is a part of {other}"
+    CLOSE = "{other} is to CLIP nearly the same as {label}"
 
 
 @dataclass(frozen=True)
