@@ -80,7 +80,7 @@ def kinship(label: Meaning, other: Noun, relations: Relations) -> Kinship | None
         other: A noun of the list, or one that a person named.
         relations: For what the other is a part of.
     """
-    if spelling(other.name) in label.phrases:
+    if not label.phrases.isdisjoint((spelling(other.name), *relations.lemmas(other.name))):
         return Kinship.SAME
     if label.synsets & other.synsets:
         return Kinship.SYNONYM

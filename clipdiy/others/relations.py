@@ -23,9 +23,12 @@ ENDINGS = (
 )
 
 
+_JOINTS = str.maketrans("", "", "_- ")
+
+
 def spelling(phrase: str) -> str:
     """Return a phrase as it is compared: small letters, no blank, hyphen or underscore (`dog house` is *doghouse*)."""
-    return "".join(letter for letter in phrase.lower() if letter not in "_- ")
+    return phrase.lower().translate(_JOINTS)
 
 
 class Relations:
