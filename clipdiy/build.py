@@ -16,6 +16,7 @@ from clipdiy.loading import NOT_LOADABLE, digest_of, file_in, reason_of
 from clipdiy.needs import clip_diy_files
 from clipdiy.objectness.found import FoundNetwork
 from clipdiy.objectness.source import LoadedObjectness, objectness_named
+from clipdiy.others.choice import Chooser
 from clipdiy.photo import Photo
 from clipdiy.precision import cpu_dtype
 from clipdiy.segmenter import Segmenter
@@ -104,6 +105,9 @@ def build_segmenter(
         name=config.clip,
         weights_id=weights_id,
         find_doubts=_starter_doubts(config),
+        chooser=Chooser(
+            clip.embed_texts, clip.embed_vocabulary, names=_starter_others(config), templates=(config.prompt_template,)
+        ),
     )
     if warm_up:
         _warm_up(segmenter)
@@ -245,6 +249,15 @@ def _starter_doubts(config: CoreConfig) -> Callable[[Vocabulary], tuple[str, ...
         )
 
     return find_doubts
+
+
+def _starter_others(config: CoreConfig) -> tuple[str, ...] | None:
+    """Return the nouns that the closed-world starter weights know; other weights are asked for the whole list."""
+    if config.clip != STARTER:
+        return None
+    from clipdiy.starter.vocabulary import OTHERS
+
+    return OTHERS
 
 
 def _warm_up(segmenter: Segmenter) -> None:

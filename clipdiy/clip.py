@@ -161,7 +161,7 @@ class ClipEncoder:
             vocabulary: Labels with their whole prompts.
 
         Returns:
-            (C, D) float32 unit vectors on the model's device, background first.
+            (C, D) float32 unit vectors on the model's device: background, labels, others.
         """
         # Read without the lock: a known vocabulary does not wait while another one is embedded.
         known = self._known_vocabularies.get(vocabulary.prompts)

@@ -101,6 +101,27 @@ class Pamr:
 
 
 @dataclass(frozen=True)
+class OthersConfig:
+    """How words compete that are no labels (`clipdiy.others`). Nothing of it matters to a vocabulary without others.
+
+    Both values were chosen on scenes that no result is reported on (`benchmarks/others.py --tune`).
+
+    Attributes:
+        gate_logits: An other takes part in a picture if at some crop it lies this many logits (cosine x logit scale)
+            above every label. 2 is seven times as likely.
+        absent_quantile: A label whose best crop resembles it less than this share of the others' best crops resemble
+            them is taken for absent; `None` switches the test off. In [0, 1].
+    """
+
+    gate_logits: float = 2.0
+    absent_quantile: float | None = 0.85
+
+    def __post_init__(self) -> None:
+        if self.absent_quantile is not None and not 0 <= self.absent_quantile <= 1:
+            raise ConfigError(f"absent_quantile is a share of the others in [0, 1], got {self.absent_quantile}")
+
+
+@dataclass(frozen=True)
 class CoreConfig:
     """Everything the core needs to know besides the image and the vocabulary.
 
@@ -120,6 +141,7 @@ class CoreConfig:
         pamr: Refinement of the masks along the picture's edges, or `None` for none. Its result is always of full size.
         prune_logits: Classes this many logits below the best one at the coarsest scale are taken for absent; `None`
             keeps all. See `clipdiy.prune`.
+        others: How words compete that are no labels.
         prompt_template: Text a label is put into, `{}` standing for the label.
         device: A torch device, or `auto` (CUDA if there is one).
         dtype: What the image towers compute in, or `auto`: float16 on CUDA; on the CPU bfloat16 where a short
@@ -143,6 +165,7 @@ class CoreConfig:
     clean_up: CleanUp = field(default_factory=CleanUp)
     pamr: Pamr | None = None
     prune_logits: float | None = None
+    others: OthersConfig = field(default_factory=OthersConfig)
     prompt_template: str = PUBLISHED_TEMPLATE
     device: str = "auto"
     dtype: DtypeName | Literal["auto"] = "auto"

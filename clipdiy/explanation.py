@@ -22,6 +22,21 @@ class ExplainedPicture:
 
 
 @dataclass(frozen=True)
+class ExplainedRegions:
+    """Parts of the photo that something was found in, with its name: what others won.
+
+    Attributes:
+        caption: A word or two.
+        regions: (h, w) int16: 0 for nothing, i + 1 for `names[i]`. Laid over the whole photo.
+        names: What may stand there.
+    """
+
+    caption: str
+    regions: Tensor
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class ExplainedStep:
     """One step on the way to the label map: a map per class.
 
@@ -49,6 +64,6 @@ class Explanation:
             are shown.
     """
 
-    pictures: tuple[ExplainedPicture, ...]
+    pictures: tuple[ExplainedPicture | ExplainedRegions, ...]
     steps: tuple[ExplainedStep, ...]
     closeness: Tensor

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     import torch
 
     from clipdiy.explanation import Explanation
+    from clipdiy.others.choice import Choice
     from clipdiy.photo import Photo
     from clipdiy.profile import Profile
     from clipdiy.segmentation import Segmentation
@@ -124,6 +125,14 @@ class Method(Protocol[F]):
 
     def doubts(self, vocabulary: "Vocabulary") -> tuple[str, ...]:
         """Return warnings for a person about words that these weights cannot know; most often there are none."""
+
+    def choose_others(self, vocabulary: "Vocabulary", words: Sequence[str] | None = None) -> "Choice":
+        """Choose what competes with a vocabulary's labels and stays empty: `vocabulary.with_others(choice.competing)`.
+
+        Args:
+            vocabulary: Background first.
+            words: Others that a person named; `None` for a list of common things.
+        """
 
     def encode(self, photos: "Sequence[Photo]") -> list[F]:
         """Encode photos: everything that is expensive, and nothing that depends on a vocabulary.

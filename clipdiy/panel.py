@@ -17,15 +17,17 @@ from clipdiy.draw import (
     draw_text,
     font,
     overlay,
+    palette,
     percent,
 )
-from clipdiy.explanation import ExplainedPicture, Explanation
+from clipdiy.explanation import ExplainedPicture, ExplainedRegions, Explanation
 from clipdiy.segmentation import Segmentation
 from clipdiy.vocabulary import Vocabulary
 
 CELL_LONG_PX = 210
 HEAD_LONG_PX = 330
 MAX_CLASSES = 8
+MAX_NAMED = 6  # regions whose names are written into the picture
 TEXT_PX, SMALL_PX = 17, 14
 PAD, NAME_PX = 28, 170
 
@@ -64,7 +66,7 @@ def explain_panel(
     draw = ImageDraw.Draw(sheet)
 
     heads = [("photo", _picture(photo, head_wh))]
-    heads += [(seen.caption, _seen(seen, head_wh)) for seen in explanation.pictures]
+    heads += [(seen.caption, _seen(photo, seen, head_wh)) for seen in explanation.pictures]
     result = overlay(photo, segmentation.label_map, colours)
     heads.append(("result", result.resize(head_wh, Image.Resampling.LANCZOS)))
     for i, (caption, picture) in enumerate(heads):
@@ -117,7 +119,9 @@ def _heat(values: NDArray[np.float32], limits: tuple[float, float], size_wh: tup
     return Image.fromarray(np.ascontiguousarray(coloured[..., ::-1]).astype(np.uint8, copy=False))
 
 
-def _seen(seen: ExplainedPicture, size_wh: tuple[int, int]) -> Image.Image:
+def _seen(photo: Pixels, seen: ExplainedPicture | ExplainedRegions, size_wh: tuple[int, int]) -> Image.Image:
+    if isinstance(seen, ExplainedRegions):
+        return _regions(photo, seen, size_wh)
     values = seen.values.numpy()
     if values.ndim == 2:
         return _heat(values, seen.limits, size_wh)
@@ -126,6 +130,29 @@ def _seen(seen: ExplainedPicture, size_wh: tuple[int, int]) -> Image.Image:
 
 def _picture(photo: Pixels, size_wh: tuple[int, int]) -> Image.Image:
     return Image.fromarray(photo).resize(size_wh, Image.Resampling.LANCZOS)
+
+
+def _regions(photo: Pixels, seen: ExplainedRegions, size_wh: tuple[int, int]) -> Image.Image:
+    """Return the photo under the regions, the largest named."""
+    regions = seen.regions.numpy()
+    numbers, counts = np.unique(regions[regions > 0], return_counts=True)
+    order = numbers[np.argsort(-counts, kind="stable")]
+    # Colours by area: the largest few are told apart in every photo.
+    rank = np.zeros(len(seen.names) + 1, np.uint16)
+    rank[order] = np.arange(1, len(order) + 1)
+    height, width = photo.shape[:2]
+    placed = cv2.resize(rank[regions], (width, height), interpolation=cv2.INTER_NEAREST).astype(np.uint16, copy=False)
+    picture = overlay(photo, placed, palette(len(order) + 1)).resize(size_wh, Image.Resampling.LANCZOS)
+    draw = ImageDraw.Draw(picture)
+    for number in order[:MAX_NAMED]:
+        rows, cols = np.nonzero(regions == number)
+        name = seen.names[number - 1]
+        # In the middle of its pixels, but never beyond the edge.
+        x = float(np.median(cols)) / regions.shape[1] * size_wh[0] - font(SMALL_PX).getlength(name) / 2 - 10
+        y = float(np.median(rows)) / regions.shape[0] * size_wh[1] - SMALL_PX
+        left = min(max(0, round(x)), max(0, size_wh[0] - round(font(SMALL_PX).getlength(name)) - 20))
+        _note(draw, (left, min(max(0, round(y)), max(0, size_wh[1] - SMALL_PX - 14))), name)
+    return picture
 
 
 def _paste(sheet: Image.Image, draw: ImageDraw.ImageDraw, picture: Image.Image, xy: tuple[int, int]) -> None:

@@ -11,7 +11,9 @@ SCORE_PX = 64  # scores are sums: they need no more of the maps, and cost a quar
 SCORE_SHARPNESS = 2.0
 
 
-def class_scores(grids: tuple[Tensor, ...], objectness: ObjectnessMap | None, logit_scale: float) -> Tensor:
+def class_scores(
+    grids: tuple[Tensor, ...], objectness: ObjectnessMap | None, logit_scale: float, drawn: int | None = None
+) -> Tensor:
     """Say how good each class's mask may be expected to be.
 
     Eq. 4 has no temperature: over cosines that differ by hundredths its softmax is nearly flat and says nothing. Here a
@@ -25,13 +27,16 @@ def class_scores(grids: tuple[Tensor, ...], objectness: ObjectnessMap | None, lo
     which most see little of the object pulls the cosines together; twice ranked masks and pictures better than once or
     four times (see benchmarks/scores.py). Not calibrated.
 
+    Others are classes of the softmax like labels, and then part of the background, as which they are drawn.
+
     Args:
         grids: Per scale (C, h, w) float32 cosines, background first, C >= 2.
         objectness: As for `full_label_map`; without it the background is one of the classes of the softmax.
         logit_scale: CLIP's inverse temperature.
+        drawn: How many of the classes are no others, which stand last; `None` for all.
 
     Returns:
-        (C,) float32 in [0, 1]; 0 for a class that wins nothing at this resolution.
+        (drawn,) float32 in [0, 1]; 0 for a class that wins nothing at this resolution.
     """
     side_hw = (SCORE_PX, SCORE_PX)
     similarity = mean_similarity(grids, side_hw)
@@ -43,6 +48,9 @@ def class_scores(grids: tuple[Tensor, ...], objectness: ObjectnessMap | None, lo
         foreground = ObjectnessField(objectness, side_hw).rows(0, SCORE_PX)
         winner = guide(similarity, foreground).argmax(dim=0).flatten()
         likely = torch.cat([(1 - foreground)[None], sharpened[1:].softmax(dim=0) * foreground]).flatten(1)
+    if drawn is not None and drawn < likely.shape[0]:
+        winner = winner.where(winner < drawn, 0)
+        likely = torch.cat([likely[:1] + likely[drawn:].sum(dim=0), likely[1:drawn]])
     classes = likely.shape[0]
     pixels = torch.bincount(winner, minlength=classes)
     inside = torch.zeros(classes, device=likely.device).index_add_(0, winner, likely.gather(0, winner[None])[0])

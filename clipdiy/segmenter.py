@@ -16,12 +16,14 @@ from clipdiy.clip import ClipEncoder
 from clipdiy.config import AS_CONFIGURED, CoreConfig, SegmentOptions
 from clipdiy.crops import cut_crops, scale_boxes, to_square
 from clipdiy.errors import ConfigError, FeaturesError
-from clipdiy.explanation import ExplainedPicture, ExplainedStep, Explanation
+from clipdiy.explanation import ExplainedPicture, ExplainedRegions, ExplainedStep, Explanation
 from clipdiy.features import ImageFeatures, pack_picture, unpack_picture
 from clipdiy.guide import ObjectnessField, guided_square
 from clipdiy.label_maps import full_label_map, square_label_map
 from clipdiy.objectness.found import ObjectnessMap
 from clipdiy.objectness.source import ObjectnessNetwork, objectness_named
+from clipdiy.others.choice import Choice, Chooser
+from clipdiy.others.presence import competing_classes
 from clipdiy.pamr import refined_label_map
 from clipdiy.photo import Photo
 from clipdiy.prune import likely_classes
@@ -44,6 +46,8 @@ class SquareMaps:
         similarity: (C, S, S) float32, mean over the scales (Eq. 2).
         objectness: (S, S) float32 in [0, 1], or `None`.
         guided: (C, S, S) float32 (Eq. 3).
+        other: (S, S) int16, which of the vocabulary's others won where, counted from 1; 0 where none did. Before the
+            refinement and the clean-up.
     """
 
     patch_px: tuple[int, ...]
@@ -51,6 +55,7 @@ class SquareMaps:
     similarity: Tensor
     objectness: Tensor | None
     guided: Tensor
+    other: Tensor
 
 
 class Segmenter:
@@ -70,6 +75,7 @@ class Segmenter:
         name: str,
         weights_id: str,
         find_doubts: Callable[[Vocabulary], tuple[str, ...]] | None = None,
+        chooser: Chooser | None = None,
     ) -> None:
         """Take loaded models.
 
@@ -81,6 +87,7 @@ class Segmenter:
             name: What a person calls these weights (`starter`, `ViT-B-32:laion2b_s34b_b79k`).
             weights_id: Changes whenever the weights do, for example a digest of the files.
             find_doubts: Says what in a vocabulary these weights cannot know; see `doubts`.
+            chooser: Chooses what competes with labels; by default out of the list that comes with the product.
 
         Raises:
             ConfigError: If the configured objectness cannot be read off `objectness`, or the scales do not fit the
@@ -95,6 +102,7 @@ class Segmenter:
         self._objectness_network = objectness
         self._weights_id = weights_id
         self._find_doubts = find_doubts
+        self._chooser = chooser or Chooser(clip.embed_texts, clip.embed_vocabulary)
         self._boxes = scale_boxes(config.grid)
 
     def with_config(self, config: CoreConfig) -> "Segmenter":
@@ -113,6 +121,7 @@ class Segmenter:
             name=self.name,
             weights_id=self._weights_id,
             find_doubts=self._find_doubts,
+            chooser=self._chooser,
         )
 
     def for_pieces(self) -> "Segmenter":
@@ -208,7 +217,7 @@ class Segmenter:
     def identity(self) -> str:
         """Changes whenever the same photo and vocabulary would give another segmentation."""
         config = self.config
-        parts: list[object] = [self.encoder_identity, config.label_map, asdict(config.clean_up)]
+        parts: list[object] = [self.encoder_identity, config.label_map, asdict(config.clean_up), asdict(config.others)]
         if config.pamr or config.prune_logits:
             parts += [config.pamr and asdict(config.pamr), config.prune_logits]
         return _digest(parts)
@@ -285,7 +294,7 @@ class Segmenter:
 
         Args:
             features: Made by `encode` of a segmenter with the same weights and sizes.
-            vocabulary: Background first.
+            vocabulary: Background first. Its others take what is theirs, and are background in the answer.
             options: Fewer scales, or edges as they are.
 
         Raises:
@@ -293,10 +302,11 @@ class Segmenter:
         """
         config, scale = self.config, self.clip.logit_scale
         grids = self._grids(features, vocabulary, options.scales)
-        kept = None
-        if config.prune_logits is not None:
-            kept = likely_classes(grids[0], scale, config.prune_logits)
+        kept = self._competing(grids, vocabulary)
+        drawn = len(vocabulary)
+        if kept is not None:
             grids = tuple(grid[kept] for grid in grids)
+            drawn = int((kept < len(vocabulary)).sum())
         objectness = self._on_device(features.objectness)
         if config.pamr is not None and options.refine:
             picture = self._picture(features)
@@ -305,10 +315,10 @@ class Segmenter:
             labels = full_label_map(grids, objectness, features.size_hw)
         else:
             labels = square_label_map(grids, objectness, features.size_hw, config.grid.square_px)
-        score = class_scores(grids, objectness, scale)
+        score = class_scores(grids, objectness, scale, drawn)
         if kept is not None:
-            labels = kept.to(labels.dtype)[labels.long()]
-            score = torch.zeros(len(vocabulary), device=score.device).index_copy_(0, kept, score)
+            labels = _positions(kept, vocabulary).to(labels.dtype)[labels.long()]
+            score = torch.zeros(len(vocabulary), device=score.device).index_copy_(0, kept[:drawn], score)
         pixels = features.size_hw[0] * features.size_hw[1]
         label_map = clean_up(labels.cpu().numpy().view(np.uint16), config.clean_up.min_area * pixels)
         area = count_pixels(label_map, len(vocabulary)) / pixels
@@ -329,7 +339,12 @@ class Segmenter:
             FeaturesError: If the features were made by another core.
         """
         maps = self.square_maps(features, vocabulary)
-        pictures = () if maps.objectness is None else (ExplainedPicture("objectness", maps.objectness),)
+        pictures: list[ExplainedPicture | ExplainedRegions] = []
+        if maps.objectness is not None:
+            pictures.append(ExplainedPicture("objectness", maps.objectness))
+        if maps.other.any():
+            names = tuple(other.name for other in vocabulary.others)
+            pictures.append(ExplainedRegions("taken by others", maps.other, names))
         steps = [
             ExplainedStep(f"{patch_px} px crops", f"{grid.shape[0]} x {grid.shape[1]}, s = {s}", values, "similarity")
             for s, (patch_px, grid, values) in enumerate(
@@ -338,7 +353,7 @@ class Segmenter:
         ]
         steps.append(ExplainedStep("mean", "Eq. 2", maps.similarity, "similarity"))
         steps.append(ExplainedStep("guided", "by objectness, Eq. 3", maps.guided, "guided"))
-        return Explanation(pictures, tuple(steps), maps.similarity.flatten(1).amax(dim=1))
+        return Explanation(tuple(pictures), tuple(steps), maps.similarity.flatten(1).amax(dim=1))
 
     @torch.inference_mode()
     def square_maps(self, features: ImageFeatures, vocabulary: Vocabulary) -> SquareMaps:
@@ -347,16 +362,44 @@ class Segmenter:
         Raises:
             FeaturesError: If the features were made by another core.
         """
-        grids = self._grids(features, vocabulary)
+        every = self._grids(features, vocabulary)
+        grids = tuple(grid[: len(vocabulary)] for grid in every)
         objectness = self._on_device(features.objectness)
-        size_hw = (self.config.grid.square_px,) * 2
+        side_px = self.config.grid.square_px
+        size_hw = (side_px, side_px)
+        other = torch.zeros(size_hw, dtype=torch.int16)
+        kept = self._competing(every, vocabulary)
+        if kept is not None:
+            won = guided_square(tuple(grid[kept] for grid in every), objectness, side_px).argmax(dim=0)
+            other = (kept[won] - (len(vocabulary) - 1)).clamp(min=0).to(torch.int16).cpu()
         return SquareMaps(
             self.config.grid.patch_px,
             tuple(mean_similarity([grid], size_hw).cpu() for grid in grids),
             mean_similarity(grids, size_hw).cpu(),
-            None if objectness is None else ObjectnessField(objectness, size_hw).rows(0, size_hw[0]).cpu(),
-            guided_square(grids, objectness, size_hw[0]).cpu(),
+            None if objectness is None else ObjectnessField(objectness, size_hw).rows(0, side_px).cpu(),
+            guided_square(grids, objectness, side_px).cpu(),
+            other,
         )
+
+    def choose_others(self, vocabulary: Vocabulary, words: Sequence[str] | None = None) -> Choice:
+        """Choose what competes with a vocabulary's labels: `vocabulary.with_others(choice.competing)`.
+
+        Args:
+            vocabulary: The labels.
+            words: Others that a person named, instead of the list of these weights.
+        """
+        return self._chooser.choose(vocabulary, words)
+
+    def _competing(self, grids: tuple[Tensor, ...], vocabulary: Vocabulary) -> Tensor | None:
+        """Return ascending positions of the classes that take part in a picture, others last; `None` for all."""
+        scale, kept = self.clip.logit_scale, None
+        if vocabulary.others:
+            kept = competing_classes(grids, len(vocabulary), scale, self.config.others)
+        if self.config.prune_logits is not None:
+            coarsest = grids[0] if kept is None else grids[0][kept]
+            likely = likely_classes(coarsest, scale, self.config.prune_logits)
+            kept = likely if kept is None else kept[likely]
+        return kept
 
     def _grids(
         self, features: ImageFeatures, vocabulary: Vocabulary, scales: Sequence[int] | None = None
@@ -408,6 +451,11 @@ class Segmenter:
             for way, read in network.maps(images, self.config.objectness, needed).items():
                 maps[way] = list(read)
         return maps
+
+
+def _positions(kept: Tensor, vocabulary: Vocabulary) -> Tensor:
+    """Return which position of the vocabulary each class that takes part is drawn as: others as background."""
+    return kept.where(kept < len(vocabulary), 0)
 
 
 def _digest(parts: object) -> str:

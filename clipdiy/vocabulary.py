@@ -33,9 +33,12 @@ class Vocabulary:
 
     Attributes:
         labels: Background first, then the labels in the order they were given.
+        others: Classes that compete with the labels for objects, as one of them, and are drawn as nothing. They have
+            no position in what comes out: `len`, `names` and every label map are of the labels alone.
     """
 
     labels: tuple[Label, ...]
+    others: tuple[Label, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.labels) < 2:
@@ -51,8 +54,12 @@ class Vocabulary:
 
     @property
     def prompts(self) -> tuple[tuple[str, ...], ...]:
-        """Prompts by position, background first. This, not the names, decides what is found."""
-        return tuple(label.prompts for label in self.labels)
+        """Prompts by position, background first, the others last. This, not the names, decides what is found."""
+        return tuple(label.prompts for label in (*self.labels, *self.others))
+
+    def with_others(self, others: Iterable[Label]) -> "Vocabulary":
+        """Return the same labels beside these others instead."""
+        return Vocabulary(self.labels, tuple(others))
 
 
 def phrases_to_prompts(phrases: Iterable[str], templates: Sequence[str] = (PUBLISHED_TEMPLATE,)) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from clipdiy.cli import bench, evaluate, segment, weights
+from clipdiy.cli import bench, evaluate, others, segment, weights
 from clipdiy.errors import ClipDiyError
 
 USAGE_ERROR = 2
@@ -17,6 +17,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("segment")(segment.segment)
+app.command("others")(others.others)
 app.command("evaluate")(evaluate.evaluate)
 app.command("bench")(bench.bench)
 app.add_typer(weights.app, name="weights")

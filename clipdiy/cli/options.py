@@ -19,6 +19,25 @@ ClipOption = Annotated[
     str | None, typer.Option(metavar="MODEL:TAG", help="Another OpenCLIP model, or local-dir:FOLDER.")
 ]
 FoundOption = Annotated[str | None, typer.Option(help="Other FOUND weights: dino-vits8 or local-dir:FOLDER.")]
+LabelsOption = Annotated[
+    str,
+    typer.Option(
+        "--labels",
+        help='Classes, with commas: "cat, dog". Double quotes around a label that holds a comma; '
+        "name=phrase|phrase to ask for other words than the name.",
+    ),
+]
+OthersOption = Annotated[
+    str,
+    typer.Option(
+        "--others",
+        metavar="auto|none|FILE|WORDS",
+        help="What competes with the labels and stays empty: a list of common things, nothing, or your own words.",
+    ),
+]
+TemplateOption = Annotated[
+    str | None, typer.Option("--template", help="Text that each phrase is put into; {} is where it goes.")
+]
 DeviceOption = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 DtypeOption = Annotated[str | None, typer.Option(help="auto, float32, bfloat16 or float16.")]
 RuntimeOption = Annotated[

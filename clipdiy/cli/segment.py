@@ -18,12 +18,16 @@ from clipdiy.cli.options import (
     DirOption,
     DtypeOption,
     FoundOption,
+    LabelsOption,
     MethodOption,
+    OthersOption,
     PresetOption,
     RuntimeOption,
+    TemplateOption,
     configure,
     conversions_dir,
 )
+from clipdiy.cli.others import AUTO, read_others
 from clipdiy.cli.photos import EXPLAIN, LABELS, OVERLAY, REPORT, find_photos, name_results
 from clipdiy.config import CleanUp, Pamr
 from clipdiy.errors import ClipDiyError, ConfigError
@@ -45,20 +49,13 @@ def segment(
     photos: Annotated[
         list[str], typer.Argument(metavar="PHOTO...", help="Pictures, folders of pictures, or patterns in quotes.")
     ],
-    labels: Annotated[
-        str,
-        typer.Option(
-            help='Classes, with commas: "cat, dog". Double quotes around a label that holds a comma; '
-            "name=phrase|phrase to ask for other words than the name."
-        ),
-    ],
+    labels: LabelsOption,
     preset_name: PresetOption = "paper",
     method_name: MethodOption = None,
     clip: ClipOption = None,
     found: FoundOption = None,
-    template: Annotated[
-        str | None, typer.Option(help="Text that each phrase is put into; {} is where it goes.")
-    ] = None,
+    template: TemplateOption = None,
+    others: OthersOption = AUTO,
     device: DeviceOption = None,
     dtype: DtypeOption = None,
     runtime: RuntimeOption = None,
@@ -95,6 +92,7 @@ def segment(
         pamr=Pamr() if refine and label_map != "square" else None,
     )
     vocabulary = parse_vocabulary(labels, method_named(config.method).templates(config))
+    words = read_others(others)
     tell = Console(stderr=True, highlight=False)
     files, problems = find_photos(photos)
     for problem in problems:
@@ -113,6 +111,8 @@ def segment(
         method = build_method(config, weights_dir=weights_dir, cache_dir=conversions_dir(config), warm_up=False)
     for doubt in method.doubts(vocabulary):
         tell.print(f"[yellow]warning: {escape(doubt)}[/]", soft_wrap=True)
+    if words != ():
+        vocabulary = vocabulary.with_others(method.choose_others(vocabulary, words).competing)
     job = _Job(method, vocabulary, explain)
     failed = len(problems)
     for done in _run(job, files, name_results(files, out), out, tell):
@@ -234,6 +234,7 @@ def _report(job: _Job, path: Path, photo: "Photo", segmentation: "Segmentation",
             }
             for position, label in enumerate(job.vocabulary.labels)
         ],
+        "others": len(job.vocabulary.others),
         "model": {
             "identity": method.identity,
             "method": method.config.method,

@@ -76,6 +76,9 @@ SYNONYMS: Mapping[str, tuple[str, ...]] = {
     BACKGROUND: ("backdrop", "nothing", "empty background"),
 }
 
+# What competes with labels as an other (`clipdiy.others`): the starter knows nothing else.
+OTHERS: tuple[str, ...] = tuple(noun for noun in SYNONYMS if noun != BACKGROUND)
+
 # Words that change nothing about which noun is meant; seen in front of nouns in training.
 ADJECTIVES: tuple[str, ...] = (
     "red", "green", "blue", "yellow", "orange", "purple", "pink", "brown", "black", "white",

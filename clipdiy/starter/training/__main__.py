@@ -117,6 +117,9 @@ They are of no use on photos. Words that they never saw land silently on one of 
 
 The nouns: {", ".join(NOUNS)}. Plurals and common synonyms are in `vocabulary.json`.
 
+What is no label competes with the labels and stays empty (`clipdiy.others`). The starter's others are these nouns, without
+the labels and their kind: it knows nothing else, so a thing that is none of them has no other of its own.
+
 ## How they were made
 `make starter` (that is `python -m clipdiy.starter.training`), from random initial values, seeded, on scenes composed on the
 fly; `LICENSES.md` lists the drawings.

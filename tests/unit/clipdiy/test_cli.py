@@ -92,7 +92,7 @@ def test_help_imports_nothing_heavy():
 
 
 def test_help_names_every_command(clipdiy_command):
-    assert {"segment", "weights"} <= set(re.findall(r"\w+", clipdiy_command("--help").out))
+    assert {"segment", "others", "weights"} <= set(re.findall(r"\w+", clipdiy_command("--help").out))
     assert {"list", "fetch", "check"} <= set(re.findall(r"\w+", clipdiy_command("weights", "--help").out))
 
 

@@ -21,7 +21,7 @@ from clipdiy.draw import (
     with_legend,
 )
 from clipdiy.errors import ShapeError
-from clipdiy.explanation import ExplainedPicture, ExplainedStep, Explanation
+from clipdiy.explanation import ExplainedPicture, ExplainedRegions, ExplainedStep, Explanation
 from clipdiy.panel import MAX_CLASSES, explain_panel, shown_classes
 from clipdiy.segmentation import Segmentation
 from clipdiy.vocabulary import make_vocabulary
@@ -176,6 +176,29 @@ def test_panel(pictures, size_hw):
     assert (panel[:, [0, -1]] == 255).all(), "something is cut off at the side"
     for colour in palette(4)[1:]:
         assert (panel == colour).all(axis=2).any(), "a class has no row"
+
+
+def regions(number, name):
+    values = torch.zeros(64, 64, dtype=torch.int16)
+    values[20:60, 20:60] = number
+    return ExplainedRegions("taken by others", values, ("cup", name, "never there"))
+
+
+@pytest.mark.parametrize("size_hw", [(30, 40), (40, 30), (10, 400), (1, 1)])
+def test_regions_are_drawn_with_their_names(size_hw):
+    one, other, named, longer = (
+        np.asarray(explain_panel(*explained(4, (seen,), size_hw)))
+        for seen in (
+            ExplainedPicture("taken by others", torch.zeros(64, 64, 3)),
+            regions(1, "tree"),
+            regions(2, "tree"),
+            regions(2, "a name that is longer than any picture of a panel is wide"),
+        )
+    )
+    assert one.shape == other.shape == named.shape == longer.shape
+    assert (other != one).any()
+    assert (other != named).any()
+    assert (named != longer).any()
 
 
 def test_a_picture_is_heat_or_colours():

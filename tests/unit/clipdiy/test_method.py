@@ -25,6 +25,7 @@ from clipdiy.method import (
     require_weights,
     required_files,
 )
+from clipdiy.others.choice import Choice
 from clipdiy.segmentation import Segmentation
 from clipdiy.segmenter import Segmenter
 from clipdiy.weights import WeightFile
@@ -72,6 +73,9 @@ class Bright:
 
     def doubts(self, vocabulary):
         return ("whatever is bright is a cat",)
+
+    def choose_others(self, vocabulary, words=None):
+        return Choice((), ())
 
     def encode(self, photos):
         return [Brightness(photo.pixels.mean(axis=2).astype(np.uint8), photo.size_hw, "bright") for photo in photos]

@@ -1,0 +1,91 @@
+"""`clipdiy others`: what competes with these labels, what does not, and why."""
+
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clipdiy.cli.labels import parse_vocabulary
+from clipdiy.cli.options import (
+    ClipOption,
+    DeviceOption,
+    DirOption,
+    LabelsOption,
+    MethodOption,
+    OthersOption,
+    PresetOption,
+    TemplateOption,
+    configure,
+)
+from clipdiy.errors import ConfigError
+from clipdiy.method import build_method, method_named, require_weights
+from clipdiy.others.words import parse_words
+
+if TYPE_CHECKING:
+    from clipdiy.others.choice import Choice
+
+AUTO, NONE = "auto", "none"
+
+
+def others(
+    labels: LabelsOption,
+    others: OthersOption = AUTO,
+    preset_name: PresetOption = "paper",
+    method_name: MethodOption = None,
+    clip: ClipOption = None,
+    found: FoundOption = None,
+    template: TemplateOption = None,
+    device: DeviceOption = None,
+    weights_dir: DirOption = None,
+) -> None:
+    """Print which others compete with these labels, and which were left out, and why.
+
+    Others are common things that are no labels. They compete for objects like labels, and what they win stays empty.
+    One that belongs to a label's own kind is left out: a dog is no rival of the label animal.
+    """
+    config = configure(
+        preset_name, method=method_name, clip=clip, found=found, device=device, prompt_template=template
+    )
+    vocabulary = parse_vocabulary(labels, method_named(config.method).templates(config))
+    words = read_others(others)
+    if words == ():
+        print("no others compete")
+        return
+    require_weights(config, weights_dir)
+    choice = build_method(config, weights_dir=weights_dir, warm_up=False).choose_others(vocabulary, words)
+    for line in describe(choice):
+        print(line)
+
+
+def read_others(text: str) -> tuple[str, ...] | None:
+    """Read what stands after `--others`.
+
+    Returns:
+        Words, none for `none`, or `None` for `auto`: the list of the weights.
+
+    Raises:
+        ConfigError: If a file cannot be read.
+        VocabularyError: If no word is in it.
+    """
+    if text.strip().lower() == AUTO:
+        return None
+    if text.strip().lower() in (NONE, "off"):
+        return ()
+    path = Path(text)
+    if not path.is_file() and not (path.suffix == ".txt" or "/" in text):
+        return parse_words(text)
+    try:
+        return parse_words(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as err:
+        raise ConfigError(f"cannot read the others from {path}: {err}") from err
+
+
+def describe(choice: "Choice") -> list[str]:
+    """Say it in lines: those that compete, then what was left out, label by label."""
+    names = ", ".join(label.name for label in choice.competing)
+    lines = [f"{len(choice.competing)} others compete{': ' if names else ''}{names}"]
+    by_label = defaultdict(list)
+    for left in choice.left_out:
+        by_label[left.label].append(f"  {left}")
+    for label, reasons in by_label.items():
+        lines += [f"{len(reasons)} left out beside {label}:", *reasons]
+    return lines

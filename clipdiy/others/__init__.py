@@ -1,0 +1,1 @@
+"""What is no label: common things that compete as objects, and are drawn as nothing."""
