@@ -133,7 +133,7 @@ def evaluate(
         rule = f"fewer than {rules.least_labelled_px} labelled pixels, as the authors do"
         tell.print(f"{dataset.left_out} pictures are left out: {rule}", soft_wrap=True)
     doubts = [doubt for segmenter in evaluator.segmenters.values() for doubt in segmenter.doubts(evaluator.vocabulary)]
-    for doubt in dict.fromkeys(doubts):
+    for doubt in dict.fromkeys([*evaluator.doubts, *doubts]):
         tell.print(f"[yellow]warning: {escape(doubt)}[/]", soft_wrap=True)
     job = Job(data, out / "data", out / "records.jsonl", limit, workers, resume, figures)
     finished = _run_with_progress(evaluator, job, tell)

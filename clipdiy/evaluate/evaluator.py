@@ -4,6 +4,7 @@ import time
 from collections import defaultdict
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -178,7 +179,14 @@ def _crops_of(crops: dict[tuple[int, float], Tensor], patch_px: int, stride_rati
 
 
 class Evaluator:
-    """Loaded weights and a data set: evaluates one picture at a time, without state between them."""
+    """Loaded weights and a data set: evaluates one picture at a time, without state between them.
+
+    Attributes:
+        plan: What is evaluated.
+        dataset: On what.
+        vocabulary: The data set's classes as prompts.
+        doubts: Warnings for a person about the instance masks.
+    """
 
     def __init__(self, plan: Plan, dataset: Dataset) -> None:
         """Load what the plan needs.
@@ -186,12 +194,13 @@ class Evaluator:
         Raises:
             ConfigError: If a variant needs a file of instance masks and the plan has none.
             WeightsError: If weights are missing.
-            ObjectnessError: If the file of instance masks cannot be read.
+            ObjectnessError: If the file of instance masks cannot be read, or is of other pictures.
         """
         plan = replace(plan, config=pin_dtype(plan.config))
         self.plan = plan
         self.dataset = dataset
         self._instances = _open_instances(plan)
+        self.doubts = self._instances.require_match(dataset.image_ids) if self._instances else ()
         configs = {variant.key: variant.configure(plan.config) for variant in plan.variants}
         groups: defaultdict[tuple[str, str], list[Variant]] = defaultdict(list)
         for variant in plan.variants:
@@ -207,9 +216,9 @@ class Evaluator:
         """Each variant's segmenter, by key, in the order of the plan."""
         return {variant.key: self._by_key[variant.key].segmenters[variant.key] for variant in self.plan.variants}
 
-    @property
+    @cached_property
     def identity(self) -> dict[str, object]:
-        """What must be the same for records to be continued, as JSON."""
+        """What must be the same for records to be continued, as JSON. Reads every file of the data set, once."""
         return {
             "dataset": fingerprint(self.dataset),
             "protocol": self.plan.protocol.name,

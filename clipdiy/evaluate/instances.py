@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clipdiy.errors import ObjectnessError, ShapeError
+from clipdiy.evaluate.coco_masks import check_mask, decode_mask
 from clipdiy.objectness.found import ObjectnessMap
 from clipdiy.photo import Photo
 
@@ -92,12 +93,14 @@ class InstanceFile:
         path: The file.
         by_image: Image id, as text -> its annotations, undecoded.
         sizes: Image id, as text -> height and width, where the file tells.
+        names: Image id, as text -> all names by which the image is found.
         digest: SHA-256 of the file.
     """
 
     path: Path
     by_image: Mapping[str, tuple[dict[str, Any], ...]]
     sizes: Mapping[str, tuple[int, int]]
+    names: Mapping[str, tuple[str, ...]]
     digest: str
 
     def objectness(self, image_id: str, size_hw: tuple[int, int], threshold: float = SCORE_THRESHOLD) -> ObjectnessMap:
@@ -105,22 +108,53 @@ class InstanceFile:
 
         Args:
             image_id: The image's id or its file name without ending.
-            size_hw: Its height and width: the size of polygons, and of nothing at all.
+            size_hw: Its height and width.
             threshold: Instances with a score below it are dropped.
 
         Raises:
-            ObjectnessError: If a mask cannot be decoded, or pycocotools is not installed.
+            ObjectnessError: If a mask cannot be decoded or is of another size than the image, or pycocotools is not
+                installed.
         """
         kept = [a for a in self.by_image.get(image_id, ()) if float(a["score"]) >= threshold]
-        size_hw = self.sizes.get(image_id, size_hw)
         try:
+            if self.sizes.get(image_id, size_hw) != size_hw:
+                raise ValueError(f"they are for a picture of {self.sizes[image_id]}, it is {size_hw} (height, width)")
             masks = [_decode(annotation["segmentation"], size_hw) for annotation in kept]
-            if masks:  # an RLE brings its own size
-                height, width = masks[0].shape
-                size_hw = height, width
             return combine_instances(masks, [float(a["score"]) for a in kept], size_hw, threshold)
         except (ValueError, KeyError, TypeError, IndexError) as err:
             raise ObjectnessError(f"{self.path}: the masks of image {image_id!r} cannot be used: {err}") from err
+
+    def require_match(self, image_ids: Sequence[str]) -> tuple[str, ...]:
+        """Make sure that the file is about these pictures.
+
+        Args:
+            image_ids: Names of the pictures that are evaluated.
+
+        Returns:
+            Warnings for a person: about pictures that it does not know, and ids in it that name none of them.
+
+        Raises:
+            ObjectnessError: If it knows none of them: every picture would be taken for background.
+        """
+        missing = [image_id for image_id in image_ids if image_id not in self.by_image]
+        known = set(image_ids)
+        strange = sorted({ids[0] for ids in self.names.values() if known.isdisjoint(ids)})
+        if len(missing) == len(image_ids):
+            here = ", ".join(map(repr, image_ids[:3]))
+            there = ", ".join(map(repr, strange[:3])) or "none"
+            raise ObjectnessError(
+                f"{self.path} knows none of the {len(image_ids)} pictures ({here}, ...); its image_ids are {there}. "
+                "They must be the pictures' names without ending, or come with a list of `images` that has them"
+            )
+        warnings = []
+        if missing:
+            warnings.append(
+                f"{self.path} knows nothing of {len(missing)} of {len(image_ids)} pictures ({missing[0]!r}, ...): no "
+                "object is taken to be on them"
+            )
+        if strange:
+            warnings.append(f"{self.path}: {len(strange)} image_ids ({strange[0]!r}, ...) name none of the pictures")
+        return tuple(warnings)
 
 
 def open_instances(path: Path) -> InstanceFile:
@@ -145,12 +179,14 @@ def open_instances(path: Path) -> InstanceFile:
             by_image[str(result["image_id"])].append(result)
         found = {key: tuple(annotations) for key, annotations in by_image.items()}
         sizes = {}
+        all_names: dict[str, tuple[str, ...]] = {key: (key,) for key in by_image}
         for image in images:
             key = str(image["id"])
             size_hw = int(image["height"]), int(image["width"])
             names = [key]
             if "file_name" in image:
                 names.append(PurePath(image["file_name"]).stem)
+            all_names[key] = tuple(names)
             for name in names:
                 sizes[name] = size_hw
                 found[name] = tuple(by_image.get(key, ()))
@@ -161,23 +197,16 @@ def open_instances(path: Path) -> InstanceFile:
             f"{path} is no file of COCO results ({err}); expected a list of "
             '{"image_id": …, "segmentation": RLE or polygons, "score": …}'
         ) from err
-    return InstanceFile(path, found, sizes, hashlib.sha256(data).hexdigest())
+    return InstanceFile(path, found, sizes, all_names, hashlib.sha256(data).hexdigest())
 
 
 def _decode(segmentation: Any, size_hw: tuple[int, int]) -> NDArray[np.bool_]:
+    if segmentation == []:
+        return np.zeros(size_hw, bool)
     try:
-        from pycocotools import mask as coco_mask
+        check_mask(segmentation, size_hw)
+        return decode_mask(segmentation, size_hw)
     except ImportError as err:
         raise ObjectnessError(
             "decoding instance masks needs pycocotools: pip install 'clip-diy-label-studio[eval]'"
         ) from err
-    if isinstance(segmentation, list):
-        if not segmentation:
-            return np.zeros(size_hw, bool)
-        rle = coco_mask.merge(coco_mask.frPyObjects(segmentation, *size_hw))
-    elif isinstance(segmentation["counts"], list):
-        rle = coco_mask.frPyObjects(segmentation, *segmentation["size"])
-    else:
-        rle = segmentation
-    decoded: NDArray[np.bool_] = coco_mask.decode(rle).astype(bool)
-    return decoded

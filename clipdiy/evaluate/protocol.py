@@ -24,6 +24,7 @@ class Protocol:
         voc_dining_table: How the prompt of PASCAL VOC's class `diningtable` is written.
         pillow_sizes: The longer side of the truth is cut to whole pixels, not rounded, and the truth is resized by
             Pillow, which looks from the centres of pixels; otherwise from their upper left corners.
+        turned: A photo with an EXIF orientation is turned where the truth's size says so; otherwise never.
         absent_counts: A class that is in neither truth nor prediction counts as 0 in the mean; otherwise not at all.
     """
 
@@ -33,6 +34,7 @@ class Protocol:
     least_labelled_px: int
     voc_dining_table: str
     pillow_sizes: bool
+    turned: bool
     absent_counts: bool
 
     def compared_size(self, size_hw: tuple[int, int], short_px: int) -> tuple[int, int]:
@@ -65,6 +67,7 @@ CLEAN = Protocol(
     least_labelled_px=0,
     voc_dining_table="dining table",
     pillow_sizes=False,
+    turned=True,
     absent_counts=False,
 )
 AUTHORS = Protocol(
@@ -74,6 +77,7 @@ AUTHORS = Protocol(
     least_labelled_px=1000,
     voc_dining_table="diningtable",
     pillow_sizes=True,
+    turned=False,
     absent_counts=True,
 )
 PROTOCOLS: dict[ProtocolName, Protocol] = {protocol.name: protocol for protocol in (CLEAN, AUTHORS)}

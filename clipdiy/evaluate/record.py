@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from clipdiy.errors import ConfigError
 from clipdiy.evaluate.confusion import Counts
 
+COUNTING = 2  # raise it when the same answers begin to be counted in another way
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -100,7 +102,7 @@ class RecordFile:
             classes: Number of classes with the background.
         """
         self.path = path
-        self._header = json.dumps({"clipdiy": "evaluation", "of": identity}, sort_keys=True) + "\n"
+        self._header = json.dumps({"clipdiy": f"evaluation {COUNTING}", "of": identity}, sort_keys=True) + "\n"
         self._image_ids = image_ids
         self._classes = classes
 
@@ -119,8 +121,8 @@ class RecordFile:
         with self.path.open("r+", encoding="utf-8", newline="\n") as file:
             if file.readline() != self._header:
                 raise ConfigError(
-                    f"{self.path} holds the records of another evaluation (other pictures, variants, weights or "
-                    "settings): name another folder with --out, or leave --resume out to start anew"
+                    f"{self.path} holds the records of another evaluation (other pictures, truths, variants, weights "
+                    "or settings): name another folder with --out, or leave --resume out to start anew"
                 )
             good = file.tell()
             for image_id in self._image_ids:

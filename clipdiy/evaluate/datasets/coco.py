@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,16 @@ from typing import Any
 import numpy as np
 
 from clipdiy.errors import DatasetError
-from clipdiy.evaluate.datasets.sample import IGNORE, MOST_CLASSES, Sample, check_fit, read_photo, require_files
+from clipdiy.evaluate.coco_masks import check_mask, count_union, decode_mask
+from clipdiy.evaluate.datasets.sample import (
+    IGNORE,
+    MOST_CLASSES,
+    NAMED_IN_ERROR,
+    Sample,
+    check_fit,
+    read_photo,
+    require_files,
+)
 from clipdiy.evaluate.protocol import CLEAN, Protocol
 
 COCO_VAL_COUNT = 5000
@@ -29,6 +39,7 @@ class CocoObject:
     where an instance of its own lies on it. The authors' protocol lets the first one win, crowds among them.
     """
 
+    file: Path
     photos: Path
     classes: tuple[str, ...]
     image_ids: tuple[str, ...]
@@ -42,22 +53,29 @@ class CocoObject:
 
     def read(self, image_id: str) -> Sample:
         """Read one picture and merge its instances."""
-        path = self.photos / self._coco.imgs[int(image_id)]["file_name"]
-        photo = read_photo(path)
-        truth = np.zeros(photo.size_hw, np.uint8)
+        image = self._coco.imgs[int(image_id)]
+        path = self.photos / image["file_name"]
+        size_hw = int(image["height"]), int(image["width"])
+        truth = np.zeros(size_hw, np.uint8)
         annotations = self._coco.imgToAnns.get(int(image_id), [])
         if not self._protocol.crowds_count:
             annotations = sorted(annotations, key=lambda a: not a.get("iscrowd", 0))
         if self._protocol.first_on_top:
             annotations = annotations[::-1]
         for annotation in annotations:
-            mask = self._coco.annToMask(annotation).astype(bool)
-            if mask.shape != truth.shape:
-                # check_fit says the same in words.
-                return check_fit(path, photo, mask.astype(np.uint8))
+            try:
+                mask = decode_mask(annotation["segmentation"], size_hw)
+            except ValueError as err:
+                raise DatasetError(f"annotation {annotation.get('id')} of {path.name}: {err}") from err
             ignored = annotation.get("iscrowd", 0) and not self._protocol.crowds_count
             truth[mask] = IGNORE if ignored else self._position[annotation["category_id"]]
-        return check_fit(path, photo, truth)
+        return check_fit(path, read_photo(path, size_hw, turned=self._protocol.turned), truth)
+
+    def files(self) -> Iterator[Path]:
+        """Yield every file that a figure depends on."""
+        yield self.file
+        for image_id in self.image_ids:
+            yield self.photos / self._coco.imgs[int(image_id)]["file_name"]
 
 
 def open_coco(path: Path, protocol: Protocol = CLEAN) -> CocoObject:
@@ -93,18 +111,49 @@ def open_coco(path: Path, protocol: Protocol = CLEAN) -> CocoObject:
     require_files(f"COCO at {path}", [photo for photo in wanted if not photo.is_file()], len(wanted), COCO_LAYOUT)
     classes = tuple(str(category["name"]) for category in categories)
     position = {int(category["id"]): i + 1 for i, category in enumerate(categories)}
+    try:
+        _check_annotations(coco, position)
+    except (ValueError, KeyError, TypeError) as err:
+        what = f"there is no {err}" if isinstance(err, KeyError) else str(err)
+        raise DatasetError(f"{file} cannot be used: {what}. {COCO_LAYOUT}") from err
     kept = ids
     if protocol.least_labelled_px:
         kept = tuple(image_id for image_id in ids if _labelled_px(coco, int(image_id)) >= protocol.least_labelled_px)
     if not kept:
         raise DatasetError(f"{file}: no picture has {protocol.least_labelled_px} or more labelled pixels")
     left_out = len(ids) - len(kept)
-    return CocoObject(path / "val2017", classes, kept, left_out, _protocol=protocol, _coco=coco, _position=position)
+    return CocoObject(
+        file, path / "val2017", classes, kept, left_out, _protocol=protocol, _coco=coco, _position=position
+    )
+
+
+def _check_annotations(coco: Any, position: dict[int, int]) -> None:
+    """Make sure of every annotation before hours are spent on the pictures before it.
+
+    Raises:
+        ValueError: Naming the first annotation that cannot be meant.
+        KeyError, TypeError: If an image has no size.
+    """
+    for image_id, image in coco.imgs.items():
+        size_hw = int(image["height"]), int(image["width"])
+        for annotation in coco.imgToAnns.get(image_id, []):
+            name = f"annotation {annotation.get('id')} of {image['file_name']}"
+            if annotation.get("category_id") not in position:
+                listed = ", ".join(map(str, sorted(position)[:NAMED_IN_ERROR]))
+                raise ValueError(
+                    f"{name} is of category {annotation.get('category_id')}, which is not among its {len(position)} "
+                    f"categories ({listed}, ...)"
+                )
+            if "segmentation" not in annotation:
+                raise ValueError(f"{name} has no segmentation")
+            try:
+                check_mask(annotation["segmentation"], size_hw)
+            except ValueError as err:
+                raise ValueError(f"{name}: {err}") from err
 
 
 def _labelled_px(coco: Any, image_id: int) -> int:
     """Count the pixels of a picture that lie in any instance or crowd."""
-    from pycocotools import mask as coco_mask
-
-    annotations = coco.imgToAnns.get(image_id, [])
-    return int(coco_mask.area(coco_mask.merge([coco.annToRLE(annotation) for annotation in annotations])))
+    image = coco.imgs[image_id]
+    masks = [annotation["segmentation"] for annotation in coco.imgToAnns.get(image_id, [])]
+    return count_union(masks, (int(image["height"]), int(image["width"])))

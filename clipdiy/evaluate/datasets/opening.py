@@ -32,7 +32,7 @@ def open_dataset(spec: str, scratch: Path, protocol: Protocol = CLEAN) -> Datase
     if kind == "coco":
         return open_coco(Path(place), protocol)
     if kind == "folder":
-        return open_folder(Path(place))
+        return open_folder(Path(place), protocol)
     if kind == "scenes":
         seed, count, single = _scenes(spec, place)
         name = f"scenes-{seed}-{count}{'-single' if single else ''}"

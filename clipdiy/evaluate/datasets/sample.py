@@ -2,15 +2,16 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image
 
-from clipdiy.errors import DatasetError
+from clipdiy.errors import DatasetError, ImageError
 from clipdiy.photo import Photo, decode_photo
 
 IGNORE = 255  # pixels of this value count nowhere
@@ -68,6 +69,9 @@ class Dataset(Protocol):
     def left_out(self) -> int:
         """See the class."""
 
+    def files(self) -> Iterable[Path]:
+        """Return every file that a figure depends on, but the list of names and classes."""
+
     def read(self, image_id: str) -> Sample:
         """Read one picture and its truth.
 
@@ -78,15 +82,70 @@ class Dataset(Protocol):
 
 
 def fingerprint(dataset: Dataset) -> str:
-    """Return 16 hexadecimal digits that change with the classes or the list of pictures."""
-    parts = json.dumps([dataset.name, dataset.classes, dataset.image_ids])
-    return hashlib.sha256(parts.encode()).hexdigest()[:16]
+    """Return 16 hexadecimal digits that change with the classes, the list of pictures, or a byte of any file."""
+    digest = hashlib.sha256(json.dumps([dataset.name, dataset.classes, dataset.image_ids]).encode())
+    for path in dataset.files():
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]
 
 
-def read_photo(path: Path) -> Photo:
-    """Decode a picture whole."""
-    with path.open("rb") as file:
-        return decode_photo(file, max_px=MAX_PHOTO_PX)
+def read_photo(path: Path, size_hw: tuple[int, int], *, turned: bool = True) -> Photo:
+    """Decode a picture whole, as its truth lies over it.
+
+    Cameras store photos lying and note how to turn them (EXIF). Whether a truth was drawn over the stored or the turned
+    picture is written nowhere; where the two differ in size, its own size tells.
+
+    Args:
+        path: The file.
+        size_hw: Height and width of the truth.
+        turned: Whether a picture may be turned at all.
+
+    Raises:
+        DatasetError: If the truth's size does not tell whether the picture is to be turned.
+        ImageError: If the file is no picture, or damaged.
+    """
+    try:
+        with path.open("rb") as file:
+            photo = decode_photo(file, max_px=MAX_PHOTO_PX)
+    except ImageError as err:
+        raise ImageError(f"{path}: {err}") from err
+    back = _turn_back(path)
+    if back is None:
+        return photo
+    stored = Photo.from_array(np.array(Image.fromarray(photo.pixels).transpose(back)))
+    if not turned:
+        return stored
+    if stored.size_hw == photo.size_hw == size_hw:
+        raise DatasetError(
+            f"{path} is to be turned by its EXIF orientation, and its truth does not tell whether it was drawn over "
+            "the turned picture or the stored one: turn the pixels as the truth lies, and remove the tag"
+        )
+    return stored if stored.size_hw == size_hw else photo
+
+
+_TURNS_BACK = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+
+
+def _turn_back(path: Path) -> Image.Transpose | None:
+    """Return what undoes the turn that `decode_photo` made; it looks at the EXIF of JPEG and PNG only."""
+    with Image.open(path) as image:
+        if image.format not in ("JPEG", "MPO", "PNG"):
+            return None
+        exif = Image.Exif()
+        try:
+            exif.load(image.info.get("exif", b""))
+            return _TURNS_BACK.get(exif.get(ExifTags.Base.Orientation, 1))
+        except Exception:  # noqa: BLE001 - whatever is wrong with it, decode_photo did not turn by it either
+            return None
 
 
 def read_truth(path: Path, classes: int) -> NDArray[np.uint8]:

@@ -1,5 +1,6 @@
 """PASCAL VOC 2012, and any folder laid out like it."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,12 +46,20 @@ class VocFolder:
     image_ids: tuple[str, ...]
     published_count: int | None
     left_out: int = 0
+    protocol: Protocol = CLEAN
 
     def read(self, image_id: str) -> Sample:
         """Read one picture and its truth."""
         path = _photo_path(self.root, image_id)
         truth = read_truth(_truth_path(self.root, image_id), len(self.classes) + 1)
-        return check_fit(path, read_photo(path), truth)
+        size_hw = truth.shape[0], truth.shape[1]
+        return check_fit(path, read_photo(path, size_hw, turned=self.protocol.turned), truth)
+
+    def files(self) -> Iterator[Path]:
+        """Yield every file that a figure depends on, but the lists of names."""
+        for image_id in self.image_ids:
+            yield _photo_path(self.root, image_id)
+            yield _truth_path(self.root, image_id)
 
 
 def open_voc(path: Path, protocol: Protocol = CLEAN) -> VocFolder:
@@ -69,14 +78,15 @@ def open_voc(path: Path, protocol: Protocol = CLEAN) -> VocFolder:
         raise DatasetError(f"no PASCAL VOC 2012 at {path}: there is no ImageSets/Segmentation/val.txt. {VOC_LAYOUT}")
     ids = _image_ids(root, VOC_LAYOUT)
     classes = tuple(protocol.voc_dining_table if name == "dining table" else name for name in VOC_CLASSES)
-    return VocFolder("voc", "PASCAL VOC 2012 val", root, classes, ids, VOC_VAL_COUNT)
+    return VocFolder("voc", "PASCAL VOC 2012 val", root, classes, ids, VOC_VAL_COUNT, protocol=protocol)
 
 
-def open_folder(path: Path, *, name: str = "folder", title: str | None = None) -> VocFolder:
+def open_folder(path: Path, protocol: Protocol = CLEAN, *, name: str = "folder", title: str | None = None) -> VocFolder:
     """Open a folder in VOC layout that brings its own class list.
 
     Args:
         path: The folder.
+        protocol: Says whether photos are turned.
         name: What kind of data set it is called.
         title: What tables are headed with; the folder's name by default.
 
@@ -94,7 +104,8 @@ def open_folder(path: Path, *, name: str = "folder", title: str | None = None) -
         raise DatasetError(
             f"{path / CLASS_LIST} must name 1 to {MOST_CLASSES - 1} classes (8 bits a pixel), and names {len(classes)}"
         )
-    return VocFolder(name, title or path.resolve().name, path, classes, _image_ids(path, FOLDER_LAYOUT), None)
+    ids = _image_ids(path, FOLDER_LAYOUT)
+    return VocFolder(name, title or path.resolve().name, path, classes, ids, None, protocol=protocol)
 
 
 def _list_path(root: Path) -> Path:

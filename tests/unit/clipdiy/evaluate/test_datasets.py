@@ -175,7 +175,7 @@ def test_scenes_are_written_once_and_anew_when_asked_for_others(tmp_path):
 def test_true_masks_of_scenes_are_a_results_file(tmp_path):
     dataset = open_scenes(tmp_path, 1, 1)
     truth = dataset.read(dataset.image_ids[0]).truth
-    objectness = open_instances(tmp_path / "instances.json").objectness(dataset.image_ids[0], (1, 1))
+    objectness = open_instances(tmp_path / "instances.json").objectness(dataset.image_ids[0], truth.shape)
     np.testing.assert_array_equal(objectness.grid.numpy() > 0, truth > 0)
     first = json.loads((tmp_path / "instances.json").read_text())[0]
     assert first["score"] == 1.0

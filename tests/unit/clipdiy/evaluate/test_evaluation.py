@@ -231,6 +231,8 @@ def test_cutler_takes_them(folder, tmp_path):
     # Objectness 1 everywhere leaves no background, 0 everywhere nothing else (where similarity is positive).
     assert evaluator.look("a", "cutler").prediction.min() > 0
     assert evaluator.evaluate("b").outcomes["cutler"].confusion.shape == (4, 4)
+    assert len(evaluator.doubts) == 1
+    assert "nothing of 4 of 5 pictures" in evaluator.doubts[0]
 
 
 @pytest.mark.parametrize(

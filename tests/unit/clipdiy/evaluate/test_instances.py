@@ -119,7 +119,9 @@ def test_a_whole_coco_file_tells_sizes_and_names(tmp_path):
     }
     file = open_instances(write(tmp_path, content))
     for name in ("1", "2007_000033"):
-        np.testing.assert_array_equal(file.objectness(name, (9, 9)).grid.numpy(), LEFT)
+        np.testing.assert_array_equal(file.objectness(name, (2, 4)).grid.numpy(), LEFT)
+        with pytest.raises(ObjectnessError, match=r"a picture of \(2, 4\), it is \(9, 9\)"):
+            file.objectness(name, (9, 9))
 
 
 @pytest.mark.parametrize(
@@ -139,3 +141,45 @@ def test_a_missing_file_and_a_damaged_mask_are_said(tmp_path):
     file = open_instances(write(tmp_path, [{"image_id": 1, "segmentation": {"size": [2]}, "score": 1}]))
     with pytest.raises(ObjectnessError, match="image '1' cannot be used"):
         file.objectness("1", (2, 4))
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "said"),
+    [
+        ({"size": [4, 8], "counts": [0, 32]}, r"RLE is of size \[4, 8\], the picture \[2, 4\]"),
+        ([[1, 2, 3]], "3 or more points"),
+    ],
+    ids=["another size", "three numbers"],
+)
+def test_masks_that_do_not_fit_the_picture_are_refused(tmp_path, segmentation, said):
+    file = open_instances(write(tmp_path, [{"image_id": 1, "segmentation": segmentation, "score": 1}]))
+    with pytest.raises(ObjectnessError, match=f"image '1' cannot be used: .*{said}"):
+        file.objectness("1", (2, 4))
+
+
+def test_an_instance_without_pixels_is_nothing(tmp_path):
+    file = open_instances(write(tmp_path, [{"image_id": 1, "segmentation": [], "score": 1}]))
+    np.testing.assert_array_equal(file.objectness("1", (2, 4)).grid.numpy(), np.zeros((2, 4)))
+
+
+def results_of(*image_ids):
+    return [{"image_id": i, "segmentation": FORMS["polygon"], "score": 1} for i in image_ids]
+
+
+def test_a_file_about_other_pictures_is_refused(tmp_path):
+    file = open_instances(write(tmp_path, results_of(2007000033)))
+    with pytest.raises(ObjectnessError, match=r"none of the 2 pictures \('2007_000033'.*image_ids are '2007000033'"):
+        file.require_match(["2007_000033", "2007_000042"])
+    with pytest.raises(ObjectnessError, match="knows none"):
+        open_instances(write(tmp_path, [])).require_match(["a"])
+
+
+def test_a_file_about_some_of_the_pictures_says_so(tmp_path):
+    file = open_instances(write(tmp_path, results_of("a", "b")))
+    assert file.require_match(["b", "a"]) == ()
+    nothing, unknown = file.require_match(["a", "c", "d"])
+    assert "nothing of 2 of 3 pictures ('c', ...)" in nothing
+    assert "1 image_ids ('b', ...) name none" in unknown
+    # Pictures that are listed have no instance on purpose; their id and their name are one thing.
+    listed = {"images": [{"id": 1, "file_name": "a.jpg", "height": 2, "width": 4}], "annotations": []}
+    assert open_instances(write(tmp_path, listed)).require_match(["a"]) == ()

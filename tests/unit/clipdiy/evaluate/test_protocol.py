@@ -1,6 +1,7 @@
 """The authors' rules of counting beside ours: each difference on a miniature where it decides."""
 
 import json
+from queue import Queue
 
 import numpy as np
 import pytest
@@ -11,7 +12,10 @@ from typer.testing import CliRunner
 from clipdiy.cli import app
 from clipdiy.errors import ConfigError
 from clipdiy.evaluate.datasets import open_dataset
+from clipdiy.evaluate.evaluator import Evaluator, Plan
 from clipdiy.evaluate.protocol import AUTHORS, CLEAN, PROTOCOLS
+from clipdiy.evaluate.runner import _start_worker, _Worker
+from clipdiy.evaluate.variants import VARIANTS
 
 # Overlapping cats and cars of 50 x 50 and a crowd of cars; a picture with 999 labelled pixels, one with 1000, one with
 # none, and one whose two annotations have 1200 pixels together but 600 in all.
@@ -94,25 +98,48 @@ def test_truth_is_read_from_the_centres_of_pixels_or_from_their_corners():
 
 
 def command(*arguments):
-    return CliRunner().invoke(app, ["evaluate", *map(str, arguments)], catch_exceptions=False)
+    return CliRunner().invoke(app, ["evaluate", *map(str, arguments)])
 
 
 def test_the_command_counts_by_the_authors_rules(coco, tmp_path):
     arguments = (
         coco, "--preset", "starter", "--clip", TINY.clip, "--found", TINY.found, "--device", "cpu", "--no-boundary",
+        "--out", tmp_path / "out",
     )  # fmt: skip
-    figures = {}
+    found = {}
     for protocol in PROTOCOLS:
-        for workers in (1, 2):
-            out = tmp_path / f"{protocol}-{workers}"
-            result = command(*arguments, "--protocol", protocol, "--out", out, "--workers", workers)
-            content = json.loads((out / "results.json").read_text())
-            assert content["protocol"] == protocol
-            figures[protocol, workers] = content["variants"]["clip-diy"]["miou"]
-            if protocol == "authors":
-                assert content["dataset"]["pictures"] == 2
-                assert "3 pictures are left out" in result.output
-    assert figures["clean", 1] == figures["clean", 2] != figures["authors", 1] == figures["authors", 2]
+        result = command(*arguments, "--protocol", protocol)
+        content = json.loads((tmp_path / "out" / "results.json").read_text())
+        assert content["protocol"] == protocol
+        found[protocol] = content["dataset"]["pictures"], "pictures are left out" in result.output
+    assert found == {"clean": (5, False), "authors": (2, True)}
+    clean = command(*arguments, "--protocol", "clean", "--resume")
+    assert isinstance(clean.exception, ConfigError)
+    assert "another evaluation" in str(clean.exception)
+
+
+def test_every_process_counts_by_the_same_rules(coco, tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.set_num_threads", lambda count: None)
+    monkeypatch.setattr(_Worker, "evaluator", None, raising=False)
+    numbers = Queue()
+    numbers.put(0)
+    _start_worker(Plan(TINY, (VARIANTS["clip-diy"],), protocol=AUTHORS), coco, tmp_path, numbers)
+    assert _Worker.evaluator.dataset.image_ids == ("1", "3")
+    assert _Worker.evaluator.plan.protocol is AUTHORS
+
+
+def test_an_evaluation_compares_at_its_protocols_size(tmp_path):
+    write_voc(tmp_path / "set", [np.zeros((33, 50))], ending="png")
+    (tmp_path / "set" / "classes.txt").write_text("cat")
+    sizes = {}
+    for name, protocol in PROTOCOLS.items():
+        plan = Plan(TINY, (VARIANTS["clip-diy"],), short_px=44, boundary=False, protocol=protocol)
+        evaluator = Evaluator(plan, open_dataset(f"folder:{tmp_path / 'set'}", tmp_path))
+        sizes[name] = (
+            evaluator.evaluate("a").outcomes["clip-diy"].confusion.sum(),
+            evaluator.look("a", "clip-diy").truth.shape,
+        )
+    assert sizes == {"clean": (44 * 67, (44, 67)), "authors": (44 * 66, (44, 66))}
 
 
 @pytest.mark.parametrize(
@@ -121,15 +148,6 @@ def test_the_command_counts_by_the_authors_rules(coco, tmp_path):
     ids=["unknown", "not how they were made"],
 )
 def test_what_cannot_be_meant_is_refused(coco, arguments, said):
-    with pytest.raises(ConfigError, match=said):
-        command(coco, *arguments)
-
-
-def test_records_of_one_protocol_are_not_continued_with_another(coco, tmp_path):
-    arguments = (
-        coco, "--preset", "starter", "--clip", TINY.clip, "--found", TINY.found, "--device", "cpu", "--no-boundary",
-        "--out", tmp_path / "out",
-    )  # fmt: skip
-    command(*arguments)
-    with pytest.raises(ConfigError, match="another evaluation"):
-        command(*arguments, "--protocol", "authors", "--resume")
+    refused = command(coco, *arguments).exception
+    assert isinstance(refused, ConfigError)
+    assert said in str(refused)
