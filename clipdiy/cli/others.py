@@ -9,6 +9,7 @@ from clipdiy.cli.options import (
     ClipOption,
     DeviceOption,
     DirOption,
+    FoundOption,
     LabelsOption,
     MethodOption,
     OthersOption,
@@ -42,9 +43,7 @@ def others(
     Others are common things that are no labels. They compete for objects like labels, and what they win stays empty.
     One that belongs to a label's own kind is left out: a dog is no rival of the label animal.
     """
-    config = configure(
-        preset_name, method=method_name, clip=clip, found=found, device=device, prompt_template=template
-    )
+    config = configure(preset_name, method=method_name, clip=clip, found=found, device=device, prompt_template=template)
     vocabulary = parse_vocabulary(labels, method_named(config.method).templates(config))
     words = read_others(others)
     if words == ():

@@ -130,9 +130,7 @@ class Chooser:
         """
         if self._cosines is None:
             nouns = self._nouns(load_relations())
-            self._cosines = near_cosines(
-                self._embed(nouns), kin_matrix(nouns)
-            )
+            self._cosines = near_cosines(self._embed(nouns), kin_matrix(nouns))
         return self._cosines
 
     def _listed(self, vocabulary: Vocabulary, named: Mapping[str, tuple[str, ...]]) -> Choice:
