@@ -53,7 +53,11 @@ def read_label_config(xml: str, settings: Settings) -> LabelConfig:
     config = settings.core_config()
     method = method_named(config.method)
     return parse_label_config(
-        xml, templates=method.templates(config), scales=method.scales(config), refining=settings.refine
+        xml,
+        templates=method.templates(config),
+        scales=method.scales(config),
+        refining=settings.refine,
+        others=settings.chosen_others,
     )
 
 
@@ -87,6 +91,8 @@ def build_service(settings: Settings) -> Service:
         ),
         networks,
     )
+    if settings.chosen_others is not None:
+        predictor.learn_others()
     logger.info("ready: weights %s on %s, core %s", method.name, method.device, method.identity)
     if settings.preset == "starter" and not settings.clip:
         logger.warning(

@@ -1,12 +1,13 @@
 """What the service can be told from outside. The only reader of the environment."""
 
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from backend.labeling.controls import Refining
+from backend.labeling.controls import Others, Refining
 from clipdiy.config import (
     PRESETS,
     PUBLISHED_TEMPLATE,
@@ -18,8 +19,9 @@ from clipdiy.config import (
     RuntimeName,
     preset,
 )
-from clipdiy.errors import ConfigError
+from clipdiy.errors import ClipDiyError, ConfigError
 from clipdiy.method import method_named
+from clipdiy.others.words import read_others
 from clipdiy.weights import default_weights_dir
 
 Names = Annotated[tuple[str, ...], NoDecode]
@@ -54,6 +56,11 @@ class Settings(BaseSettings):
     prompt_template: str = Field(PUBLISHED_TEMPLATE, description="Text that a label is put into.")
     label_map: LabelMapSize = Field(
         "full", description="full: argmax at the photo's size. square: the published way, with stairs at the edges."
+    )
+    others: str = Field(
+        "auto",
+        description="What competes with labels and stays empty: auto (a list of common things), off, or a file with "
+        "a word a line.",
     )
     min_area: float = Field(
         0.001, ge=0, lt=1, description="Parts and holes smaller than this share of the picture are removed."
@@ -152,6 +159,21 @@ class Settings(BaseSettings):
             return method_named(value).name
         except ConfigError as err:
             raise ValueError(str(err)) from err
+
+    @field_validator("others")
+    @classmethod
+    def _readable_others(cls, value: str) -> str:
+        try:
+            read_others(value)
+        except ClipDiyError as err:
+            raise ValueError(str(err)) from err
+        return value
+
+    @cached_property
+    def chosen_others(self) -> Others | None:
+        """What competes with the labels of controls that do not say so themselves, if anything does; read once."""
+        words = read_others(self.others)
+        return None if words == () else Others(words)
 
     @model_validator(mode="after")
     def _both_or_none(self) -> Self:

@@ -134,6 +134,13 @@ class Method(Protocol[F]):
             words: Others that a person named; `None` for a list of common things.
         """
 
+    def other_prompts(self, words: Sequence[str] | None = None) -> tuple[str, ...]:
+        """Return the texts that `choose_others` embeds, so that a caller can have it done before, in slices.
+
+        Args:
+            words: As for `choose_others`.
+        """
+
     def encode(self, photos: "Sequence[Photo]") -> list[F]:
         """Encode photos: everything that is expensive, and nothing that depends on a vocabulary.
 

@@ -23,6 +23,7 @@ from clipdiy.label_maps import full_label_map, square_label_map
 from clipdiy.objectness.found import ObjectnessMap
 from clipdiy.objectness.source import ObjectnessNetwork, objectness_named
 from clipdiy.others.choice import Choice, Chooser
+from clipdiy.others.nouns import LIST_VERSION
 from clipdiy.others.presence import competing_classes
 from clipdiy.pamr import refined_label_map
 from clipdiy.photo import Photo
@@ -217,7 +218,13 @@ class Segmenter:
     def identity(self) -> str:
         """Changes whenever the same photo and vocabulary would give another segmentation."""
         config = self.config
-        parts: list[object] = [self.encoder_identity, config.label_map, asdict(config.clean_up), asdict(config.others)]
+        parts: list[object] = [
+            self.encoder_identity,
+            config.label_map,
+            asdict(config.clean_up),
+            asdict(config.others),
+            LIST_VERSION,
+        ]
         if config.pamr or config.prune_logits:
             parts += [config.pamr and asdict(config.pamr), config.prune_logits]
         return _digest(parts)
@@ -389,6 +396,10 @@ class Segmenter:
             words: Others that a person named, instead of the list of these weights.
         """
         return self._chooser.choose(vocabulary, words)
+
+    def other_prompts(self, words: Sequence[str] | None = None) -> tuple[str, ...]:
+        """Return the texts that `choose_others` embeds."""
+        return self._chooser.prompts(words)
 
     def _competing(self, grids: tuple[Tensor, ...], vocabulary: Vocabulary) -> Tensor | None:
         """Return ascending positions of the classes that take part in a picture, others last; `None` for all."""

@@ -19,6 +19,7 @@ MAX_PROMPTS = 32_766
 MAX_LABEL_CHARS = 300
 """Longest value, alias or phrase; CLIP reads 77 tokens, which are hardly more."""
 MAX_PAGES = 100
+MAX_OTHERS = 1000
 
 ControlKind = Literal[
     "brushlabels",
@@ -75,6 +76,17 @@ def parse_score(text: str) -> float:
     """
     text = text.strip()
     return _number(text[:-1], 0, 100) / 100 if text.endswith("%") else _number(text, 0, 1)
+
+
+@dataclass(frozen=True)
+class Others:
+    """Words that compete with labels for objects; what they win stays empty.
+
+    Attributes:
+        words: Those that somebody named; `None` stands for the list of common things that comes with the weights.
+    """
+
+    words: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -199,6 +211,7 @@ class MaskControl:
         scales: Crop sizes that are looked at; `None` means all that were encoded.
         unrefined: The edges are left as they are though the service could refine them.
         tolerance_px: How far a polygon may lie from the edge of its mask.
+        others: What competes with the labels and stays empty, if anything does.
     """
 
     from_name: str
@@ -216,6 +229,7 @@ class MaskControl:
     scales: tuple[int, ...] | None = None
     unrefined: bool = False
     tolerance_px: float | None = None
+    others: Others | None = None
 
     @cached_property
     def drawn(self) -> tuple[MaskLabel, ...]:
@@ -275,6 +289,7 @@ class MaskControl:
             "scales": self.scales,
             "unrefined": self.unrefined or None,
             "tolerance_px": self.tolerance_px,
+            "others": self.others and (self.others.words or "auto"),
         }
         given = {name: value for name, value in further.items() if value is not None}
         parts = [self.kind, self.from_name, self.to_name, self.data_key, list(self.background), labels]

@@ -7,7 +7,8 @@ What is read of a config
     <BrushLabels name="brush" toName="img"                 one `MaskControl` per image that toName names
                  prompt="a satellite photo of {}|a map of {}"     what phrases are put into; averaged
                  score_threshold="0.3" min_area="200px"           for all labels that do not say otherwise
-                 model_scales="256,128" refine="pamr">            how this control's masks are made
+                 model_scales="256,128" refine="pamr"             how this control's masks are made
+                 others="auto">                                   what competes and stays empty: none, or cup, plate
       <Label value="Sofa" predicted_values="sofa, couch"/>   several phrases, their embeddings averaged
       <Label value="Hund" alias="dog"/>                      Label Studio itself stores "dog" for this one
       <Label value="Rust" threshold="0.6" min_area="1%"/>    only where it is sure, and not in specks
@@ -33,6 +34,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from backend.labeling.controls import (
+    MAX_LABEL_CHARS,
+    MAX_OTHERS,
     MAX_PROMPTS,
     Area,
     ControlKind,
@@ -41,6 +44,7 @@ from backend.labeling.controls import (
     LabelRules,
     MaskControl,
     MaskLabel,
+    Others,
     Refining,
     make_label,
     parse_score,
@@ -63,6 +67,8 @@ from backend.labeling.xml import (
     unusable,
 )
 from clipdiy.config import PUBLISHED_TEMPLATE
+from clipdiy.errors import VocabularyError
+from clipdiy.others.words import AUTO, NONE, parse_words
 from clipdiy.vocabulary import BACKGROUND, phrases_to_prompts
 
 __all__ = [
@@ -126,6 +132,7 @@ def parse_label_config(
     templates: tuple[str, ...] = (PUBLISHED_TEMPLATE,),
     scales: Sequence[int] | None = None,
     refining: Refining = "never",
+    others: Others | None = None,
 ) -> LabelConfig:
     """Read a labeling config.
 
@@ -138,6 +145,7 @@ def parse_label_config(
         templates: Texts that phrases are put into unless the control has a `prompt`, `{}` standing for the phrase.
         scales: Crop sizes that are encoded, for checking `model_scales`; `None` takes any.
         refining: Whether the service refines masks; decides what `refine` may say, and means where it says nothing.
+        others: What competes with the labels of controls that do not say so themselves.
 
     What it costs to read is bounded: by the limits of `parse_xml`, `MAX_CONTROLS`, `MAX_PROMPTS`, `MAX_TEMPLATES`,
     `MAX_TEMPLATE_CHARS`, `MAX_LABEL_CHARS`, `MAX_NAME_CHARS` and `MAX_TO_NAMES`.
@@ -148,7 +156,7 @@ def parse_label_config(
     """
     phrases_to_prompts((), templates)
     root = parse_xml(xml)
-    reader = _Reader(root, templates, scales, refining)
+    reader = _Reader(root, templates, scales, refining, others)
     controls = reader.controls()
     if not controls:
         found = "; ".join(reader.skipped) if reader.skipped else f"found {summary(root)}"
@@ -160,10 +168,16 @@ class _Reader:
     """Reads one config. `skipped` fills up on the way."""
 
     def __init__(
-        self, root: ET.Element, templates: tuple[str, ...], scales: Sequence[int] | None, refining: Refining
+        self,
+        root: ET.Element,
+        templates: tuple[str, ...],
+        scales: Sequence[int] | None,
+        refining: Refining,
+        others: Others | None,
     ) -> None:
         self._templates = templates
         self._refining = refining
+        self._others = others
         self._scales = None if scales is None else tuple(scales)
         self._elements = list(root.iter())
         named = [(name, element) for element in self._elements if (name := attribute(element, "name"))]
@@ -387,6 +401,7 @@ class _Reader:
             scales=self._first(both, "model_scales", self._read_scales),
             unrefined=self._is_unrefined(self._first(both, "refine", self._read_refinement)),
             tolerance_px=self._first(both, "tolerance", _read_tolerance),
+            others=self._first(both, "others", self._read_others, self._others),
         )
 
     def _rules(self, elements: Sequence[ET.Element]) -> LabelRules:
@@ -395,13 +410,28 @@ class _Reader:
         min_area = self._first(elements, "min_area", _read_area)
         return LabelRules(templates or self._templates, threshold or 0.0, min_area or Area())
 
-    def _first(self, elements: Sequence[ET.Element], name: str, read: Any) -> Any:
-        """Read an attribute from the first element that has it, `None` if it is nowhere or empty."""
+    def _read_others(self, element: ET.Element, text: str) -> Others | None:
+        if text.lower() in (AUTO, NONE):
+            return Others() if text.lower() == AUTO else None
+        try:
+            words = parse_words(text)
+        except VocabularyError as err:
+            raise contradiction(element, f"{err}; or none for no others", others=NONE) from err
+        if len(words) > MAX_OTHERS:
+            raise too_much(element, f"expected at most {MAX_OTHERS} others, got {len(words):,}")
+        for word in words:
+            if len(word) > MAX_LABEL_CHARS:
+                raise too_much(element, f"expected others of at most {MAX_LABEL_CHARS:,} characters, got {len(word):,}")
+        self._count_prompts(element, len(words))
+        return Others(words)
+
+    def _first(self, elements: Sequence[ET.Element], name: str, read: Any, otherwise: Any = None) -> Any:
+        """Read an attribute from the first element that has it, and is not empty; `otherwise` if none has."""
         for element in elements:
             text = (attribute(element, name) or "").strip()
             if text:
                 return read(element, text)
-        return None
+        return otherwise
 
     def _read_scales(self, element: ET.Element, text: str) -> tuple[int, ...] | None:
         known = self._scales

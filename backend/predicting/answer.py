@@ -38,10 +38,10 @@ def answer_task(
     Raises:
         TaskError: If the task has not the labels that its config promises.
     """
-    known: dict[tuple[ImageKey, Vocabulary, object, object], Segmentation] = {}
+    known: dict[tuple[ImageKey, Vocabulary, object, object, object], Segmentation] = {}
 
     def ask(key: ImageKey, control: MaskControl) -> Segmentation:
-        question = key, control.vocabulary, control.scales, control.unrefined
+        question = key, control.vocabulary, control.others, control.scales, control.unrefined
         if question not in known:
             known[question] = segment(features[key], control)
         return known[question]

@@ -130,6 +130,10 @@ class Predictor:
         name = "".join(char if char.isalnum() or char in "-." else "-" for char in self._method.name)
         return f"clip-diy-{name[:40]}-{digest[:10]}"
 
+    def learn_others(self) -> None:
+        """Begin to embed the list of others, so that the first request finds it done; nobody waits for it."""
+        self._words.learn_others()
+
     def look_at(self, config: LabelConfig) -> tuple[str, ...]:
         """Return warnings about a config, and log each once per version."""
         doubts = tuple(

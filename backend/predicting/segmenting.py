@@ -26,8 +26,11 @@ class Segmenting:
 
         Args:
             features: Of a picture, encoded by `whole`, or of a piece, encoded by `pieces`.
-            control: Its vocabulary, scales and refinement count.
+            control: Its vocabulary, what competes with that, scales and refinement count.
         """
         method = self.whole if features.made_by == self.whole.encoder_identity else self.pieces
+        vocabulary = control.vocabulary
+        if control.others is not None:
+            vocabulary = vocabulary.with_others(method.choose_others(vocabulary, control.others.words).competing)
         options = SegmentOptions(control.scales, refine=not control.unrefined)
-        return method.segment(features, control.vocabulary, options)
+        return method.segment(features, vocabulary, options)

@@ -1,6 +1,6 @@
 """Prompts are embedded before masks are made with them: in slices, so that nobody waits for another's long list."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Protocol
 
@@ -15,6 +15,9 @@ REMEMBERED = 20_000
 
 class TextEmbedder(Protocol):
     """What is used of a method: prompts that were embedded once are known to it from then on."""
+
+    def other_prompts(self, words: Sequence[str] | None = None) -> tuple[str, ...]:
+        """Return the texts of others: of those that were named, or of its list."""
 
     def embed_prompts(self, prompts: Sequence[str]) -> None:
         """Embed what is not known yet."""
@@ -40,7 +43,14 @@ class Words:
         Returns:
             One future for each slice, to be waited for before a picture is segmented; none if all is known.
         """
-        new = [prompt for prompt in dict.fromkeys(_prompts(config)) if prompt not in self._known]
+        return self._begin(self._prompts(config), owner, lane)
+
+    def learn_others(self) -> "list[Future[None]]":
+        """Begin to embed the list of others, which most projects need."""
+        return self._begin(self._core.other_prompts(None), "", Lane.REQUEST)
+
+    def _begin(self, prompts: Iterable[str], owner: str, lane: Lane) -> "list[Future[None]]":
+        new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._known]
         slices = [new[start : start + SLICE] for start in range(0, len(new), SLICE)]
         return [self._networks.submit(lambda part=part: self._embed(part), owner=owner, lane=lane) for part in slices]  # type: ignore[misc]
 
@@ -49,10 +59,12 @@ class Words:
         for prompt in prompts:
             self._known.put(prompt, None)
 
-
-def _prompts(config: LabelConfig) -> Iterator[str]:
-    for control in config.controls:
-        if control.drawn:
+    def _prompts(self, config: LabelConfig) -> Iterator[str]:
+        drawn = [control for control in config.controls if control.drawn]
+        for control in drawn:
             yield from control.background
             for label in control.drawn:
                 yield from label.prompts
+        for others in dict.fromkeys(control.others for control in drawn):
+            if others is not None:
+                yield from self._core.other_prompts(others.words)

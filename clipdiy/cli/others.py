@@ -1,7 +1,6 @@
 """`clipdiy others`: what competes with these labels, what does not, and why."""
 
 from collections import defaultdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipdiy.cli.labels import parse_vocabulary
@@ -17,14 +16,11 @@ from clipdiy.cli.options import (
     TemplateOption,
     configure,
 )
-from clipdiy.errors import ConfigError
 from clipdiy.method import build_method, method_named, require_weights
-from clipdiy.others.words import parse_words
+from clipdiy.others.words import AUTO, read_others
 
 if TYPE_CHECKING:
     from clipdiy.others.choice import Choice
-
-AUTO, NONE = "auto", "none"
 
 
 def others(
@@ -53,29 +49,6 @@ def others(
     choice = build_method(config, weights_dir=weights_dir, warm_up=False).choose_others(vocabulary, words)
     for line in describe(choice):
         print(line)
-
-
-def read_others(text: str) -> tuple[str, ...] | None:
-    """Read what stands after `--others`.
-
-    Returns:
-        Words, none for `none`, or `None` for `auto`: the list of the weights.
-
-    Raises:
-        ConfigError: If a file cannot be read.
-        VocabularyError: If no word is in it.
-    """
-    if text.strip().lower() == AUTO:
-        return None
-    if text.strip().lower() in (NONE, "off"):
-        return ()
-    path = Path(text)
-    if not path.is_file() and not (path.suffix == ".txt" or "/" in text):
-        return parse_words(text)
-    try:
-        return parse_words(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as err:
-        raise ConfigError(f"cannot read the others from {path}: {err}") from err
 
 
 def describe(choice: "Choice") -> list[str]:

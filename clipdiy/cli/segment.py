@@ -27,11 +27,11 @@ from clipdiy.cli.options import (
     configure,
     conversions_dir,
 )
-from clipdiy.cli.others import AUTO, read_others
 from clipdiy.cli.photos import EXPLAIN, LABELS, OVERLAY, REPORT, find_photos, name_results
 from clipdiy.config import CleanUp, Pamr
 from clipdiy.errors import ClipDiyError, ConfigError
 from clipdiy.method import Method, build_method, method_named, require_weights
+from clipdiy.others.words import AUTO, read_others
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -123,6 +123,16 @@ class Chooser:
                     self._choices.popitem(last=False)
         return known
 
+    def prompts(self, words: Sequence[str] | None = None) -> tuple[str, ...]:
+        """Return the texts of everything that may compete: embedded before, they make choosing quick.
+
+        Args:
+            words: As for `choose`.
+        """
+        if words is None:
+            words = self._names if self._names is not None else [noun.name for noun in default_nouns()]
+        return tuple(prompt for word in words for prompt in self._prompts(word))
+
     def near(self) -> tuple[float, float]:
         """Return the cosines beyond which an other of the list is too near to a label: known, and not known to WordNet.
 

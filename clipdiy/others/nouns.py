@@ -5,6 +5,8 @@ from functools import cache
 from pathlib import Path
 
 NOUNS_FILE = Path(__file__).parent / "data" / "nouns.tsv"
+LIST_VERSION = 1
+"""To be raised when the list changes: predictions do."""
 HEADER = ("noun", "synsets", "frequency", "seen_in", "synonyms", "kind_of", "parts", "wholes")
 
 

@@ -9,6 +9,7 @@ from backend.errors import TaskError
 from backend.images.versions import Fetched, Validator
 from clipdiy.config import AS_CONFIGURED, CoreConfig
 from clipdiy.features import ImageFeatures
+from clipdiy.others.choice import Choice
 from clipdiy.photo import Photo
 from clipdiy.segmentation import Segmentation
 
@@ -53,6 +54,12 @@ class FakeCore:
             return [ImageFeatures((), None, photo.size_hw, self.encoder_identity) for photo in photos]
         finally:
             self.running -= 1
+
+    def choose_others(self, vocabulary, words=None):
+        return Choice((), ())
+
+    def other_prompts(self, words=None):
+        return ()
 
     def embed_prompts(self, prompts):
         self.embedded.append(list(prompts))

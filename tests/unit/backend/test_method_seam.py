@@ -14,6 +14,7 @@ from backend.settings import Settings
 from backend.web.app import create_app
 from clipdiy.config import AS_CONFIGURED
 from clipdiy.method import METHODS, MethodEntry, register_method
+from clipdiy.others.choice import Choice
 from clipdiy.segmentation import Segmentation
 
 
@@ -55,6 +56,12 @@ class Toy:
         return 50
 
     def doubts(self, vocabulary):
+        return ()
+
+    def choose_others(self, vocabulary, words=None):
+        return Choice((), ())
+
+    def other_prompts(self, words=None):
         return ()
 
     def embed_prompts(self, prompts):

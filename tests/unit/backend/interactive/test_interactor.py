@@ -51,6 +51,9 @@ class SceneCore:
     def doubts(self, vocabulary):
         return ()
 
+    def other_prompts(self, words=None):
+        return ()
+
     def embed_prompts(self, prompts):
         """Every word is known."""
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from label_studio_sdk.label_interface.interface import LabelInterface
 
 from backend.errors import BackendError, LabelConfigError, TaskError
-from backend.labeling.controls import Area
+from backend.labeling.controls import Area, Others
 from backend.labeling.reader import (
     MAX_CONFIG_CHARS,
     WORKING_CONFIG,
@@ -761,3 +761,47 @@ def test_the_identity_is_stable_json() -> None:
     assert json.loads(identity(CAT)) == [
         ["brushlabels", "brush", "img", "image", ["a photo of a background"], [["Cat", ["a photo of a Cat"]]]]
     ]
+
+
+# What competes and stays empty
+
+AUTO = Others()
+
+
+@pytest.mark.parametrize(
+    ("written", "service", "others"),
+    [
+        pytest.param("", None, None, id="nothing said"),
+        pytest.param("", AUTO, AUTO, id="the service's"),
+        pytest.param('others=" "', AUTO, AUTO, id="empty"),
+        pytest.param('others="none"', AUTO, None, id="none"),
+        pytest.param('others="Auto"', None, AUTO, id="the list, though the service has none"),
+        pytest.param('others="cup, plate,cup"', AUTO, Others(("cup", "plate")), id="words"),
+    ],
+)
+def test_others(written: str, service: Others | None, others: Others | None) -> None:
+    control = parse_label_config(labelled(brush=written), others=service).controls[0]
+    assert control.others == others
+
+
+def test_others_decide_the_version() -> None:
+    said = {
+        parse_label_config(labelled(brush=f'others="{text}"')).identity for text in ("none", "auto", "cup", "plate")
+    }
+    assert len(said) == 4
+    assert parse_label_config(labelled()).identity in said, "none is what nothing said is, where the service has none"
+
+
+@pytest.mark.parametrize(
+    ("others", "message"),
+    [(",".join(map(str, range(1001))), "at most 1000 others, got 1,001"), ("x" * 301, "at most 300 characters")],
+    ids=["too many", "too long"],
+)
+def test_others_are_limited(others: str, message: str) -> None:
+    with pytest.raises(LabelConfigError, match=message):
+        parse_label_config(labelled(brush=f'others="{others}"'))
+
+
+def test_others_without_a_word() -> None:
+    with pytest.raises(LabelConfigError, match='others="none"'):
+        parse_label_config(labelled(brush='others=", ,"'))

@@ -64,3 +64,17 @@ def test_a_control_is_answered_as_by_a_core_made_for_it(attributes: str, config:
     expected = other.segment(other.encode([PHOTO])[0], asked.vocabulary)
     np.testing.assert_array_equal(answered.label_map, expected.label_map)
     np.testing.assert_array_equal(answered.score, expected.score)
+
+
+def test_others_compete_where_the_control_says_so(core: Segmenter) -> None:
+    """What they win stays empty; without them every pixel is as before."""
+    methods = Segmenting(core)
+    [features] = core.encode([PHOTO])
+    alone = methods.segment(features, control(""))
+    words = tuple(f"thing {i}" for i in range(40))
+    beside = methods.segment(features, control(f'others="{",".join(words)}"'))
+    vocabulary = control("").vocabulary
+    expected = core.segment(features, vocabulary.with_others(core.choose_others(vocabulary, words).competing))
+    np.testing.assert_array_equal(beside.label_map, expected.label_map)
+    assert (beside.label_map != alone.label_map).any()
+    assert len(beside.score) == len(alone.score) == 4, "labels and background; nobody is told of the others"

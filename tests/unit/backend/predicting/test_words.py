@@ -15,6 +15,9 @@ class Embedder:
     def __init__(self):
         self.slices = []
 
+    def other_prompts(self, words=None):
+        return tuple(f"a photo of a {word}" for word in (("cup", "plate") if words is None else words))
+
     def embed_prompts(self, prompts):
         self.slices.append(list(prompts))
         if any("broken" in prompt for prompt in prompts):
@@ -60,3 +63,14 @@ def test_a_control_that_draws_nothing_needs_no_words(words):
     assert words.learn(only_background, "7")
     task_labels = CONFIG.replace('toName="i"', 'toName="i" value="$labels"').format("")
     assert words.learn(parse_label_config(task_labels), "7") == []
+
+
+def test_others_are_embedded_too_and_once(words):
+    beside = CONFIG.replace('toName="i"', 'toName="i" others="{}"')
+    for others in ("bowl", "auto", "none"):
+        asked = parse_label_config(beside.format(others, '<Label value="Cat"/>'))
+        for future in words.learn(asked, "7"):
+            future.result(10)
+    own = ["a photo of a background", "a photo of a Cat"]
+    assert words.slices == [[*own, "a photo of a bowl"], ["a photo of a cup", "a photo of a plate"]]
+    assert words.learn_others() == []

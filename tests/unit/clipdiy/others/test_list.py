@@ -1,5 +1,6 @@
 """The list of others: what is in it, that it was made of what lies beside it, and how WordNet's files are read."""
 
+import hashlib
 import lzma
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from clipdiy.errors import ConfigError
 from clipdiy.others import make
-from clipdiy.others.nouns import NOUNS_FILE, default_nouns
+from clipdiy.others.nouns import LIST_VERSION, NOUNS_FILE, default_nouns
 from clipdiy.others.phrases import named_nouns
 from clipdiy.others.relations import RELATIONS_FILE, Relations, load_relations
 from clipdiy.others.wordnet import read_wordnet
@@ -170,3 +171,9 @@ def test_what_is_written_can_be_read(wordnet):
 def test_mistakes_in_the_reviewed_list(text, message, wordnet):
     with pytest.raises(ConfigError, match=message):
         make.add_by_hand(wordnet, make.read_reviewed(text)[0])
+
+
+def test_a_changed_list_has_another_version():
+    """Predictions change with it, and so has the model version to: raise LIST_VERSION, then put the digest here."""
+    digest = hashlib.sha256(NOUNS_FILE.read_bytes()).hexdigest()
+    assert (LIST_VERSION, digest[:16]) == (1, "0721d7fc4ab774bc")
