@@ -15,11 +15,10 @@ if TYPE_CHECKING:
 
 bind = "0.0.0.0:9090"
 workers = int(os.environ.get("CLIPDIY_WORKERS", "1"))
-worker_class = "backend.web.gunicorn_worker.Worker"  # gthread, and no patience with slow senders
-threads = 32  # /health must be answered while requests to /predict wait
+worker_class = "backend.web.gunicorn_worker.Worker"  # an event loop in front of threads
+threads = 32  # for /predict; other requests have threads of their own
 timeout = 600  # loading the weights counts as silence
 graceful_timeout = 100  # a request may take as long as Label Studio waits
-keepalive = 5
 accesslog = None
 errorlog = "-"
 control_socket_disable = True  # one socket in the user's home would be shared by every instance

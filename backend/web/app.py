@@ -1,12 +1,12 @@
 """The HTTP side: a Flask app that speaks Label Studio's ML backend protocol. HTTP status codes are only here."""
 
-import hmac
 import logging
 import os
 import threading
 import traceback
 from collections import OrderedDict, deque
 from contextlib import ExitStack
+from http import HTTPStatus
 from typing import Any
 
 from flask import Flask, Response, jsonify, request
@@ -15,13 +15,13 @@ from werkzeug.exceptions import (
     ClientDisconnected,
     HTTPException,
     RequestEntityTooLarge,
-    RequestTimeout,
     ServiceUnavailable,
 )
 
 from backend.errors import LabelConfigError, RequestError
 from backend.images.host import LabelStudioHost
 from backend.service import Service
+from backend.web.front import AppFront, Refusal
 from backend.web.openapi import describe
 from backend.web.protocol import PredictRequest, SetupRequest, WebhookRequest, parse, read_json
 from backend.web.spool import Spool, write_answer
@@ -86,22 +86,28 @@ def create_app(service: Service) -> Flask:
         service: Answers everything; shared by all threads.
     """
     app = Flask(__name__)
-    app.config["MAX_CONTENT_LENGTH"] = service.settings.max_request_bytes
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    description = describe(with_auth=service.settings.basic_auth_user is not None)
+    description = app.json.dumps(describe(with_auth=service.settings.basic_auth_user is not None))
     introductions = Introductions()
     versions: deque[str] = deque(maxlen=REMEMBERED_VERSIONS)
     # Threads must be left for /health and /setup, or Label Studio takes the backend for dead.
     places = threading.BoundedSemaphore(service.settings.max_requests)
 
+    front = AppFront(service.settings)
+    app.extensions["clipdiy"] = front
+
     @app.before_request
-    def authenticate() -> Response | None:
-        if request.path == "/health" or _may_pass(service):
-            return None
-        answer = jsonify(error="user or password is missing or wrong")
-        answer.status_code = 401
-        answer.headers["WWW-Authenticate"] = 'Basic realm="CLIP-DIY"'
-        return answer
+    def look_at_headers() -> Response | None:
+        try:
+            front.check(request.environ)
+        except Refusal as err:
+            answer = jsonify(error=str(err))
+            answer.status_code = err.status
+            if err.status == HTTPStatus.UNAUTHORIZED:
+                answer.headers["WWW-Authenticate"] = 'Basic realm="CLIP-DIY"'
+            return answer
+        request.max_content_length = front.body_limit(request.environ)
+        return None
 
     @app.get("/health")
     @app.get("/")
@@ -174,7 +180,7 @@ def create_app(service: Service) -> Flask:
 
     @app.get("/openapi.json")
     def openapi() -> Response:
-        return jsonify(description)
+        return Response(description, content_type="application/json")
 
     @app.errorhandler(RequestError)
     @app.errorhandler(LabelConfigError)
@@ -200,27 +206,12 @@ def create_app(service: Service) -> Flask:
     return app
 
 
-def _may_pass(service: Service) -> bool:
-    """Compare the credentials in constant time; True where none are asked for."""
-    user, password = service.settings.basic_auth_user, service.settings.basic_auth_password
-    if user is None or password is None:
-        return True
-    given = request.authorization
-    if given is None or given.type != "basic":
-        return False
-    right_user = hmac.compare_digest((given.username or "").encode(), user.encode())
-    right_password = hmac.compare_digest((given.password or "").encode(), password.get_secret_value().encode())
-    return right_user and right_password
-
-
 def _json() -> Any:
     try:
         data = request.get_data(cache=False)
     except RequestEntityTooLarge:
         raise
     except ClientDisconnected as err:
-        if isinstance(err.__context__, TimeoutError):
-            raise RequestTimeout("the body did not come in time; send it at once") from err
         raise RequestError("body: cannot be read") from err
     except Exception as err:  # a sender that went away, chunks that are none: servers have errors of their own for it
         raise RequestError("body: cannot be read") from err

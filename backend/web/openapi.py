@@ -92,8 +92,10 @@ _RETRY_AFTER: Schema = {
 _FAILURES = {
     "400": "The body or the labeling config is not what is expected; the message names the field.",
     "401": "User or password is missing or wrong.",
+    "403": "A page of another site made a browser send it.",
     "408": "The body did not come in time.",
     "413": "The body is too large.",
+    "415": "The body is not said to be JSON.",
     "503": "Too much to do, or no room to keep a webhook. Nothing was done; try again.",
 }
 
@@ -166,7 +168,7 @@ def _operation(
         content: Schema = {"text/plain": {"schema": {"type": "string"}}}
     else:
         content = {"application/json": {"schema": _named(answer) if isinstance(answer, str) else answer}}
-    possible = [*(("400", "408", "413") if body else ()), *(("401",) if with_auth else ()), *failures]
+    possible = [*(("400", "403", "408", "413", "415") if body else ()), *(("401",) if with_auth else ()), *failures]
     operation: Schema = {
         "summary": summary,
         "responses": {

@@ -17,6 +17,8 @@ from backend.settings import Settings
 from backend.web.app import create_app
 from backend.webhooks import WebhookStore
 
+JSON = {"CONTENT_TYPE": "application/json"}
+
 
 @pytest.fixture
 def make(tmp_path, monkeypatch):
@@ -172,7 +174,7 @@ def test_a_body_that_cannot_be_read_is_a_bad_request(client, error):
 
         readinto = read
 
-    answer = client.post("/predict", input_stream=Broken(), environ_overrides={"CONTENT_LENGTH": "10"})
+    answer = client.post("/predict", input_stream=Broken(), environ_overrides={"CONTENT_LENGTH": "10", **JSON})
     assert answer.status_code == 400
     assert answer.json["error"] == "body: cannot be read"
 
@@ -219,7 +221,7 @@ def test_an_unexpected_error_is_logged_without_traceback_and_payload(client, mon
 
 def test_too_large_a_body_in_chunks(make):
     client = make(max_request_bytes=1000)
-    chunked = {"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked"}
+    chunked = {"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked", **JSON}
     answer = client.post("/predict", input_stream=io.BytesIO(b"[" * 2000), environ_overrides=chunked)
     assert answer.status_code == 413
 
@@ -326,7 +328,7 @@ def test_one_request_too_many_is_told_so_before_its_body_is_read(make):
         for _ in range(1000):
             if "requests_running 1.0" in client.get("/metrics").text:
                 break
-        answer = client.post("/predict", input_stream=Untouched(), environ_overrides={"CONTENT_LENGTH": "10"})
+        answer = client.post("/predict", input_stream=Untouched(), environ_overrides={"CONTENT_LENGTH": "10", **JSON})
         assert answer.status_code == 503
         assert client.get("/health").status_code == 200
         assert first.is_alive(), "it did not wait for it"
