@@ -46,16 +46,21 @@ class Picture:
         return height, width
 
 
-def scene(seed: int, size_hw: tuple[int, int] = (240, 320), n_objects: tuple[int, int] = (1, 1)) -> Picture:
-    """Compose a scene with objects of `LABEL_COLOURS` only."""
-    made = compose_scene(seed, size_hw=size_hw, n_objects=n_objects, sprites=_sprites())
+def scene(
+    seed: int,
+    size_hw: tuple[int, int] = (240, 320),
+    n_objects: tuple[int, int] = (1, 1),
+    nouns: tuple[str, ...] = tuple(LABEL_COLOURS),
+) -> Picture:
+    """Compose a scene with objects of some nouns only."""
+    made = compose_scene(seed, size_hw=size_hw, n_objects=n_objects, sprites=_sprites(nouns))
     return Picture(made.image, made.labels > 0)
 
 
 @cache
-def _sprites() -> Sprites:
+def _sprites(nouns: tuple[str, ...]) -> Sprites:
     every = load_sprites()
-    return Sprites({noun: every.by_noun[noun] for noun in LABEL_COLOURS})
+    return Sprites({noun: every.by_noun[noun] for noun in nouns})
 
 
 def png(image: NDArray[np.uint8]) -> bytes:

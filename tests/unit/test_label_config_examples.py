@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from label_studio_sdk.label_interface.interface import LabelInterface
 
-from backend.labeling.controls import Area, LabelConfig
+from backend.labeling.controls import Area, LabelConfig, Others
 from backend.labeling.reader import parse_label_config
 
 FOLDER = Path(__file__).parents[2] / "label_config" / "examples"
@@ -39,6 +39,7 @@ def test_they_show_what_they_say() -> None:
     roof, pool = read("steering.xml").controls[0].drawn
     assert len(roof.prompts) == 4
     assert (roof.threshold, roof.min_area, pool.threshold, pool.min_area) == (0.3, Area(64, "px"), 0.6, Area(0.01))
+    assert read("others.xml").controls[0].others == Others(("cup", "plate", "cutlery"))
     assert read("scales.xml").controls[0].scales == (256, 128)
     assert [c.kind for c in read("forms.xml").controls] == ["polygonlabels", "rectanglelabels", "bitmasklabels"]
     assert [c.from_name for c in read("choices.xml").controls] == ["brush", "animals"]
