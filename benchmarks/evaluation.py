@@ -25,9 +25,11 @@ INTRODUCTION = """\
 Scenes composed of drawings (`clipdiy.starter.scenes`), with the bundled starter weights: a closed world of 48 nouns
 that says how the parts of the method compare, not how good it is on photos. Of the three sizes in each set (256x256,
 375x500, 500x375) none of the scenes was in the training. Unless a table says otherwise the way is the published one:
-argmax at 256, nearest neighbour to the truth, no clean-up; truth at a shorter side of 448; one confusion matrix over
-all pixels; mIoU over all classes that occur, with the background. In brackets the 95 % interval by bootstrap over
-pictures (1000 replicates, seed 0); differences are paired, over the same resampled pictures. All figures are percent.
+argmax at 256, nearest neighbour to the picture's size, no clean-up. Counting is `--protocol clean`
+([docs/evaluation.md](../docs/evaluation.md)): truth and label map at a shorter side of 448, one confusion matrix over
+all pixels, mIoU over all classes that occur, with the background. In brackets the 95 % interval by bootstrap over
+pictures (1000 replicates, seed 0), always over the classes of the whole set; differences are paired. All figures are
+percent.
 Device: {device}.
 All of it again: `python -m benchmarks.evaluation`."""
 
@@ -72,8 +74,7 @@ RUNS = (
         SINGLE,
         "One object a picture, as in many of PASCAL VOC: the order is the paper's (59.9, 56.0, 24.1) on each set, "
         "though the step from one scale to three lies within the intervals. A class that is "
-        "named somewhere and is in no truth of the set counts as 0, so a single mistake can cost 2 points, and an "
-        "interval need not lie evenly around its figure.",
+        "named somewhere and is in no truth of the set counts as 0, so a single mistake can cost 2 points.",
     ),
     Run(
         "systems",
@@ -83,8 +84,8 @@ RUNS = (
         "There are no CutLER masks here: the row of Eq. 5 takes the scenes' true masks with score 1 in their place and "
         "says what a perfect objectness would give. FOUND-bkg needs a backbone that knows patches of one kind from "
         "others without a head, and the starter's was trained together with its head. MaskCLIP: dense "
-        "value features of one pass at twice CLIP's input, in "
-        "place of the crops; everything else is the same.",
+        "value features of one pass at twice CLIP's input, as published (the starter's tower is a ResNet: its pool's "
+        "value and output projections, no positions), in place of the crops; everything else is the same.",
     ),
     Run(
         "scales",
@@ -99,7 +100,8 @@ RUNS = (
         "Refinement (argmax at full size: `--full`)",
         "--full --table refine",
         MANY[:2],
-        "ms is processor time of segmenting an encoded picture on one thread, clean-up and PAMR included.",
+        "PAMR is the published form, boundary IoU that of its authors' program. ms is processor time of segmenting an "
+        "encoded picture on one thread, clean-up and PAMR included.",
     ),
 )
 

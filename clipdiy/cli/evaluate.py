@@ -30,7 +30,7 @@ DATA_HELP = (
     "voc:PATH (VOC2012), coco:PATH (annotations and val2017), folder:PATH (VOC layout with classes.txt), or composed "
     "scenes: scenes:SEED[:COUNT[:single]]."
 )
-FILE_WIDTH = 120  # of tables that go to a file
+FILE_WIDTH = 140  # of tables that go to a file
 TABLE_HELP = "Tables, with commas: 1 to 4 of the paper, stride, peer, refine, prune."
 
 
@@ -68,6 +68,14 @@ def evaluate(
     instances: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Instance masks as COCO results, for the variant cutler.")
     ] = None,
+    predictions: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FOLDER",
+            help="Label maps that another program wrote, one indexed PNG for each picture, as a system of that name. "
+            "May be given several times; alone it needs no weights.",
+        ),
+    ] = None,
     boundary: Annotated[bool, typer.Option(help="Also count boundary IoU.")] = True,
     clip: ClipOption = None,
     found: FoundOption = None,
@@ -83,6 +91,8 @@ def evaluate(
     """
     from rich.console import Console
 
+    from clipdiy.evaluate.cited import TABLE_1
+    from clipdiy.evaluate.predictions import Predictions
     from clipdiy.evaluate.protocol import AUTHORS, PROTOCOLS
     from clipdiy.evaluate.variants import VARIANTS, choose
 
@@ -92,12 +102,17 @@ def evaluate(
             print(f"{variant.key:24}{variant.title}")
         return
     keys = [key.strip() for key in (variants or "").split(",") if key.strip()]
-    title, chosen = choose(table, keys, preset_name)
+    written = [Predictions.parse(text) for text in predictions or ()]
+    names = [one.name for one in written]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"two predictions have one name: {', '.join(names)}")
+    title, chosen = choose(table, keys, preset_name) if table or keys or not written else ("Comparison", ())
     if instances is None and "cutler" not in keys:
         without = tuple(variant for variant in chosen if variant.objectness != "instances")
         if without != chosen:
             tell.print("[yellow]the row of CutLER is left out: it needs its masks, --instances FILE[/]", soft_wrap=True)
         chosen = without
+    chosen += tuple(one.variant for one in written)
     rules = PROTOCOLS.get(protocol)  # type: ignore[call-overload]
     if rules is None:
         raise ConfigError(f"there is no protocol {protocol!r}; there are: {', '.join(PROTOCOLS)}")
@@ -129,6 +144,7 @@ def evaluate(
     with tell.status(f"loading {escape(config.clip)}"):
         plan = Plan(config, chosen, weights_dir, instances, boundary=boundary, protocol=rules)
         evaluator = Evaluator(plan, dataset)
+    evaluator.require_predictions(dataset.image_ids[:limit])
     if dataset.left_out:
         rule = f"fewer than {rules.least_labelled_px} labelled pixels, as the authors do"
         tell.print(f"{dataset.left_out} pictures are left out: {rule}", soft_wrap=True)
@@ -147,14 +163,15 @@ def evaluate(
         "configurations": evaluator.description,
         "identity": evaluator.identity,
     }
-    write_json(out / "results.json", rows, dataset, about)
+    cited = TABLE_1 if "1" in [name.strip() for name in (table or "").split(",")] else ()
+    write_json(out / "results.json", rows, dataset, about, cited)
     write_csv(out / "results.csv", rows)
     write_class_csv(out / "classes.csv", rows, dataset.classes)
     say = Console(highlight=False)
     if not say.is_terminal:
         say = Console(highlight=False, width=FILE_WIDTH)
     say.print(print_classes(rows[0], dataset.classes))
-    say.print(print_rows(rows, title, dataset, finished.count))
+    say.print(print_rows(rows, title, dataset, finished.count, cited))
     warning = completeness(dataset, finished.count)
     if warning:
         tell.print(f"[yellow]{escape(warning)}[/]", soft_wrap=True)

@@ -2,6 +2,7 @@
 
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from functools import cached_property
@@ -17,11 +18,13 @@ from clipdiy.errors import ConfigError
 from clipdiy.evaluate.boundary import boundary_overlap
 from clipdiy.evaluate.confusion import confusion_matrix
 from clipdiy.evaluate.datasets import Dataset
-from clipdiy.evaluate.datasets.sample import fingerprint
+from clipdiy.evaluate.datasets.sample import Sample, fingerprint
 from clipdiy.evaluate.instances import InstanceFile, open_instances
 from clipdiy.evaluate.maskclip import MaskClip
+from clipdiy.evaluate.predictions import Predictions
 from clipdiy.evaluate.protocol import CLEAN, Protocol
 from clipdiy.evaluate.record import Outcome, Record
+from clipdiy.evaluate.resizing import Label
 from clipdiy.evaluate.variants import Variant
 from clipdiy.features import ImageFeatures
 from clipdiy.objectness.found import ObjectnessMap
@@ -113,7 +116,7 @@ class _Weights:
         """Encode one picture for all variants.
 
         Args:
-            photo: The picture; its `size_hw` is that of the truth as compared.
+            photo: The picture; its `size_hw` is that of the label map that will be asked for.
             instances: Masks to make objectness of.
             image_id: The picture's name among them.
             size_hw: The picture's own size.
@@ -205,16 +208,26 @@ class Evaluator:
         groups: defaultdict[tuple[str, str], list[Variant]] = defaultdict(list)
         for variant in plan.variants:
             config = configs[variant.key]
-            groups[config.clip, config.found].append(variant)
+            if variant.encoder != "predictions":
+                groups[config.clip, config.found].append(variant)
         self._groups = [_Weights(plan, tuple(variants), configs) for variants in groups.values()]
         template = plan.config.prompt_template
         self.vocabulary = make_vocabulary(dataset.classes, template=template)
         self._by_key = {key: group for group in self._groups for key in group.segmenters}
+        self._predictions = {
+            variant.key: Predictions(variant.title, variant.predictions)
+            for variant in plan.variants
+            if variant.predictions is not None
+        }
 
     @property
     def segmenters(self) -> dict[str, Segmenter]:
-        """Each variant's segmenter, by key, in the order of the plan."""
-        return {variant.key: self._by_key[variant.key].segmenters[variant.key] for variant in self.plan.variants}
+        """Each variant's segmenter, by key, in the order of the plan; label maps of other programs have none."""
+        return {
+            variant.key: self._by_key[variant.key].segmenters[variant.key]
+            for variant in self.plan.variants
+            if variant.key in self._by_key
+        }
 
     @cached_property
     def identity(self) -> dict[str, object]:
@@ -226,31 +239,49 @@ class Evaluator:
             "boundary": self.plan.boundary,
             "instances": self._instances.digest if self._instances else None,
             "prompts": self.plan.config.prompt_template,
-            "variants": {
-                variant.key: [
-                    self._by_key[variant.key].segmenters[variant.key].identity,
-                    variant.encoder,
-                    self._by_key[variant.key].sources[variant.key],
-                ]
-                for variant in self.plan.variants
-            },
+            "variants": {variant.key: self._identity_of(variant) for variant in self.plan.variants},
         }
+
+    def _identity_of(self, variant: Variant) -> list[str]:
+        if variant.key in self._predictions:
+            return [variant.encoder, self._predictions[variant.key].digest(self.dataset)]
+        group = self._by_key[variant.key]
+        return [group.segmenters[variant.key].identity, variant.encoder, group.sources[variant.key]]
 
     @property
     def description(self) -> dict[str, object]:
         """Each variant's whole configuration, for the report."""
-        return {key: asdict(segmenter.config) for key, segmenter in self.segmenters.items()}
+        return {
+            **{key: asdict(segmenter.config) for key, segmenter in self.segmenters.items()},
+            **{key: {"predictions": str(written.folder)} for key, written in self._predictions.items()},
+        }
+
+    def require_predictions(self, image_ids: Sequence[str]) -> None:
+        """Make sure that the label maps of other programs are there.
+
+        Raises:
+            DatasetError: Naming some of those that are missing.
+        """
+        for written in self._predictions.values():
+            written.require(self.dataset, image_ids)
 
     def evaluate(self, image_id: str) -> Record:
         """Compare every variant's prediction with the truth of one picture."""
         sample = self.dataset.read(image_id)
-        size_hw = self.plan.protocol.compared_size(sample.photo.size_hw, self.plan.short_px)
-        truth = self.plan.protocol.resize_truth(sample.truth, size_hw)
-        photo = Photo(sample.photo.pixels, size_hw)
+        truth = self._truth(sample)
         classes = len(self.vocabulary)
         outcomes: dict[str, Outcome] = {}
+
+        def count(variant: Variant, answer: NDArray[Label], elapsed_ms: float) -> None:
+            prediction = self._as_compared(answer, truth)
+            outcomes[variant.key] = Outcome(
+                confusion_matrix(truth, prediction, classes),
+                boundary_overlap(truth, prediction, classes) if self.plan.boundary else None,
+                elapsed_ms,
+            )
+
         for group in self._groups:
-            source = group.read(photo, self._instances, image_id, sample.photo.size_hw)
+            source = group.read(self._photo(sample, truth), self._instances, image_id, sample.photo.size_hw)
             # Processor time does not count what else the machine does; of a GPU it knows nothing.
             clock = time.thread_time if group.loaded.device.type == "cpu" else time.perf_counter
             for variant in self.plan.variants:
@@ -258,24 +289,43 @@ class Evaluator:
                     continue
                 features = group.features(variant, source)
                 start = clock()
-                prediction = group.segmenters[variant.key].segment(features, self.vocabulary).label_map
-                elapsed_ms = (clock() - start) * 1000
-                outcomes[variant.key] = Outcome(
-                    confusion_matrix(truth, prediction, classes),
-                    boundary_overlap(truth, prediction, classes) if self.plan.boundary else None,
-                    elapsed_ms,
-                )
+                answer = group.segmenters[variant.key].segment(features, self.vocabulary).label_map
+                count(variant, answer, (clock() - start) * 1000)
+        for variant in self.plan.variants:
+            if variant.key in self._predictions:
+                written = self._predictions[variant.key]
+                count(variant, written.read(self.dataset, image_id, sample.photo.size_hw), 0.0)
         return Record(image_id, {variant.key: outcomes[variant.key] for variant in self.plan.variants})
 
     def look(self, image_id: str, key: str) -> Seen:
         """Segment one picture again with one variant, to show it."""
         sample = self.dataset.read(image_id)
-        size_hw = self.plan.protocol.compared_size(sample.photo.size_hw, self.plan.short_px)
+        truth = self._truth(sample)
+        pixels = sample.photo.pixels
+        if key in self._predictions:
+            written = self._predictions[key].read(self.dataset, image_id, sample.photo.size_hw)
+            return Seen(pixels, truth, self._as_compared(written, truth).astype(np.uint16))
         group = self._by_key[key]
         variant = next(variant for variant in self.plan.variants if variant.key == key)
-        source = group.read(Photo(sample.photo.pixels, size_hw), self._instances, image_id, sample.photo.size_hw)
+        source = group.read(self._photo(sample, truth), self._instances, image_id, sample.photo.size_hw)
         segmentation = group.segmenters[key].segment(group.features(variant, source), self.vocabulary)
-        return Seen(sample.photo.pixels, self.plan.protocol.resize_truth(sample.truth, size_hw), segmentation.label_map)
+        prediction = self._as_compared(segmentation.label_map, truth)
+        return Seen(pixels, truth, prediction)
+
+    def _truth(self, sample: Sample) -> NDArray[np.uint8]:
+        """Return the truth at the size of the comparison."""
+        protocol = self.plan.protocol
+        return protocol.resize(sample.truth, protocol.compared_size(sample.photo.size_hw, self.plan.short_px))
+
+    def _photo(self, sample: Sample, truth: NDArray[np.uint8]) -> Photo:
+        """Return the picture with the size that its label map is to have."""
+        as_compared = truth.shape[0], truth.shape[1]
+        return Photo(
+            sample.photo.pixels, as_compared if self.plan.protocol.answer_as_compared else sample.photo.size_hw
+        )
+
+    def _as_compared(self, answer: NDArray[Label], truth: NDArray[np.uint8]) -> NDArray[Label]:
+        return self.plan.protocol.resize(answer, (truth.shape[0], truth.shape[1]))
 
 
 def pin_dtype(config: CoreConfig) -> CoreConfig:

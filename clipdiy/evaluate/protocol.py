@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from clipdiy.evaluate.resizing import resize_nearest, short_side_size
+from clipdiy.evaluate.resizing import Label, resize_nearest, short_side_size
 
 ProtocolName = Literal["clean", "authors"]
 
@@ -22,8 +22,10 @@ class Protocol:
         crowds_count: A crowd region of COCO counts as its class; otherwise it is ignored.
         least_labelled_px: Pictures of COCO with fewer labelled pixels than this are left out.
         voc_dining_table: How the prompt of PASCAL VOC's class `diningtable` is written.
-        pillow_sizes: The longer side of the truth is cut to whole pixels, not rounded, and the truth is resized by
-            Pillow, which looks from the centres of pixels; otherwise from their upper left corners.
+        pillow_sizes: The longer side is cut to whole pixels, not rounded, and label maps are resized by Pillow, which
+            looks from the centres of pixels; otherwise from their upper left corners.
+        answer_as_compared: Systems are asked for a label map of the size at which it is compared; otherwise for one of
+            the picture's own size, which is then resized as the truth is.
         turned: A photo with an EXIF orientation is turned where the truth's size says so; otherwise never.
         absent_counts: A class that is in neither truth nor prediction counts as 0 in the mean; otherwise not at all.
     """
@@ -34,6 +36,7 @@ class Protocol:
     least_labelled_px: int
     voc_dining_table: str
     pillow_sizes: bool
+    answer_as_compared: bool
     turned: bool
     absent_counts: bool
 
@@ -44,20 +47,23 @@ class Protocol:
         height, width = (short_px * side // min(size_hw) for side in size_hw)
         return height, width
 
-    def resize_truth(self, truth: NDArray[np.uint8], size_hw: tuple[int, int]) -> NDArray[np.uint8]:
-        """Resize a truth to the nearest pixel.
+    def resize(self, labels: NDArray[Label], size_hw: tuple[int, int]) -> NDArray[Label]:
+        """Resize a truth or an answer to the nearest pixel; one of this size already is returned as it is.
 
         Args:
-            truth: (H, W) uint8.
+            labels: (H, W) uint8 or uint16.
             size_hw: New height and width.
 
         Returns:
-            (h, w) uint8, holding no value that was not there before.
+            (h, w) of the same dtype, holding no value that was not there before.
         """
+        if labels.shape == size_hw:
+            return labels
         if not self.pillow_sizes:
-            return resize_nearest(truth, size_hw)
+            return resize_nearest(labels, size_hw)
         height, width = size_hw
-        return np.asarray(Image.fromarray(truth).resize((width, height), Image.Resampling.NEAREST))
+        resized = Image.fromarray(labels).resize((width, height), Image.Resampling.NEAREST)
+        return np.asarray(resized).astype(labels.dtype, copy=False)
 
 
 CLEAN = Protocol(
@@ -67,6 +73,7 @@ CLEAN = Protocol(
     least_labelled_px=0,
     voc_dining_table="dining table",
     pillow_sizes=False,
+    answer_as_compared=False,
     turned=True,
     absent_counts=False,
 )
@@ -77,6 +84,7 @@ AUTHORS = Protocol(
     least_labelled_px=1000,
     voc_dining_table="diningtable",
     pillow_sizes=True,
+    answer_as_compared=True,
     turned=False,
     absent_counts=True,
 )

@@ -11,6 +11,7 @@ from typing import Any
 from rich.box import SIMPLE
 from rich.table import Table
 
+from clipdiy.evaluate.cited import Cited
 from clipdiy.evaluate.datasets import Dataset
 from clipdiy.evaluate.runner import Finished
 from clipdiy.evaluate.variants import Variant
@@ -80,8 +81,13 @@ def _percent(shares: tuple[float, float, float]) -> tuple[float, float, float]:
     return value, low, high
 
 
-def write_json(path: Path, rows: Sequence[Row], dataset: Dataset, about: Mapping[str, object]) -> None:
-    """Write everything: figures, per-class IoU, and what they were measured with. NaN is written as null."""
+def write_json(
+    path: Path, rows: Sequence[Row], dataset: Dataset, about: Mapping[str, object], cited: Sequence[Cited] = ()
+) -> None:
+    """Write everything: figures, per-class IoU, and what they were measured with. NaN is written as null.
+
+    Figures that nobody measured here stand apart, under `cited`.
+    """
     names = (BACKGROUND, *dataset.classes)
     content = {
         **about,
@@ -99,6 +105,15 @@ def write_json(path: Path, rows: Sequence[Row], dataset: Dataset, about: Mapping
             }
             for row in rows
         },
+        "cited": [
+            {
+                "name": row.name,
+                "backbone": row.backbone,
+                "published_miou": dict(row.published),
+                "from_tcl": row.from_tcl,
+            }
+            for row in cited
+        ],
     }
     text = json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False)
     path.write_text(text + "\n", encoding="utf-8")
@@ -148,12 +163,12 @@ def _number(value: float | None) -> str:
     return "" if value is None or math.isnan(value) else f"{value:.3f}"
 
 
-def print_rows(rows: Sequence[Row], title: str, dataset: Dataset, count: int) -> Table:
+def print_rows(rows: Sequence[Row], title: str, dataset: Dataset, count: int, cited: Sequence[Cited] = ()) -> Table:
     """Make the table for a person, beside the paper's figures where it states some.
 
     mIoU, its difference to the first row, pixel accuracy and boundary IoU are percent; milliseconds are those of
     segmenting an encoded picture. On a data set that the paper does not have, its figures for PASCAL VOC stand there:
-    their order can be compared.
+    their order can be compared. Systems that are only cited follow below a line.
     """
     paper = dataset.name if dataset.name in PAPER_NAMES else "voc"
     table = Table(title=f"{title} · {dataset.title}, {count} pictures", box=SIMPLE, title_justify="left")
@@ -172,10 +187,18 @@ def print_rows(rows: Sequence[Row], title: str, dataset: Dataset, count: int) ->
             difference,
             f"{row.accuracy:.1f}",
             "" if row.boundary_miou is None else f"{row.boundary_miou:.1f}",
-            f"{row.segment_ms:.1f}",
-            f"{row.published[paper]:.1f}" if paper in row.published else "",
+            f"{row.segment_ms:.1f}" if row.segment_ms else "",
+            _published(row.published, paper),
         )
+    if cited:
+        table.add_section()
+        for other in cited:
+            table.add_row(other.title, "", "", "", "", "", _published(other.published, paper))
     return table
+
+
+def _published(figures: Mapping[str, float], paper: str) -> str:
+    return f"{figures[paper]:.1f}" if paper in figures else ""
 
 
 def print_classes(row: Row, classes: Sequence[str]) -> Table:

@@ -4,7 +4,7 @@ import contextlib
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -70,6 +70,10 @@ class CocoObject:
             ignored = annotation.get("iscrowd", 0) and not self._protocol.crowds_count
             truth[mask] = IGNORE if ignored else self._position[annotation["category_id"]]
         return check_fit(path, read_photo(path, size_hw, turned=self._protocol.turned), truth)
+
+    def photo_name(self, image_id: str) -> str:
+        """Return the name of a picture's file without its ending."""
+        return PurePath(self._coco.imgs[int(image_id)]["file_name"]).stem
 
     def files(self) -> Iterator[Path]:
         """Yield every file that a figure depends on."""

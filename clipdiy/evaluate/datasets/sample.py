@@ -69,6 +69,9 @@ class Dataset(Protocol):
     def left_out(self) -> int:
         """See the class."""
 
+    def photo_name(self, image_id: str) -> str:
+        """Return the name of a picture's file without its ending."""
+
     def files(self) -> Iterable[Path]:
         """Return every file that a figure depends on, but the list of names and classes."""
 
@@ -148,15 +151,14 @@ def _turn_back(path: Path) -> Image.Transpose | None:
             return None
 
 
-def read_truth(path: Path, classes: int) -> NDArray[np.uint8]:
+def read_indexed(path: Path) -> NDArray[np.uint8]:
     """Read an indexed PNG: a pixel's value, not its colour, is the position of its class.
 
     Args:
         path: The file, of Pillow's mode P or L.
-        classes: Number of classes with the background.
 
     Raises:
-        DatasetError: If it is no such picture, or holds a value that is neither a class nor `IGNORE`.
+        DatasetError: If it is no such picture.
     """
     try:
         with Image.open(path) as image:
@@ -168,7 +170,20 @@ def read_truth(path: Path, classes: int) -> NDArray[np.uint8]:
         raise DatasetError(
             f"{path} must be an indexed (or grey 8-bit) PNG whose values are class positions, and is of mode {mode}"
         )
-    labels = values.astype(np.uint8, copy=False)
+    return values.astype(np.uint8, copy=False)
+
+
+def read_truth(path: Path, classes: int) -> NDArray[np.uint8]:
+    """Read a truth.
+
+    Args:
+        path: The file.
+        classes: Number of classes with the background.
+
+    Raises:
+        DatasetError: If it is no indexed picture, or holds a value that is neither a class nor `IGNORE`.
+    """
+    labels = read_indexed(path)
     wrong = np.unique(labels[(labels >= classes) & (labels != IGNORE)])
     if len(wrong):
         raise DatasetError(

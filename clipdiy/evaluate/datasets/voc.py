@@ -55,6 +55,10 @@ class VocFolder:
         size_hw = truth.shape[0], truth.shape[1]
         return check_fit(path, read_photo(path, size_hw, turned=self.protocol.turned), truth)
 
+    def photo_name(self, image_id: str) -> str:
+        """Return the name of a picture's file without its ending."""
+        return image_id
+
     def files(self) -> Iterator[Path]:
         """Yield every file that a figure depends on, but the lists of names."""
         for image_id in self.image_ids:

@@ -22,7 +22,6 @@ from clipdiy.evaluate.report import completeness, make_rows
 from clipdiy.evaluate.resizing import resize_nearest, short_side_size
 from clipdiy.evaluate.runner import Job, run, worker_device
 from clipdiy.evaluate.variants import TABLES, VARIANTS, choose
-from clipdiy.photo import Photo
 
 CLASSES = ("cat", "dog", "sofa")
 SIZES = [(60, 80), (80, 50), (64, 64), (33, 47), (90, 40)]
@@ -63,8 +62,8 @@ def test_shared_features_give_what_each_variant_encodes_for_itself(evaluator, ke
     for image_id in dataset.image_ids[:2]:
         sample = dataset.read(image_id)
         size_hw = short_side_size(sample.photo.size_hw, 56)
-        features = segmenter.encode([Photo(sample.photo.pixels, size_hw)])[0]
-        label_map = segmenter.segment(features, evaluator.vocabulary).label_map
+        features = segmenter.encode([sample.photo])[0]
+        label_map = resize_nearest(segmenter.segment(features, evaluator.vocabulary).label_map, size_hw)
         expected = confusion_matrix(resize_nearest(sample.truth, size_hw), label_map, 4)
         counted = evaluator.evaluate(image_id).outcomes[key].confusion
         assert counted.sum() == expected.sum() > 0
@@ -302,6 +301,7 @@ def test_the_command_writes_tables_records_and_figures(folder, tmp_path):
     assert result.exit_code == 0, result.output
     assert "w/o multi-scale" in result.output
     assert "59.9" in result.output
+    assert "cited: " not in result.output
     content = json.loads((tmp_path / "results.json").read_text())
     assert (content["protocol"], content["way"]) == ("clean", "published")
     assert content["dataset"]["pictures"] == 3

@@ -90,11 +90,11 @@ def test_the_longer_side_is_rounded_or_cut(size_hw, clean, authors):
 def test_truth_is_read_from_the_centres_of_pixels_or_from_their_corners():
     truth = np.arange(5, dtype=np.uint8)[None]
     # Output pixel i of 2 lies over input 2.5 i to 2.5 (i + 1): its corner over 0 and 2, its centre over 1 and 3.
-    np.testing.assert_array_equal(CLEAN.resize_truth(truth, (1, 2)), [[0, 2]])
-    np.testing.assert_array_equal(AUTHORS.resize_truth(truth, (1, 2)), [[1, 3]])
+    np.testing.assert_array_equal(CLEAN.resize(truth, (1, 2)), [[0, 2]])
+    np.testing.assert_array_equal(AUTHORS.resize(truth, (1, 2)), [[1, 3]])
     random = np.random.default_rng(0).integers(0, 21, (33, 50), dtype=np.uint8)
     expected = np.asarray(Image.fromarray(random).resize((67, 44), Image.Resampling.NEAREST))
-    np.testing.assert_array_equal(AUTHORS.resize_truth(random, (44, 67)), expected)
+    np.testing.assert_array_equal(AUTHORS.resize(random, (44, 67)), expected)
 
 
 def command(*arguments):
