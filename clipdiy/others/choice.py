@@ -197,12 +197,16 @@ class Chooser:
 
 
 def _background_words(vocabulary: Vocabulary) -> dict[str, tuple[str, ...]]:
-    """Return what a person wrote that the background is, with its prompts; the word *background* is none of it."""
+    """Return what a person wrote that the background is, with its prompts; the word *background* is none of it.
+
+    One word in several templates (`a photo of a wall`, `the origami wall`) is one other.
+    """
     found: dict[str, tuple[str, ...]] = {}
-    for prompt in vocabulary.labels[0].prompts:
-        words = " of ".join(whole_phrases(prompt))
-        if words and words != BACKGROUND:
-            found[words] = (*found.get(words, ()), prompt)
+    named = {prompt: phrases[-1] for prompt in vocabulary.labels[0].prompts if (phrases := whole_phrases(prompt))}
+    for prompt, phrase in named.items():
+        word = min((other for other in named.values() if phrase.endswith(other)), key=len)
+        if not word.endswith(BACKGROUND):
+            found[word] = (*found.get(word, ()), prompt)
     return found
 
 

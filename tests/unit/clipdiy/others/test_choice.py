@@ -49,9 +49,9 @@ def test_all_but_the_labels_kind_competes():
     }
 
 
-def test_others_are_asked_for_in_the_template():
-    choice = chooser(template="itap of a {}.").choose(make_vocabulary(["dog"], template="itap of a {}."))
-    assert choice.competing[0].prompts == ("itap of a cat.",)
+def test_others_are_asked_for_in_the_templates():
+    choice = chooser(templates=("itap of a {}.", "the {}")).choose(make_vocabulary(["dog"]))
+    assert choice.competing[0].prompts == ("itap of a cat.", "the cat")
 
 
 def test_the_list_of_the_product_is_the_default():
@@ -132,6 +132,14 @@ def test_what_the_background_is_said_to_be_competes_too():
     assert choice.competing[0].prompts == ("a photo of a wall",)
     assert names(chooser().choose(make_vocabulary(["dog"], background=("wall",)), ["cup"])) == ["wall", "cup"]
     assert "wall" not in names(chooser().choose(make_vocabulary(["wall"], background=("wall",))))
+
+
+def test_what_the_background_is_said_to_be_is_found_in_every_template():
+    templates = ("a photo of a {}", "graffiti of a {}", "the origami {}.", "a {} in a video game")
+    vocabulary = make_vocabulary(["dog"], template=templates, background=("brick wall", "background"))
+    (wall,) = chooser().choose(vocabulary, ()).competing
+    assert wall.name == "brick wall"
+    assert wall.prompts == tuple(template.format("brick wall") for template in templates)
 
 
 def test_a_vocabulary_is_decided_once():

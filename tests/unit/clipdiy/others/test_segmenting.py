@@ -68,8 +68,8 @@ def test_pruning_is_of_what_takes_part(segmenter, features):
 
 
 def test_the_explanation_names_who_won_where(segmenter, features):
-    beside = segmenter.explain(features, LABELS.with_others(OTHERS))
-    alone = segmenter.explain(features, LABELS)
+    beside = segmenter.square_maps(features, LABELS.with_others(OTHERS))
+    alone = segmenter.square_maps(features, LABELS)
     assert beside.similarity.shape[0] == len(LABELS)
     torch.testing.assert_close(beside.guided, alone.guided)
     assert alone.other.any() == torch.tensor(False)
