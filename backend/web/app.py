@@ -4,7 +4,7 @@ import logging
 import os
 import threading
 import traceback
-from collections import OrderedDict, deque
+from collections import deque
 from contextlib import ExitStack
 from http import HTTPStatus
 from typing import Any
@@ -20,6 +20,7 @@ from werkzeug.exceptions import (
 
 from backend.errors import LabelConfigError, RequestError
 from backend.images.host import LabelStudioHost
+from backend.images.introductions import Introductions, trial_at
 from backend.service import Service
 from backend.web.front import AppFront, Refusal
 from backend.web.openapi import describe
@@ -28,7 +29,6 @@ from backend.web.spool import Spool, write_answer
 
 logger = logging.getLogger(__name__)
 
-REMEMBERED_PROJECTS = 10_000
 REMEMBERED_VERSIONS = 100
 RETRY_AFTER_S = 10
 # What Label Studio sends; any other word becomes "other", so that a stranger cannot make new metrics.
@@ -39,32 +39,6 @@ WEBHOOK_ACTIONS = frozenset(
         *("LABEL_LINK_CREATED", "LABEL_LINK_UPDATED", "LABEL_LINK_DELETED"),
     )
 )
-
-
-class Introductions:
-    """Where each project's Label Studio said on /setup that it is; /predict does not say it again.
-
-    Only used where the settings name no Label Studio. Label Studio sends /setup before every retrieval, so nothing is
-    lost when this process starts anew.
-    """
-
-    def __init__(self) -> None:
-        """Know nobody."""
-        self._hosts: OrderedDict[str, LabelStudioHost] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def remember(self, project: str, host: LabelStudioHost) -> None:
-        """Keep what a project's Label Studio said last."""
-        with self._lock:
-            self._hosts[project] = host
-            self._hosts.move_to_end(project)
-            while len(self._hosts) > REMEMBERED_PROJECTS:
-                self._hosts.popitem(last=False)
-
-    def of(self, project: str) -> LabelStudioHost:
-        """Return what it said, or nothing."""
-        with self._lock:
-            return self._hosts.get(project, LabelStudioHost())
 
 
 class Busy(ServiceUnavailable):
@@ -88,7 +62,8 @@ def create_app(service: Service) -> Flask:
     app = Flask(__name__)
     app.json.sort_keys = False  # type: ignore[attr-defined]
     description = app.json.dumps(describe(with_auth=service.settings.basic_auth_user is not None))
-    introductions = Introductions()
+    url = service.settings.label_studio_url
+    introductions = Introductions(service.settings.data_dir, trial_at(url) if url else None)
     versions: deque[str] = deque(maxlen=REMEMBERED_VERSIONS)
     # Threads must be left for /health and /setup, or Label Studio takes the backend for dead.
     places = threading.BoundedSemaphore(service.settings.max_requests)

@@ -27,8 +27,10 @@ class Impatient(Worker):
     patience = replace(Worker.patience, body_s=2.0)
 
 worker_class = Impatient
+workers = {workers}
 """
 APP = """
+import os
 import sys
 sys.path[:0] = {path!r}
 from pathlib import Path
@@ -42,14 +44,21 @@ from backend.webhooks import WebhookStore
 
 folder = Path({folder!r})
 metrics = Metrics()
-predictor = Predictor(FakeCore(), FakeLoader(), PredictorOptions(), metrics)
+
+class Telling(FakeLoader):
+    def fetch_if_changed(self, value, *, host, **others):
+        with (folder / "asked").open("a") as file:
+            file.write(f"{{os.getpid()}} {{host.url}} {{host.token}}\\n")
+        return super().fetch_if_changed(value, host=host, **others)
+
+predictor = Predictor(FakeCore(), Telling(), PredictorOptions(), metrics)
 app = create_app(Service(Settings(data_dir=folder, max_requests={places}), predictor, WebhookStore(folder), metrics))
 """
 
 
-@pytest.fixture
-def server(tmp_path):
-    (tmp_path / "configuration.py").write_text(CONFIGURATION)
+@pytest.fixture(params=[1])
+def server(request, tmp_path):
+    (tmp_path / "configuration.py").write_text(CONFIGURATION.format(workers=request.param))
     path = [str(Path(fakes.__file__).parent)]
     (tmp_path / "slow_app.py").write_text(textwrap.dedent(APP).format(path=path, folder=str(tmp_path), places=PLACES))
     port = free_port()
@@ -100,6 +109,24 @@ def test_an_answer_under_way_is_given_before_the_end(server):
     assert answer.status_code == 200
     assert all(answer.json()["results"])
     assert "Traceback" not in server.log_text()
+
+
+@pytest.mark.parametrize("server", [2], indirect=True)
+def test_all_workers_know_what_was_said_to_one(server, tmp_path):
+    def asked():
+        return {tuple(line.split()) for line in (tmp_path / "asked").read_text().splitlines()}
+
+    body = {"project": "7.1", "schema": fakes.CONFIG, "hostname": "http://ls:8080", "access_token": "t"}
+    for token in ("first", "second"):
+        (tmp_path / "asked").write_text("")
+        assert requests.post(f"{server.url}/setup", json={**body, "access_token": token}, timeout=20).ok
+        for _ in range(500):
+            body_of = {"tasks": fakes.tasks("ok"), "label_config": fakes.CONFIG, "project": "7.1"}
+            assert requests.post(f"{server.url}/predict", json=body_of, timeout=20).ok
+            if len({pid for pid, *_ in asked()}) == 2:
+                break
+        assert len({pid for pid, *_ in asked()}) == 2, "both have been asked"
+        assert {tuple(host) for _, *host in asked()} == {("http://ls:8080", token)}
 
 
 def test_an_app_that_says_nothing_is_served_too():
