@@ -6,7 +6,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from email.utils import formatdate
+from email.utils import formatdate, parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from backend.images.addresses import Origin, show_url, split_url
 from backend.images.host import LabelStudioHost
 from backend.images.outbound import Outbound
 from backend.images.policy import HostPolicy
-from backend.images.versions import Fetched, Validator
+from backend.images.versions import Fetched, Validator, digest_of
 
 LOCAL = HostPolicy(private_hosts=("127.0.0.1",))
 
@@ -519,6 +519,20 @@ def test_a_handshake_that_never_ends_runs_into_the_deadline() -> None:
         assert time.monotonic() - begun < 2
 
 
+def dated(age_s: int, body: bytes = b"old") -> Callable[[Any], Reply]:
+    """A file of a server that says "unchanged" of what is older, too."""
+    modified = 1_800_000_000 - age_s
+
+    def reply(seen: Any) -> Reply:
+        since = seen.headers.get("if-modified-since") if seen else None
+        if since and parsedate_to_datetime(since).timestamp() >= modified:
+            return Reply(304)
+        now, then = formatdate(1_800_000_000, usegmt=True), formatdate(modified, usegmt=True)
+        return Reply(body=body, headers={"Last-Modified": then, "Date": now})
+
+    return reply
+
+
 class TestVersions:
     """A file is downloaded again only if its source says that it changed."""
 
@@ -529,28 +543,23 @@ class TestVersions:
                 return Reply(304, headers={"ETag": '"1"'})
             return Reply(body=b"first", headers={"ETag": '"1"'})
 
-        def by_time(age_s: int) -> Callable[[Any], Reply]:
-            def reply(seen: Any) -> Reply:
-                if "if-modified-since" in seen.headers:
-                    return Reply(304)
-                modified = formatdate(time.time() - age_s, usegmt=True)
-                return Reply(body=b"old", headers={"Last-Modified": modified})
-
-            return reply
-
         with WebServer() as web:
             web.replies["/etag"] = by_etag
-            web.replies["/old"] = by_time(3600)
-            web.replies["/new"] = by_time(2)
+            web.replies["/also-1"] = by_etag
+            web.replies["/old"] = dated(3600)
+            web.replies["/new"] = dated(2)
             web.replies["/none"] = Reply(body=b"x")
             web.replies["/lies"] = Reply(304)
             web.replies["/moved"] = Reply(302, headers={"Location": "/etag"})
+            web.replies["/signed"] = lambda _seen: Reply(
+                302, headers={"Location": f"/etag?X-Amz-Signature={len(web.seen)}&X-Amz-Date={len(web.seen)}"}
+            )
             yield web
 
     def fetch(self, web: WebServer, path: str, known: Validator | None = None) -> Fetched:
         return Outbound(LOCAL).get_if_changed(web.url + path, max_bytes=100, deadline=Deadline.after(5), known=known)
 
-    @pytest.mark.parametrize("path", ["/etag", "/old", "/moved"])
+    @pytest.mark.parametrize("path", ["/etag", "/old", "/moved", "/signed"])
     def test_unchanged(self, versions: WebServer, path: str) -> None:
         first = self.fetch(versions, path)
         assert first.data
@@ -559,7 +568,41 @@ class TestVersions:
         assert second == Fetched(None, first.validator)
 
     def test_changed(self, versions: WebServer) -> None:
-        assert self.fetch(versions, "/etag", Validator(etag='"0"')).data == b"first"
+        versions.replies["/changing"] = Reply(body=b"0", headers={"ETag": '"0"'})
+        known = self.fetch(versions, "/changing").validator
+        versions.replies["/changing"] = Reply(body=b"1", headers={"ETag": '"1"'})
+        assert self.fetch(versions, "/changing", known).data == b"1"
+
+    def test_an_entity_tag_counts_where_it_came_from_only(self, versions: WebServer) -> None:
+        """Many servers count versions from 1, so an equal tag behind a redirect that changed says nothing."""
+        known = self.fetch(versions, "/moved").validator
+        versions.replies["/moved"] = Reply(302, headers={"Location": "/also-1"})
+        assert self.fetch(versions, "/moved", known).data == b"first"
+        assert "if-none-match" not in versions.seen[-1].headers
+
+    def test_an_unchanged_file_is_not_read(self, versions: WebServer) -> None:
+        first = self.fetch(versions, "/old")
+        date = versions.replies["/old"]
+
+        def endless(write: Callable[[bytes], object], ending: threading.Event) -> None:
+            ending.wait(10)
+
+        reply = date(None) if callable(date) else date
+        versions.replies["/old"] = Reply(body=endless, headers={**reply.headers, "Content-Length": "3"})
+        begun = time.monotonic()
+        assert self.fetch(versions, "/old", first.validator).data is None
+        assert time.monotonic() - begun < 4
+
+    @pytest.mark.parametrize("age_s", [1800, 7200], ids=["newer", "older"])
+    def test_dates_are_compared_exactly(self, versions: WebServer, age_s: int) -> None:
+        known = self.fetch(versions, "/old").validator
+        versions.replies["/old"] = dated(age_s)
+        assert self.fetch(versions, "/old", known).data == b"old"
+
+    def test_a_file_of_the_same_date_and_another_length_is_another(self, versions: WebServer) -> None:
+        known = self.fetch(versions, "/old").validator
+        versions.replies["/old"] = dated(3600, b"other")
+        assert self.fetch(versions, "/old", known).data == b"other"
 
     def test_a_time_too_young_to_tell_versions_apart_is_not_kept(self, versions: WebServer) -> None:
         assert self.fetch(versions, "/new").validator is None
@@ -568,12 +611,13 @@ class TestVersions:
         assert self.fetch(versions, "/none") == Fetched(b"x", None)
 
     def test_a_304_that_nobody_asked_for(self, versions: WebServer) -> None:
-        with pytest.raises(TaskError) as caught:
-            self.fetch(versions, "/lies")
-        assert caught.value.reason == "download"
+        for known in (None, self.fetch(versions, "/etag").validator, self.fetch(versions, "/old").validator):
+            with pytest.raises(TaskError) as caught:
+                self.fetch(versions, "/lies", known)
+            assert caught.value.reason == "download"
 
     @pytest.mark.parametrize("etag", ['"a\r\nX-Injected: 1"', "\u20ac"], ids=["line break", "no latin-1"])
     def test_a_hostile_etag_is_no_header(self, versions: WebServer, etag: str) -> None:
         with pytest.raises(TaskError):
-            self.fetch(versions, "/etag", Validator(etag=etag))
+            self.fetch(versions, "/etag", Validator(etag=etag, at=digest_of(versions.url + "/etag")))
         assert not any("x-injected" in seen.headers for seen in versions.seen)
