@@ -226,17 +226,10 @@ class Outbound:
     def _connect(self, origin: Origin, deadline: Deadline, *, trusted: bool) -> socket.socket:
         """Resolve the name, and connect to the first of its addresses that is allowed and answers."""
         found = list(self._resolve(origin.host, origin.port))
-        allowed = [
-            (family, address)
-            for family, address in found
-            if trusted or self._policy.accepts(origin.host, str(address[0]))
-        ]
-        if found and not allowed:
-            raise TaskError(
-                "refused",
-                f"{origin.host} has a private, loopback or link-local address, which is only fetched from if it is the "
-                "configured Label Studio or explicitly allowed",
-            )
+        refusals = [None if trusted else self._policy.refusal(origin.host, str(address[0])) for _, address in found]
+        allowed = [place for place, refusal in zip(found, refusals, strict=True) if refusal is None]
+        if refusals and not allowed:
+            raise TaskError("refused", str(refusals[0]))
         problem: Exception = OSError("no address")
         for family, address in allowed:
             sock = socket.socket(family, socket.SOCK_STREAM)
