@@ -1,24 +1,53 @@
-"""Addresses that somebody else wrote: taken apart, and shown without their secrets. Pure."""
+"""Addresses that somebody else wrote: taken apart, and shown without their secrets. Pure.
 
+A host has many spellings (other alphabets' letters and full stops, soft hyphens, `127.1`, `0x7f000001`). It is brought
+to one form first, and that one is what lists are compared with, what is looked up and what is connected to.
+"""
+
+import ipaddress
+import re
+import socket
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
 from backend.errors import TaskError
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_NAME = re.compile(r"[a-z0-9_.-]+")
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Scheme, host (in lower case) and port of an address."""
+    """Scheme, host (see `normal_host`) and port of an address."""
 
     scheme: str
     host: str
     port: int
 
     def serves(self, other: "Origin") -> bool:
-        """Whether the other is this one, or this one's https where this one is plain http."""
-        return other == self or (self.scheme == "http" and other == Origin("https", self.host, 443))
+        """Whether the other is this one, or its https where both are on the ports that go without saying.
+
+        On any other port there may be anybody, also on the same host.
+        """
+        return other == self or (self == Origin("http", self.host, 80) and other == Origin("https", self.host, 443))
+
+
+def normal_host(host: str) -> str:
+    """Bring a host to its one form: a name in ASCII and small letters (IDNA), or an IP address written out.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    if ":" in host:
+        return str(ipaddress.IPv6Address(host))
+    name = host.encode("idna").decode().lower().removesuffix(".")
+    if not _NAME.fullmatch(name):
+        raise ValueError("no host name")
+    try:
+        # As the system's look-up reads numbers: fewer than four, octal, hexadecimal.
+        return str(ipaddress.IPv4Address(socket.inet_aton(name)))
+    except OSError:
+        return name
 
 
 def split_url(url: str) -> tuple[SplitResult, Origin]:
@@ -32,7 +61,7 @@ def split_url(url: str) -> tuple[SplitResult, Origin]:
         url.encode()
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port
-        host.encode("idna")
+        host = normal_host(host) if host else ""
     except ValueError as err:
         raise TaskError("unsupported-source", "the address is malformed") from err
     if parts.scheme not in _DEFAULT_PORTS or not host:

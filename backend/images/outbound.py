@@ -32,7 +32,7 @@ from backend.errors import TaskError
 from backend.images.addresses import Origin, show_url, split_url
 from backend.images.host import LabelStudioHost
 from backend.images.policy import HostPolicy
-from backend.images.versions import Fetched, Validator, validator_of
+from backend.images.versions import Fetched, Validator, digest_of, validator_of
 
 _CHUNK_BYTES = 1 << 16
 _USER_AGENT = "clip-diy-label-studio"
@@ -46,11 +46,19 @@ Resolve = Callable[[str, int], Iterable[tuple[int, tuple[Any, ...]]]]
 
 @dataclass(frozen=True)
 class Answer:
-    """What a server said: status, headers (names in lower case), and the body of a 200."""
+    """What a server said.
+
+    Attributes:
+        status: Of HTTP.
+        headers: Names in lower case.
+        body: Of a 200; empty otherwise.
+        is_known: It is about the version that is known, whose body was not read.
+    """
 
     status: int
     headers: Mapping[str, str]
     body: bytes
+    is_known: bool = False
 
 
 def resolve_host(host: str, port: int) -> list[tuple[int, tuple[Any, ...]]]:
@@ -124,7 +132,7 @@ class Outbound:
             deadline: For everything together.
             home: The Label Studio that is meant. If it is configured, the policy does not apply to it.
             authorization: Value of that header, for `home` only.
-            known: Version that the same address gave before.
+            known: Version that the same address gave before. It counts only where the same address answers again.
 
         Raises:
             TaskError: `unsupported-source`, `refused`, `unauthorized`, `not-found`, `too-many-redirects`,
@@ -132,11 +140,11 @@ class Outbound:
         """
         for _ in range(self._max_redirects + 1):
             answer = self._ask("GET", url, None, max_bytes, deadline, home, authorization, known)
-            if answer.status == http.client.NOT_MODIFIED and known is not None:
+            if answer.is_known:
                 return Fetched(None, known)
             if answer.status not in _REDIRECTS:
                 _check_status(url, answer.status)
-                return Fetched(answer.body, validator_of(answer.headers))
+                return Fetched(answer.body, validator_of(answer.headers, url))
             location = answer.headers.get("location")
             if not location:
                 raise TaskError("download", f"{show_url(url)} redirects to nowhere")
@@ -174,8 +182,9 @@ class Outbound:
         headers = {"User-Agent": _USER_AGENT, "Accept": "*/*", "Accept-Encoding": "identity", "Connection": "close"}
         if at_home and authorization is not None:
             headers["Authorization"] = authorization
-        if known is not None:
-            headers.update(known.headers)
+        asked = known if known is not None and known.at == digest_of(url) else None
+        if asked is not None:
+            headers.update(asked.headers)
         if body is not None:
             headers["Content-Type"] = "application/json"
         target = quote(parts.path or "/", safe=_SAFE_PATH)
@@ -189,7 +198,9 @@ class Outbound:
                 connection.request(method, target, body, headers)
                 response = connection.getresponse()
                 names = {name.lower(): value for name, value in response.getheaders()}
-                content = b"" if response.status >= 300 else _read(response, url, max_bytes, deadline)
+                is_known = asked is not None and _is_unchanged(asked, response.status, names, url)
+                has_body = response.status < 300 and not is_known
+                content = _read(response, url, max_bytes, deadline) if has_body else b""
             finally:
                 sock.close()
         except TimeoutError as err:
@@ -210,22 +221,15 @@ class Outbound:
             raise TaskError(
                 "download", f"{show_url(url)} cannot be downloaded: {type(err).__name__}{_localhost_hint(origin)}"
             ) from err
-        return Answer(response.status, names, content)
+        return Answer(response.status, names, content, is_known)
 
     def _connect(self, origin: Origin, deadline: Deadline, *, trusted: bool) -> socket.socket:
         """Resolve the name, and connect to the first of its addresses that is allowed and answers."""
         found = list(self._resolve(origin.host, origin.port))
-        allowed = [
-            (family, address)
-            for family, address in found
-            if trusted or self._policy.accepts(origin.host, str(address[0]))
-        ]
-        if found and not allowed:
-            raise TaskError(
-                "refused",
-                f"{origin.host} has a private, loopback or link-local address, which is only fetched from if it is the "
-                "configured Label Studio or explicitly allowed",
-            )
+        refusals = [None if trusted else self._policy.refusal(origin.host, str(address[0])) for _, address in found]
+        allowed = [place for place, refusal in zip(found, refusals, strict=True) if refusal is None]
+        if refusals and not allowed:
+            raise TaskError("refused", str(refusals[0]))
         problem: Exception = OSError("no address")
         for family, address in allowed:
             sock = socket.socket(family, socket.SOCK_STREAM)
@@ -305,6 +309,13 @@ def _read(response: http.client.HTTPResponse, url: str, max_bytes: int, deadline
     if announced is not None and len(body) < announced:
         raise TaskError("download", f"{show_url(url)} broke off after {len(body):,} of {announced:,} bytes")
     return bytes(body)
+
+
+def _is_unchanged(known: Validator, status: int, headers: Mapping[str, str], url: str) -> bool:
+    """Whether an answer says, or shows by its date, that the file is the one that is known."""
+    if known.etag is not None:
+        return status == http.client.NOT_MODIFIED
+    return status == http.client.OK and validator_of(headers, url) == known
 
 
 def _localhost_hint(origin: Origin) -> str:

@@ -11,7 +11,6 @@ import binascii
 import json
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +19,7 @@ from backend.errors import TaskError
 from backend.images.addresses import show_url
 from backend.images.host import LabelStudioHost
 from backend.images.outbound import Outbound
+from backend.recent import Recent
 
 _EARLY_S = 30.0
 """An access token is renewed this long before it ends: clocks differ, and downloads take time."""
@@ -41,7 +41,7 @@ class AccessTokens:
         self._outbound = outbound
         self._now = now
         self._lock = threading.Lock()
-        self._kept: OrderedDict[tuple[str, str], tuple[str, float]] = OrderedDict()
+        self._kept: Recent[tuple[str, str], tuple[str, float]] = Recent(_MAX_KEPT)
 
     def authorization(self, host: LabelStudioHost, deadline: Deadline) -> str | None:
         """Return the header's value for a Label Studio's token; `None` if it has none.
@@ -64,12 +64,10 @@ class AccessTokens:
             return f"Bearer {token}"
         # One exchange at a time: a hundred downloads that begin together ask once.
         with self._lock:
-            access, until = self._kept.get((base_url, token), ("", 0.0))
+            access, until = self._kept.get((base_url, token)) or ("", 0.0)
             if self._now() >= until:
                 access, until = self._exchange(token, host, deadline)
-                self._kept[base_url, token] = access, until
-                while len(self._kept) > _MAX_KEPT:
-                    self._kept.popitem(last=False)
+                self._kept.put((base_url, token), (access, until))
         return f"Bearer {access}"
 
     def forget(self, host: LabelStudioHost, authorization: str) -> bool:
@@ -80,8 +78,9 @@ class AccessTokens:
             return False
         with self._lock:
             # Unless another thread has renewed it meanwhile.
-            if f"Bearer {self._kept.get((base_url, token), ('', 0.0))[0]}" == authorization:
-                del self._kept[base_url, token]
+            access, _until = self._kept.get((base_url, token)) or ("", 0.0)
+            if f"Bearer {access}" == authorization:
+                self._kept.pop((base_url, token))
         return True
 
     def _exchange(self, token: str, host: LabelStudioHost, deadline: Deadline) -> tuple[str, float]:

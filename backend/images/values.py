@@ -8,6 +8,8 @@ https://elsewhere/x.png                   from there, never with the token
 data:image/png;base64,...                 from the value itself
 """
 
+import hashlib
+import json
 import re
 from urllib.parse import urlsplit
 
@@ -36,6 +38,23 @@ def scheme_of(value: str) -> str | None:
     """Return the scheme of an address in small letters, `None` for a value without one."""
     found = _SCHEME.match(value)
     return found[1].lower() if found else None
+
+
+def source_key(value: str, task_id: object, host: LabelStudioHost) -> str:
+    """Return a digest of everything that decides which file a value leads to.
+
+    What is known of one source must never be believed of another: one address gives different files to different
+    tokens, and a cloud address belongs to the storage of a task's project.
+
+    Args:
+        value: From a task's data.
+        task_id: Of that task; counts for cloud addresses only, so that tasks may share what everybody may see.
+        host: The Label Studio that the request came from.
+    """
+    value = value.strip()
+    task = str(task_id) if scheme_of(value) in CLOUD_SCHEMES else None
+    text = json.dumps([value, task, host.url, host.token, host.aliases, host.is_configured])
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def as_path(value: str) -> str:

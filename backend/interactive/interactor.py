@@ -24,6 +24,7 @@ from backend.deadline import Deadline
 from backend.errors import TaskError
 from backend.images.asking import Asker
 from backend.images.pages import pictures_of
+from backend.images.values import source_key
 from backend.interactive.gesture import Box, Gesture, Phrase
 from backend.interactive.pointing import box_window, inside_box, pointed_at
 from backend.labeling.controls import Area, LabelConfig, MaskControl, MaskLabel
@@ -86,7 +87,7 @@ class Interactor:
         """Take where pictures come from, and what segments one, or a piece of one, as a control wants it."""
         self._pictures = pictures
         self._segment_one = segment
-        self._recent: Recent[tuple[object, str], tuple[Picture, float]] = Recent(PICTURES)
+        self._recent: Recent[str, tuple[Picture, float]] = Recent(PICTURES)
         self._pieces: Recent[tuple[str, tuple[int, ...]], Features] = Recent(PIECES)
         self._segmentations: Recent[Hashable, Segmentation] = Recent(SEGMENTATIONS)
 
@@ -137,7 +138,7 @@ class Interactor:
         return make_prediction(regions, score=score, model_version=model_version)
 
     def _picture(self, value: str, task_id: object, asker: Asker) -> Picture:
-        key = (asker.host, value)
+        key = source_key(value, task_id, asker.host)
         picture, loaded_at = self._recent.get(key) or (None, 0.0)
         if picture is None or time.monotonic() - loaded_at >= REMEMBERED_S:
             picture = self._pictures.bring(value, task_id, asker)

@@ -1,11 +1,12 @@
 """Image features by what the image is, in memory and on disk: a picture is encoded once in its life.
 
 The key is the SHA-256 of the image's file together with the identity of the core that encoded it, so that an image
-that changed, or other weights, never meet old features. What is stored is `Features.to_bytes`: no code in it, a
-checksum over it. A file that is damaged is thrown away and the image encoded again.
+that changed, or other weights, never meet old features. What is stored is that key (as a digest) and
+`Features.to_bytes`: no code in it, a checksum over it. A file that is damaged, or that stands under another one's
+name, is thrown away and the image encoded again.
 
-Beside it, for every address: which content it gave last and by which version of the source, so that an image that has
-not changed need not even be downloaded (in memory only).
+Beside it, for every source: which content it gave last and by which version, so that an image that has not changed need
+not even be downloaded (in memory only).
 
 Several processes may share one folder: a file appears under its name only when it is whole.
 """
@@ -13,19 +14,21 @@ Several processes may share one folder: a file appears under its name only when 
 import hashlib
 import logging
 import os
+import sys
 import tempfile
 import threading
-from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 
 from backend.images.versions import Validator
+from backend.recent import Recent
 from clipdiy.errors import FeaturesError
 from clipdiy.method import Features, read_features
 
 logger = logging.getLogger(__name__)
 
 SUFFIX = ".features"
+MAGIC = b"CDIYK\x01"  # the last byte is the version of the layout
 KNOWN_SOURCES = 200_000
 EVICT_TO = 0.9  # a full disk cache is brought down to this share, so that not every write has to clear up
 _BETWEEN_COUNTS = 500  # writes after which the folder is counted again: other processes write too
@@ -33,7 +36,7 @@ _BETWEEN_COUNTS = 500  # writes after which the folder is counted again: other p
 
 @dataclass(frozen=True)
 class KnownSource:
-    """What an address gave last.
+    """What a source gave last.
 
     Attributes:
         content: SHA-256 of the file, as hexadecimal digits.
@@ -56,32 +59,22 @@ class FeatureCache:
             disk_bytes: Most bytes in the folder; 0 for none.
         """
         self._folder = folder if disk_bytes > 0 else None
-        self._memory_bytes = memory_bytes
         self._disk_bytes = disk_bytes
-        self._memory: OrderedDict[str, bytes] = OrderedDict()
-        self._used = 0
-        self._sources: OrderedDict[str, KnownSource] = OrderedDict()
-        self._lock = threading.Lock()
+        self._memory: Recent[str, bytes] = Recent(sys.maxsize, most_bytes=memory_bytes, size_of=len)
+        self._sources: Recent[str, KnownSource] = Recent(KNOWN_SOURCES)
         self._disk_lock = threading.Lock()
         self._on_disk: int | None = None
         self._writes = 0
         self._said_full = False
 
-    def source(self, value: str) -> KnownSource | None:
-        """Return what is known of an address."""
-        with self._lock:
-            return self._sources.get(_digest(value))
+    def source(self, key: str) -> KnownSource | None:
+        """Return what is known of a source; see `backend.images.values.source_key`."""
+        return self._sources.get(key)
 
-    def remember_source(self, value: str, content: str, validator: Validator | None) -> None:
-        """Keep what an address gave; nothing where the source names no versions."""
-        if validator is None:
-            return
-        with self._lock:
-            key = _digest(value)
-            self._sources[key] = KnownSource(content, validator)
-            self._sources.move_to_end(key)
-            while len(self._sources) > KNOWN_SOURCES:
-                self._sources.popitem(last=False)
+    def remember_source(self, key: str, content: str, validator: Validator | None) -> None:
+        """Keep what a source gave; nothing where it names no versions."""
+        if validator is not None:
+            self._sources.put(key, KnownSource(content, validator))
 
     def get(self, content: str, core: str) -> Features | None:
         """Return the features of an image, or `None`.
@@ -91,18 +84,15 @@ class FeatureCache:
             core: `Method.encoder_identity`.
         """
         key = f"{content}-{core}"
-        with self._lock:
-            data = self._memory.get(key)
-            if data is not None:
-                self._memory.move_to_end(key)
+        data = self._memory.get(key)
         if data is None:
             data = self._read(key)
             if data is not None:
-                self._keep(key, data)
+                self._memory.put(key, data)
         if data is None:
             return None
         try:
-            features = read_features(data)
+            features = read_features(_unwrapped(key, data))
         except FeaturesError as err:
             logger.warning("cached features were damaged and are thrown away: %s", err)
             self._drop(key)
@@ -112,8 +102,8 @@ class FeatureCache:
     def put(self, content: str, core: str, features: Features) -> None:
         """Keep the features of an image. A disk that is full or read-only is said once and done without."""
         key = f"{content}-{core}"
-        data = features.to_bytes()
-        self._keep(key, data)
+        data = _prefix(key) + features.to_bytes()
+        self._memory.put(key, data)
         if self._folder is None:
             return
         try:
@@ -125,17 +115,8 @@ class FeatureCache:
         else:
             self._said_full = False
 
-    def _keep(self, key: str, data: bytes) -> None:
-        with self._lock:
-            self._used += len(data) - len(self._memory.pop(key, b""))
-            self._memory[key] = data
-            while self._used > self._memory_bytes and self._memory:
-                _, dropped = self._memory.popitem(last=False)
-                self._used -= len(dropped)
-
     def _drop(self, key: str) -> None:
-        with self._lock:
-            self._used -= len(self._memory.pop(key, b""))
+        self._memory.pop(key)
         path = self._path(key)
         if path is not None:
             path.unlink(missing_ok=True)
@@ -205,5 +186,20 @@ def content_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _digest(value: str) -> str:
-    return hashlib.sha256(value.encode(errors="surrogatepass")).hexdigest()
+def _prefix(key: str) -> bytes:
+    """Return what a file begins with: which image's features it holds, by which core."""
+    return MAGIC + hashlib.sha256(key.encode()).digest()
+
+
+def _unwrapped(key: str, data: bytes) -> bytes:
+    """Take the features' bytes out of a file.
+
+    Raises:
+        FeaturesError: If they are not those of this key.
+    """
+    prefix = _prefix(key)
+    if not data.startswith(MAGIC):
+        raise FeaturesError("not cached features of this version")
+    if not data.startswith(prefix):
+        raise FeaturesError("these are the features of another image, or of another core")
+    return data[len(prefix) :]

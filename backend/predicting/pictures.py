@@ -20,6 +20,7 @@ from backend.deadline import Deadline
 from backend.errors import TaskError
 from backend.images.asking import Asker
 from backend.images.host import LabelStudioHost
+from backend.images.values import source_key
 from backend.images.versions import Fetched, Validator
 from backend.interactive.interactor import Picture
 from backend.metrics import Metrics
@@ -126,7 +127,7 @@ class Pictures:
             return self._load(value, task_id, asker)
 
     def _load(self, value: str, task_id: object, asker: Asker) -> LoadedPicture:
-        source = f"{asker.host.url} {value}"
+        source = source_key(value, task_id, asker.host)
         known = self._cache.source(source)
         if known is not None:
             fetched = self._fetch(value, task_id, asker, known.validator)

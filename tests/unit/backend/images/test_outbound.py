@@ -6,7 +6,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from email.utils import formatdate
+from email.utils import formatdate, parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,11 @@ from hypothesis import strategies as st
 from web_server import Names, Reply, WebServer
 
 from backend.deadline import Deadline
-from backend.errors import SettingsError, TaskError
-from backend.images.addresses import Origin, show_url, split_url
+from backend.errors import TaskError
 from backend.images.host import LabelStudioHost
 from backend.images.outbound import Outbound
 from backend.images.policy import HostPolicy
-from backend.images.versions import Fetched, Validator
+from backend.images.versions import Fetched, Validator, digest_of
 
 LOCAL = HostPolicy(private_hosts=("127.0.0.1",))
 
@@ -277,40 +276,6 @@ def test_bad_redirects(web: WebServer, location: str | None, reason: str) -> Non
     assert reason_of(lambda: get(web.url, resolve=names)) == reason
 
 
-ADDRESSES = {
-    "public": ("93.184.216.34", True, True),
-    "public IPv6": ("2606:2800:220:1:248:1893:25c8:1946", True, True),
-    "loopback": ("127.0.0.1", False, True),
-    "loopback, another": ("127.8.9.1", False, True),
-    "loopback IPv6": ("::1", False, True),
-    "private 10": ("10.0.0.7", False, True),
-    "private 172": ("172.18.0.2", False, True),
-    "private 192": ("192.168.1.1", False, True),
-    "private IPv6": ("fd00::1", False, True),
-    "shared by a provider": ("100.64.0.1", False, True),
-    "the cloud's credentials": ("169.254.169.254", False, False),
-    "link-local IPv6": ("fe80::1", False, False),
-    "link-local IPv6 with a zone": ("fe80::1%eth0", False, False),
-    "any": ("0.0.0.0", False, False),
-    "any IPv6": ("::", False, False),
-    "broadcast": ("255.255.255.255", False, False),
-    "multicast": ("224.0.0.1", False, False),
-    "loopback in IPv6": ("::ffff:127.0.0.1", False, True),
-    "credentials in IPv6": ("::ffff:169.254.169.254", False, False),
-    "loopback through NAT64": ("64:ff9b::7f00:1", False, True),
-    "public through NAT64": ("64:ff9b::5db8:d822", True, True),
-    "loopback through 6to4": ("2002:7f00:1::", False, True),
-}
-
-
-@pytest.mark.parametrize(("address", "accepted", "with_private"), ADDRESSES.values(), ids=ADDRESSES)
-def test_which_addresses_are_connected_to(address: str, accepted: bool, with_private: bool) -> None:
-    assert HostPolicy().accepts("host.test", address) is accepted
-    assert HostPolicy(allow_private_addresses=True).accepts("host.test", address) is with_private
-    assert HostPolicy(private_hosts=("host.test",)).accepts("host.test", address)
-    assert HostPolicy(private_hosts=("other.test",)).accepts("host.test", address) is accepted
-
-
 @pytest.mark.parametrize("spelling", ["127.0.0.1", "127.1", "2130706433", "0x7f.1", "localhost", "[::1]"])
 def test_this_machine_is_not_asked_however_it_is_spelled(web: WebServer, spelling: str) -> None:
     assert reason_of(lambda: get(web.url_as(spelling), HostPolicy())) in ("refused", "download")
@@ -337,30 +302,6 @@ def test_a_name_without_any_address_is_no_crash() -> None:
     assert reason_of(lambda: get("http://site.test/", resolve=Names(site_test=[]))) == "download"
 
 
-HOSTS = {
-    "anything": (HostPolicy(), "site.test", True),
-    "allowed": (HostPolicy(allowed_hosts=("site.test",)), "site.test", True),
-    "allowed, in other letters": (HostPolicy(allowed_hosts=("Site.TEST",)), "site.test", True),
-    "allowed, with a dot at the end": (HostPolicy(allowed_hosts=("site.test",)), "site.test.", True),
-    "not allowed": (HostPolicy(allowed_hosts=("site.test",)), "other.test", False),
-    "not a part of a name": (HostPolicy(allowed_hosts=("site.test",)), "evilsite.test", False),
-    "below": (HostPolicy(allowed_hosts=("*.site.test",)), "a.b.site.test", True),
-    "below is not itself": (HostPolicy(allowed_hosts=("*.site.test",)), "site.test", False),
-    "below is not beside": (HostPolicy(allowed_hosts=("*.site.test",)), "evilsite.test", False),
-    "denied": (HostPolicy(denied_hosts=("site.test",)), "site.test", False),
-    "denied with a dot": (HostPolicy(denied_hosts=("site.test",)), "site.test.", False),
-    "denied though allowed": (HostPolicy(allowed_hosts=("*.test",), denied_hosts=("a.test",)), "a.test", False),
-}
-
-
-@pytest.mark.parametrize(("policy", "host", "allowed"), HOSTS.values(), ids=HOSTS)
-def test_which_hosts_are_asked(policy: HostPolicy, host: str, allowed: bool) -> None:
-    if allowed:
-        policy.check(Origin("https", host, 443))
-    else:
-        assert reason_of(lambda: policy.check(Origin("https", host, 443))) == "refused"
-
-
 def test_a_closed_scheme_is_closed_for_redirects_too(web: WebServer, other_web: WebServer) -> None:
     closed = HostPolicy(schemes=("https",), allow_private_addresses=True)
     other_web.replies["/x"] = Reply(body=b"ok")
@@ -373,12 +314,6 @@ def test_a_closed_scheme_is_closed_for_redirects_too(web: WebServer, other_web: 
     assert get(f"{web.url}/here", policy=closed, home=home) == b"home"
     assert reason_of(lambda: get(f"{web.url}/away", policy=closed, home=home)) == "refused"
     assert not other_web.seen
-
-
-@pytest.mark.parametrize("pattern", ["", "http://site.test", "site.test/x", "*", "a.*.test", "*site.test"])
-def test_patterns_that_cannot_match_stop_the_start(pattern: str) -> None:
-    with pytest.raises(SettingsError, match="expected a host name"):
-        HostPolicy(allowed_hosts=(pattern,))
 
 
 def test_label_studio_may_be_private_and_gets_the_credentials_nobody_else_does(
@@ -407,58 +342,6 @@ def test_being_sent_to_the_login_page_means_unauthorized(web: WebServer, path: s
     web.replies["/x"] = Reply(302, headers={"Location": path})
     home = LabelStudioHost(web.url, is_configured=True)
     assert reason_of(lambda: get(f"{web.url}/x", home=home)) == "unauthorized"
-
-
-def test_origins_differ_by_scheme_host_and_port_but_https_stands_in_for_http() -> None:
-    plain = Origin("http", "ls.test", 8080)
-    assert plain.serves(Origin("http", "ls.test", 8080))
-    assert plain.serves(Origin("https", "ls.test", 443))
-    for other in (
-        Origin("http", "ls.test", 8081),
-        Origin("https", "ls.test", 8080),
-        Origin("http", "other.test", 8080),
-        Origin("http", "ls.test.evil.test", 8080),
-    ):
-        assert not plain.serves(other)
-    assert not Origin("https", "ls.test", 443).serves(Origin("http", "ls.test", 80))
-
-
-URLS = {
-    "plain": ("http://Host.TEST/x", Origin("http", "host.test", 80)),
-    "https": ("https://host.test", Origin("https", "host.test", 443)),
-    "port": ("HTTP://host.test:81/", Origin("http", "host.test", 81)),
-    "IPv6": ("http://[::1]:81/", Origin("http", "::1", 81)),
-    "another alphabet": ("http://bücher.test/", Origin("http", "bücher.test", 80)),
-}
-
-
-@pytest.mark.parametrize(("url", "origin"), URLS.values(), ids=URLS)
-def test_addresses_are_taken_apart(url: str, origin: Origin) -> None:
-    assert split_url(url)[1] == origin
-
-
-NO_URLS = [
-    "",
-    "x.png",
-    "http://",
-    "http:x",
-    "ftp://a/b",
-    "http://[::1/",
-    "http://a:b/",
-    "http://a..b/",
-    "http://\ud800/",
-]
-
-
-@pytest.mark.parametrize("url", NO_URLS)
-def test_what_is_no_address(url: str) -> None:
-    assert reason_of(lambda: split_url(url)) == "unsupported-source"
-
-
-def test_shown_addresses_hold_no_secrets() -> None:
-    assert show_url("https://user:pw@host.test:81/a/b.png?sig=secret#x") == "https://host.test:81/a/b.png"
-    assert len(show_url("https://host.test/" + "a" * 1000)) == 200
-    assert show_url("http://[::1/secret") == "a malformed address"
 
 
 @settings(max_examples=100, deadline=None)
@@ -519,6 +402,20 @@ def test_a_handshake_that_never_ends_runs_into_the_deadline() -> None:
         assert time.monotonic() - begun < 2
 
 
+def dated(age_s: int, body: bytes = b"old") -> Callable[[Any], Reply]:
+    """A file of a server that says "unchanged" of what is older, too."""
+    modified = 1_800_000_000 - age_s
+
+    def reply(seen: Any) -> Reply:
+        since = seen.headers.get("if-modified-since") if seen else None
+        if since and parsedate_to_datetime(since).timestamp() >= modified:
+            return Reply(304)
+        now, then = formatdate(1_800_000_000, usegmt=True), formatdate(modified, usegmt=True)
+        return Reply(body=body, headers={"Last-Modified": then, "Date": now})
+
+    return reply
+
+
 class TestVersions:
     """A file is downloaded again only if its source says that it changed."""
 
@@ -529,28 +426,23 @@ class TestVersions:
                 return Reply(304, headers={"ETag": '"1"'})
             return Reply(body=b"first", headers={"ETag": '"1"'})
 
-        def by_time(age_s: int) -> Callable[[Any], Reply]:
-            def reply(seen: Any) -> Reply:
-                if "if-modified-since" in seen.headers:
-                    return Reply(304)
-                modified = formatdate(time.time() - age_s, usegmt=True)
-                return Reply(body=b"old", headers={"Last-Modified": modified})
-
-            return reply
-
         with WebServer() as web:
             web.replies["/etag"] = by_etag
-            web.replies["/old"] = by_time(3600)
-            web.replies["/new"] = by_time(2)
+            web.replies["/also-1"] = by_etag
+            web.replies["/old"] = dated(3600)
+            web.replies["/new"] = dated(2)
             web.replies["/none"] = Reply(body=b"x")
             web.replies["/lies"] = Reply(304)
             web.replies["/moved"] = Reply(302, headers={"Location": "/etag"})
+            web.replies["/signed"] = lambda _seen: Reply(
+                302, headers={"Location": f"/etag?X-Amz-Signature={len(web.seen)}&X-Amz-Date={len(web.seen)}"}
+            )
             yield web
 
     def fetch(self, web: WebServer, path: str, known: Validator | None = None) -> Fetched:
         return Outbound(LOCAL).get_if_changed(web.url + path, max_bytes=100, deadline=Deadline.after(5), known=known)
 
-    @pytest.mark.parametrize("path", ["/etag", "/old", "/moved"])
+    @pytest.mark.parametrize("path", ["/etag", "/old", "/moved", "/signed"])
     def test_unchanged(self, versions: WebServer, path: str) -> None:
         first = self.fetch(versions, path)
         assert first.data
@@ -559,7 +451,41 @@ class TestVersions:
         assert second == Fetched(None, first.validator)
 
     def test_changed(self, versions: WebServer) -> None:
-        assert self.fetch(versions, "/etag", Validator(etag='"0"')).data == b"first"
+        versions.replies["/changing"] = Reply(body=b"0", headers={"ETag": '"0"'})
+        known = self.fetch(versions, "/changing").validator
+        versions.replies["/changing"] = Reply(body=b"1", headers={"ETag": '"1"'})
+        assert self.fetch(versions, "/changing", known).data == b"1"
+
+    def test_an_entity_tag_counts_where_it_came_from_only(self, versions: WebServer) -> None:
+        """Many servers count versions from 1, so an equal tag behind a redirect that changed says nothing."""
+        known = self.fetch(versions, "/moved").validator
+        versions.replies["/moved"] = Reply(302, headers={"Location": "/also-1"})
+        assert self.fetch(versions, "/moved", known).data == b"first"
+        assert "if-none-match" not in versions.seen[-1].headers
+
+    def test_an_unchanged_file_is_not_read(self, versions: WebServer) -> None:
+        first = self.fetch(versions, "/old")
+        date = versions.replies["/old"]
+
+        def endless(write: Callable[[bytes], object], ending: threading.Event) -> None:
+            ending.wait(10)
+
+        reply = date(None) if callable(date) else date
+        versions.replies["/old"] = Reply(body=endless, headers={**reply.headers, "Content-Length": "3"})
+        begun = time.monotonic()
+        assert self.fetch(versions, "/old", first.validator).data is None
+        assert time.monotonic() - begun < 4
+
+    @pytest.mark.parametrize("age_s", [1800, 7200], ids=["newer", "older"])
+    def test_dates_are_compared_exactly(self, versions: WebServer, age_s: int) -> None:
+        known = self.fetch(versions, "/old").validator
+        versions.replies["/old"] = dated(age_s)
+        assert self.fetch(versions, "/old", known).data == b"old"
+
+    def test_a_file_of_the_same_date_and_another_length_is_another(self, versions: WebServer) -> None:
+        known = self.fetch(versions, "/old").validator
+        versions.replies["/old"] = dated(3600, b"other")
+        assert self.fetch(versions, "/old", known).data == b"other"
 
     def test_a_time_too_young_to_tell_versions_apart_is_not_kept(self, versions: WebServer) -> None:
         assert self.fetch(versions, "/new").validator is None
@@ -568,12 +494,13 @@ class TestVersions:
         assert self.fetch(versions, "/none") == Fetched(b"x", None)
 
     def test_a_304_that_nobody_asked_for(self, versions: WebServer) -> None:
-        with pytest.raises(TaskError) as caught:
-            self.fetch(versions, "/lies")
-        assert caught.value.reason == "download"
+        for known in (None, self.fetch(versions, "/etag").validator, self.fetch(versions, "/old").validator):
+            with pytest.raises(TaskError) as caught:
+                self.fetch(versions, "/lies", known)
+            assert caught.value.reason == "download"
 
     @pytest.mark.parametrize("etag", ['"a\r\nX-Injected: 1"', "\u20ac"], ids=["line break", "no latin-1"])
     def test_a_hostile_etag_is_no_header(self, versions: WebServer, etag: str) -> None:
         with pytest.raises(TaskError):
-            self.fetch(versions, "/etag", Validator(etag=etag))
+            self.fetch(versions, "/etag", Validator(etag=etag, at=digest_of(versions.url + "/etag")))
         assert not any("x-injected" in seen.headers for seen in versions.seen)

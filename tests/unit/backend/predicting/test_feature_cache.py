@@ -10,7 +10,8 @@ from backend.predicting.feature_cache import FeatureCache, content_of
 from clipdiy.features import ImageFeatures
 
 CORE = "core-1"
-SIZE = len(ImageFeatures((torch.zeros(1, 1, 8),), None, (3, 4), CORE).to_bytes())
+SIZE = 6 + 32 + len(ImageFeatures((torch.zeros(1, 1, 8),), None, (3, 4), CORE).to_bytes())
+"""Of one image's features, with the digest of their key before them."""
 
 
 def features(value=0.0, core=CORE):
@@ -55,15 +56,15 @@ def test_memory_keeps_to_its_limit_and_drops_what_was_not_used_for_longest():
     cache.get(key(0), CORE)
     cache.put(key(3), CORE, features())
     assert cache.get(key(1), CORE) is None
-    assert cache.get(key(0), CORE) is not None
-    assert cache._used == 3 * SIZE
+    assert [value_of(cache.get(key(i), CORE)) is not None for i in range(4)] == [True, False, True, True]
 
 
 def test_the_same_key_again_is_not_counted_twice():
     cache = FeatureCache(None, memory_bytes=3 * SIZE, disk_bytes=0)
+    cache.put(key(1), CORE, features(1))
     for _ in range(10):
         cache.put(key(0), CORE, features())
-    assert cache._used == SIZE
+    assert value_of(cache.get(key(1), CORE)) == 1, "there is room for three"
 
 
 def test_disk_keeps_to_its_limit_and_drops_what_was_not_used_for_longest(tmp_path):
@@ -94,6 +95,23 @@ def test_a_damaged_file_is_thrown_away(cache, tmp_path, damage, caplog):
     assert "damaged" in caplog.text
     again.put(key(1), CORE, features(1))
     assert value_of(again.get(key(1), CORE)) == 1
+
+
+@pytest.mark.parametrize("other", [(key(2), CORE), (key(1), "core-2")], ids=["another image", "another core"])
+def test_features_under_another_ones_name_are_not_believed(cache, tmp_path, other, caplog):
+    """As after a backup that was put back wrongly: whole files, exchanged."""
+    cache.put(key(1), CORE, features(1))
+    content, core = other
+    cache.put(content, core, features(2, core))
+    one, two = (next(tmp_path.rglob(f"{name}-{made_by}*")) for name, made_by in ((key(1), CORE), other))
+    first = one.read_bytes()
+    one.write_bytes(two.read_bytes())
+    two.write_bytes(first)
+    again = FeatureCache(tmp_path, memory_bytes=10 * SIZE, disk_bytes=100 * SIZE)
+    assert again.get(key(1), CORE) is None
+    assert again.get(content, core) is None
+    assert "another image" in caplog.text
+    assert files(tmp_path) == []
 
 
 def test_a_folder_that_cannot_be_written_is_said_once(tmp_path, caplog):

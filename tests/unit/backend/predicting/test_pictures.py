@@ -234,6 +234,13 @@ def test_the_same_address_at_another_label_studio_is_another_source(room):
     assert room.counted("hit") == 1
 
 
+def test_what_is_known_with_one_token_is_not_believed_with_another(room):
+    room.ask("versioned:a").result(10)
+    other = Asker(LabelStudioHost(ASKER.host.url, "another"), Deadline.never(), "8")
+    room.pictures.load("versioned:a", 1, other)
+    assert room.counted("not-downloaded") == 0
+
+
 def test_closing_tells_those_who_still_wait(make):
     room = make()
     held = room.hold()
