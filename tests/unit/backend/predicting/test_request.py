@@ -22,6 +22,7 @@ class Plan:
 
     load: object = 1.0
     queued: bool = False
+    in_networks: bool = False
     words: tuple = ()
     encode: tuple = (1.0,)
     finish: object = 1.0
@@ -41,7 +42,8 @@ class Stages:
 
     def _future(self, stage, i, seconds, result):
         self.begun.append((stage, i))
-        begun = stage == "load" and not self.plans[i].queued
+        plan = self.plans[i]
+        begun = (stage == "load" and not plan.queued) or (stage == "encode" and plan.in_networks)
         if isinstance(seconds, Exception):
             return self.time.after(0.5, error=seconds, name=(stage, i), begun=begun)
         return self.time.after(seconds, result, name=(stage, i), begun=begun)
@@ -122,9 +124,23 @@ def test_every_task_gets_its_answer_in_its_place(time):
     assert run.stages.features_given[0] == {("image", 0): "features 0.0"}
 
 
-def test_no_tasks_need_no_time(time):
-    assert Run(time, [])() == []
+def test_no_tasks_need_no_time(time, caplog):
+    with caplog.at_level(logging.INFO):
+        assert Run(time, [])() == []
     assert time.waits == []
+    assert caplog.messages == ["project 7: finished, 0 of 0 tasks done, 0 failed, 0 open, 0.0 s (0.0 images/s)"]
+
+
+def test_done_failed_and_left_are_counted_apart(time, caplog):
+    failing = Plan(load=TaskError("not-found", "no"))
+    run = Run(
+        time, [Plan(load=0.1, encode=(0.1,), finish=0.1)] * 3 + [failing] * 2 + [Plan(load=9.0)] * 3, deadline_s=1
+    )
+    with caplog.at_level(logging.INFO):
+        run()
+    assert (run.counted("predicted"), run.counted("not-found"), run.counted("deadline")) == (3, 2, 3)
+    assert run.waiting == 0
+    assert "project 7: finished, 3 of 8 tasks done, 2 failed, 3 open, 1.0 s (5.0 images/s)" in caplog.text
 
 
 def test_stages_of_different_tasks_overlap(time):
@@ -148,16 +164,17 @@ def test_what_is_known_is_not_waited_for(time):
 
 def test_the_answer_comes_at_the_deadline_with_what_is_done(time, caplog):
     plans = [Plan(), Plan(), Plan(encode=(50.0,)), Plan(load=90.0), Plan(load=90.0, queued=True)]
+    plans.append(Plan(encode=(50.0,), in_networks=True))
     run = Run(time, plans, deadline_s=10)
     with caplog.at_level(logging.INFO):
-        assert run() == ["answer 0", "answer 1", [], [], []]
+        assert run() == ["answer 0", "answer 1", [], [], [], []]
     assert time.elapsed == 10
     assert run.counted("predicted") == 2
-    assert run.counted("deadline") == 3
+    assert run.counted("deadline") == 4
     assert run.waiting == 0
     assert run.outcome.put_off == (3,), "who hangs goes last, who waits for its turn does not"
-    assert "project 7: 3 of 5 tasks are left for the next request, the deadline of 10 s has come" in caplog.text
-    assert "project 7: finished, 2 of 5 tasks done, 0 failed, 3 open, 10.0 s (0.2 images/s)" in caplog.text
+    assert "project 7: 4 of 6 tasks are left for the next request, the deadline of 10 s has come" in caplog.text
+    assert "project 7: finished, 2 of 6 tasks done, 0 failed, 4 open, 10.0 s (0.2 images/s)" in caplog.text
     time.let_the_rest_happen()
     assert set(time.cancelled) == {("encode", 2), ("load", 4)}, "nobody waits for them any more"
 
@@ -268,6 +285,14 @@ def test_only_a_window_of_tasks_is_under_way(time, plan, unfinished, finishing):
     assert finishing <= most["finishing"] <= finishing + unfinished
 
 
+def test_room_in_the_window_is_used_at_once(time):
+    """While three are finished for long, four others are brought and encoded."""
+    slow = Plan(load=0.5, encode=(0,), finish=60.0)
+    run = Run(time, [slow] * 3 + [Plan(load=40.0)] * 5, window=Window(unfinished=4, finishing=6), deadline_s=20)
+    run()
+    assert [i for stage, i in run.stages.begun if stage == "load"] == list(range(7))
+
+
 def test_tasks_begin_in_the_order_that_is_asked_for(time):
     run = Run(time, [Plan()] * 4, order=[2, 0, 3, 1], window=Window(1, 1))
     assert run() == [f"answer {i}" for i in range(4)]
@@ -290,12 +315,12 @@ def test_what_became_ready_meanwhile_is_taken_on_before_anything_is_waited_for(t
 
 def test_progress_is_said_every_five_seconds(time, caplog):
     with caplog.at_level(logging.INFO):
-        Run(time, [Plan(load=4.0, encode=(1.0,), finish=0.5)] * 7)()
+        Run(time, [Plan(load=3.0, encode=(1.0,), finish=0.5)] * 7)()
     lines = [record.getMessage() for record in caplog.records]
     assert lines == [
-        "project 7: 0 of 7 tasks done, 0 failed, 7 open, 5.0 s (0.0 images/s)",
-        "project 7: 5 of 7 tasks done, 0 failed, 2 open, 10.0 s (0.5 images/s), about 4 s left",
-        "project 7: finished, 7 of 7 tasks done, 0 failed, 0 open, 11.5 s (0.6 images/s)",
+        "project 7: 1 of 7 tasks done, 0 failed, 6 open, 5.0 s (0.2 images/s), about 30 s left",
+        "project 7: 6 of 7 tasks done, 0 failed, 1 open, 10.0 s (0.6 images/s), about 2 s left",
+        "project 7: finished, 7 of 7 tasks done, 0 failed, 0 open, 10.5 s (0.7 images/s)",
     ]
 
 
