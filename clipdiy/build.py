@@ -104,9 +104,9 @@ def build_segmenter(
         objectness.network if objectness else None,
         name=config.clip,
         weights_id=weights_id,
-        find_doubts=_starter_doubts(config),
+        find_doubts=starter_doubts(config),
         chooser=Chooser(
-            clip.embed_texts, clip.embed_vocabulary, names=_starter_others(config), templates=(config.prompt_template,)
+            clip.embed_texts, clip.embed_vocabulary, names=starter_others(config), templates=(config.prompt_template,)
         ),
     )
     if warm_up:
@@ -233,7 +233,7 @@ def _in_runtime(
     return clip, LoadedObjectness(found, objectness.digests) if objectness and found else objectness
 
 
-def _starter_doubts(config: CoreConfig) -> Callable[[Vocabulary], tuple[str, ...]] | None:
+def starter_doubts(config: CoreConfig) -> Callable[[Vocabulary], tuple[str, ...]] | None:
     """Return what finds words that the closed-world starter weights never saw; other weights have no such list."""
     if config.clip != STARTER:
         return None
@@ -251,7 +251,7 @@ def _starter_doubts(config: CoreConfig) -> Callable[[Vocabulary], tuple[str, ...
     return find_doubts
 
 
-def _starter_others(config: CoreConfig) -> tuple[str, ...] | None:
+def starter_others(config: CoreConfig) -> tuple[str, ...] | None:
     """Return the nouns that the closed-world starter weights know; other weights are asked for the whole list."""
     if config.clip != STARTER:
         return None

@@ -211,6 +211,7 @@ AS_CONFIGURED = SegmentOptions()
 PRESETS: dict[str, CoreConfig] = {
     "paper": CoreConfig(),
     "paper-b16": CoreConfig(clip="ViT-B-16:laion2b_s34b_b88k"),
+    "dinoiser": CoreConfig(method="clip-dinoiser", clip="ViT-B-16:laion2b_s34b_b88k"),
     "starter": CoreConfig(clip="starter", found="starter", objectness=ObjectnessConfig(square_px=256)),
 }
 
@@ -219,7 +220,7 @@ def preset(name: str, **changes: object) -> CoreConfig:
     """Return the named preset, with some fields replaced.
 
     Args:
-        name: `paper`, `paper-b16` or `starter`.
+        name: `paper`, `paper-b16`, `dinoiser` or `starter`.
         **changes: Fields of `CoreConfig` to replace.
 
     Raises:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import struct
 import zlib
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from clipdiy.photo import Photo
 
 MAGIC = b"CDIYF\x01"  # the last byte is the version of the layout
 PICTURE_QUALITY = 92
+PICTURE_BITS = 3  # a pixel of such a JPEG takes about that many
 _PREFIX = struct.Struct("<6sII")  # magic, length of the header, CRC-32 of all that follows
 
 
@@ -119,6 +121,11 @@ def pack_picture(photo: Photo, long_px: int) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=PICTURE_QUALITY, subsampling=0)
     return buffer.getvalue()
+
+
+def picture_bytes(size_hw: tuple[int, int], long_px: int) -> int:
+    """Estimate how many bytes `pack_picture` gives for a photo of this size; pictures differ by a factor of two."""
+    return round(math.prod(size_hw) * min(1.0, long_px / max(size_hw)) ** 2 * PICTURE_BITS / 8)
 
 
 def unpack_picture(data: bytes) -> Tensor:

@@ -43,6 +43,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from clipdiy.config import AS_CONFIGURED, CoreConfig, SegmentOptions, preset
+from clipdiy.dinoiser.config import templates_of
+from clipdiy.dinoiser.needs import dinoiser_files
 from clipdiy.errors import ConfigError, FeaturesError
 from clipdiy.needs import clip_diy_files
 from clipdiy.weights import WeightFile, default_weights_dir, fetch_command, require_present
@@ -353,6 +355,26 @@ def _profile_clip_diy(method: Any, photo: "Photo", vocabulary: "Vocabulary") -> 
     return profile_segmenter(method, photo, vocabulary)
 
 
+def _build_dinoiser(
+    config: CoreConfig, *, weights_dir: Path | None, cache_dir: Path | None, warm_up: bool
+) -> Method[Any]:
+    from clipdiy.dinoiser.build import build_dinoiser
+
+    return build_dinoiser(config, weights_dir=weights_dir, cache_dir=cache_dir, warm_up=warm_up)
+
+
+def _read_dinoiser(data: bytes) -> Features:
+    from clipdiy.dinoiser.features import DinoiserFeatures
+
+    return DinoiserFeatures.from_bytes(data)
+
+
+def _profile_dinoiser(method: Any, photo: "Photo", vocabulary: "Vocabulary") -> "Profile":
+    from clipdiy.dinoiser.profile import profile_dinoiser
+
+    return profile_dinoiser(method, photo, vocabulary)
+
+
 METHODS: dict[str, MethodEntry] = {
     entry.name: entry
     for entry in (
@@ -365,6 +387,16 @@ METHODS: dict[str, MethodEntry] = {
             required_files=clip_diy_files,
             scales=lambda config: config.grid.patch_px,
             profile=_profile_clip_diy,
+        ),
+        MethodEntry(
+            "clip-dinoiser",
+            "CLIP's own patch features, pooled by two small heads (arXiv 2312.12359)",
+            build=_build_dinoiser,
+            magic=b"CDINO\x01",
+            read_features=_read_dinoiser,
+            required_files=dinoiser_files,
+            templates=templates_of,
+            profile=_profile_dinoiser,
         ),
     )
 }

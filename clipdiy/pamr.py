@@ -142,6 +142,7 @@ def refined_label_map(
     size_hw: tuple[int, int],
     logit_scale: float,
     config: Pamr,
+    ground: int = 1,
 ) -> Tensor:
     """Take Eq. 1 to 4 at the size of a reduced picture, refine there, and bring the result to full size.
 
@@ -155,18 +156,20 @@ def refined_label_map(
         size_hw: Size of the photo.
         logit_scale: CLIP's inverse temperature.
         config: For `pamr`.
+        ground: How many of the first classes are on the background's side; see `guide`.
 
     Returns:
-        (H, W) int16, position in the vocabulary.
+        (H, W) int16, position in the grids.
     """
     height, width = image.shape[1:]
-    labels = full_label_map(grids, objectness, (height, width))
+    labels = full_label_map(grids, objectness, (height, width), ground)
     winners = torch.unique(torch.cat([labels.new_zeros(1), labels.flatten()])).long()
     if len(winners) == 1:
         return torch.zeros(size_hw, dtype=torch.int16, device=labels.device)
     guided = similarity_field(grids, (height, width)).rows(0, height, winners)
     if objectness is not None:
-        guided = guide(guided, ObjectnessField(objectness, (height, width)).rows(0, height))
+        lying = int((winners < ground).sum())
+        guided = guide(guided, ObjectnessField(objectness, (height, width)).rows(0, height), lying)
     # Refinement keeps sums: the background is what the others leave.
     drawn = pamr((guided * logit_scale).softmax(dim=0)[1:], image, config)
     refined = torch.cat([1 - drawn.sum(dim=0, keepdim=True), drawn])

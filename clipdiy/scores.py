@@ -12,13 +12,18 @@ SCORE_SHARPNESS = 2.0
 
 
 def class_scores(
-    grids: tuple[Tensor, ...], objectness: ObjectnessMap | None, logit_scale: float, drawn: int | None = None
+    grids: tuple[Tensor, ...],
+    objectness: ObjectnessMap | None,
+    logit_scale: float,
+    drawn: int | None = None,
+    ground: int = 1,
 ) -> Tensor:
     """Say how good each class's mask may be expected to be.
 
     Eq. 4 has no temperature: over cosines that differ by hundredths its softmax is nearly flat and says nothing. Here a
     pixel is taken for background with probability 1 - objectness, and else for one of the classes by a softmax of
-    their cosines (Eq. 2). With these probabilities p, the score of the class that won the pixels M is
+    their cosines (Eq. 2); where there is stuff, the background's side is shared out by a softmax of its own. With these
+    probabilities p, the score of the class that won the pixels M is
 
         sum of p inside M / (number of pixels in M + sum of p outside M)
 
@@ -34,6 +39,7 @@ def class_scores(
         objectness: As for `full_label_map`; without it the background is one of the classes of the softmax.
         logit_scale: CLIP's inverse temperature.
         drawn: How many of the classes are no others, which stand last; `None` for all.
+        ground: How many of the first classes are on the background's side; see `guide`.
 
     Returns:
         (drawn,) float32 in [0, 1]; 0 for a class that wins nothing at this resolution.
@@ -46,11 +52,25 @@ def class_scores(
         likely = sharpened.softmax(dim=0).flatten(1)
     else:
         foreground = ObjectnessField(objectness, side_hw).rows(0, SCORE_PX)
-        winner = guide(similarity, foreground).argmax(dim=0).flatten()
-        likely = torch.cat([(1 - foreground)[None], sharpened[1:].softmax(dim=0) * foreground]).flatten(1)
+        winner = guide(similarity, foreground, ground).argmax(dim=0).flatten()
+        sides = sharpened[:ground].softmax(dim=0) * (1 - foreground), sharpened[ground:].softmax(dim=0) * foreground
+        likely = torch.cat(sides).flatten(1)
     if drawn is not None and drawn < likely.shape[0]:
         winner = winner.where(winner < drawn, 0)
         likely = torch.cat([likely[:1] + likely[drawn:].sum(dim=0), likely[1:drawn]])
+    return expected_iou(likely, winner)
+
+
+def expected_iou(likely: Tensor, winner: Tensor) -> Tensor:
+    """Estimate the IoU of every class's mask from how likely each pixel is of each class; see `class_scores`.
+
+    Args:
+        likely: (C, pixels) float32 in [0, 1], sums to 1 over C.
+        winner: (pixels,) int64, the class of each pixel's mask.
+
+    Returns:
+        (C,) float32 in [0, 1]; 0 for a class that has no pixel.
+    """
     classes = likely.shape[0]
     pixels = torch.bincount(winner, minlength=classes)
     inside = torch.zeros(classes, device=likely.device).index_add_(0, winner, likely.gather(0, winner[None])[0])

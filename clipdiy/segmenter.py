@@ -17,8 +17,8 @@ from clipdiy.config import AS_CONFIGURED, CoreConfig, SegmentOptions
 from clipdiy.crops import cut_crops, scale_boxes, to_square
 from clipdiy.errors import ConfigError, FeaturesError
 from clipdiy.explanation import ExplainedPicture, ExplainedRegions, ExplainedStep, Explanation
-from clipdiy.features import ImageFeatures, pack_picture, unpack_picture
-from clipdiy.guide import ObjectnessField, guided_square
+from clipdiy.features import ImageFeatures, pack_picture, picture_bytes, unpack_picture
+from clipdiy.guide import ObjectnessField, ground_first, guided_square
 from clipdiy.label_maps import full_label_map, square_label_map
 from clipdiy.objectness.found import ObjectnessMap
 from clipdiy.objectness.source import ObjectnessNetwork, objectness_named
@@ -34,7 +34,6 @@ from clipdiy.vocabulary import Vocabulary
 
 ENCODING_VERSION = 2  # raise it when the same weights and configuration begin to give other features
 PIECE_OBJECTNESS_PX = 256  # longer side at which FOUND sees a piece of a picture
-PICTURE_BITS = 3  # a pixel of a reduced photo takes about that many, as the JPEG that the features hold
 
 
 @dataclass(frozen=True)
@@ -182,10 +181,7 @@ class Segmenter:
         numbers = self.crop_count * self.clip.embedding_size
         if self._objectness_network is not None and config.objectness.method in self._objectness_network.ways:
             numbers += math.prod(self._objectness_network.grid_hw(size_hw, config.objectness))
-        picture = 0.0
-        if config.pamr:
-            picture = math.prod(size_hw) * min(1.0, config.pamr.long_px / max(size_hw)) ** 2 * PICTURE_BITS / 8
-        return round(2 * numbers + picture)
+        return 2 * numbers + (picture_bytes(size_hw, config.pamr.long_px) if config.pamr else 0)
 
     @property
     def description(self) -> dict[str, object]:
@@ -309,7 +305,7 @@ class Segmenter:
         """
         config, scale = self.config, self.clip.logit_scale
         grids = self._grids(features, vocabulary, options.scales)
-        kept = self._competing(grids, vocabulary)
+        kept, ground = self._competing(grids, vocabulary)
         drawn = len(vocabulary)
         if kept is not None:
             grids = tuple(grid[kept] for grid in grids)
@@ -317,12 +313,12 @@ class Segmenter:
         objectness = self._on_device(features.objectness)
         if config.pamr is not None and options.refine:
             picture = self._picture(features)
-            labels = refined_label_map(grids, objectness, picture, features.size_hw, scale, config.pamr)
+            labels = refined_label_map(grids, objectness, picture, features.size_hw, scale, config.pamr, ground)
         elif config.label_map == "full":
-            labels = full_label_map(grids, objectness, features.size_hw)
+            labels = full_label_map(grids, objectness, features.size_hw, ground)
         else:
-            labels = square_label_map(grids, objectness, features.size_hw, config.grid.square_px)
-        score = class_scores(grids, objectness, scale, drawn)
+            labels = square_label_map(grids, objectness, features.size_hw, config.grid.square_px, ground)
+        score = class_scores(grids, objectness, scale, drawn, ground)
         if kept is not None:
             labels = _positions(kept, vocabulary).to(labels.dtype)[labels.long()]
             score = torch.zeros(len(vocabulary), device=score.device).index_copy_(0, kept[:drawn], score)
@@ -375,16 +371,18 @@ class Segmenter:
         side_px = self.config.grid.square_px
         size_hw = (side_px, side_px)
         other = torch.zeros(size_hw, dtype=torch.int16)
-        kept = self._competing(every, vocabulary)
+        kept, ground = self._competing(every, vocabulary)
         if kept is not None:
-            won = guided_square(tuple(grid[kept] for grid in every), objectness, side_px).argmax(dim=0)
+            won = guided_square(tuple(grid[kept] for grid in every), objectness, side_px, ground).argmax(dim=0)
             other = (kept[won] - (len(vocabulary) - 1)).clamp(min=0).to(torch.int16).cpu()
+        order, ground = ground_first(torch.arange(len(vocabulary), device=self.device), vocabulary.stuff)
+        guided = guided_square(tuple(grid[order] for grid in grids), objectness, side_px, ground)
         return SquareMaps(
             self.config.grid.patch_px,
             tuple(mean_similarity([grid], size_hw).cpu() for grid in grids),
             mean_similarity(grids, size_hw).cpu(),
             None if objectness is None else ObjectnessField(objectness, size_hw).rows(0, side_px).cpu(),
-            guided_square(grids, objectness, side_px).cpu(),
+            guided[order.argsort()].cpu(),
             other,
         )
 
@@ -401,8 +399,12 @@ class Segmenter:
         """Return the texts that `choose_others` embeds."""
         return self._chooser.prompts(words)
 
-    def _competing(self, grids: tuple[Tensor, ...], vocabulary: Vocabulary) -> Tensor | None:
-        """Return ascending positions of the classes that take part in a picture, others last; `None` for all."""
+    def _competing(self, grids: tuple[Tensor, ...], vocabulary: Vocabulary) -> tuple[Tensor | None, int]:
+        """Return which classes take part in a picture, and how many of the first are on the background's side.
+
+        Positions ascend within the background's side, which comes first, and the objects', of which others are the
+        last; `None` for all as they are.
+        """
         scale, kept = self.clip.logit_scale, None
         if vocabulary.others:
             kept = competing_classes(grids, len(vocabulary), scale, self.config.others)
@@ -410,7 +412,9 @@ class Segmenter:
             coarsest = grids[0] if kept is None else grids[0][kept]
             likely = likely_classes(coarsest, scale, self.config.prune_logits)
             kept = likely if kept is None else kept[likely]
-        return kept
+        if not vocabulary.stuff:
+            return kept, 1
+        return ground_first(torch.arange(len(grids[0]), device=self.device) if kept is None else kept, vocabulary.stuff)
 
     def _grids(
         self, features: ImageFeatures, vocabulary: Vocabulary, scales: Sequence[int] | None = None

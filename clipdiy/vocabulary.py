@@ -1,6 +1,6 @@
 """Which classes an image is to be segmented into, and in what words CLIP is asked for each."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from clipdiy.config import PUBLISHED_TEMPLATE
@@ -17,10 +17,13 @@ class Label:
         name: What a person calls the class. Two labels may have the same name: labels are told apart by position.
         prompts: Whole texts for CLIP's text tower (`a photo of a cat`), at least one. Several are averaged as unit
             vectors.
+        stuff: Whether it is stuff (sky, road, grass), not things that can be counted. What finds objects finds no
+            stuff, so that it competes with the background (see `clipdiy.guide`).
     """
 
     name: str
     prompts: tuple[str, ...]
+    stuff: bool = False
 
     def __post_init__(self) -> None:
         if not self.prompts or any(not prompt.strip() for prompt in self.prompts):
@@ -61,6 +64,11 @@ class Vocabulary:
         """Return the same labels beside these others instead."""
         return Vocabulary(self.labels, tuple(others))
 
+    @property
+    def stuff(self) -> tuple[int, ...]:
+        """Positions of the labels that are stuff, ascending; the background is not one of them."""
+        return tuple(i for i, label in enumerate(self.labels) if i and label.stuff)
+
 
 def phrases_to_prompts(phrases: Iterable[str], templates: Sequence[str] = (PUBLISHED_TEMPLATE,)) -> tuple[str, ...]:
     """Put every phrase into every template, phrases first; `{}` is where the phrase goes.
@@ -80,6 +88,7 @@ def make_vocabulary(
     *,
     template: str | Sequence[str] = PUBLISHED_TEMPLATE,
     background: Sequence[str] = (BACKGROUND,),
+    stuff: Collection[str] = (),
 ) -> Vocabulary:
     """Build a vocabulary from label names, adding the background at position 0.
 
@@ -88,9 +97,10 @@ def make_vocabulary(
         template: Text the words are put into, or several. The published numbers use `a photo of a {}` even before a
             vowel.
         background: Phrases that stand for the background.
+        stuff: Names of those labels that are stuff.
 
     Raises:
-        VocabularyError: If there is no label, a label is blank, or the template has no `{}`.
+        VocabularyError: If there is no label, a label is blank, the template has no `{}`, or stuff is no label.
     """
     templates = (template,) if isinstance(template, str) else tuple(template)
     made = [Label(BACKGROUND, phrases_to_prompts(background, templates))]
@@ -99,5 +109,8 @@ def make_vocabulary(
         words = [phrase.strip() for phrase in phrases]
         if not all(words):
             raise VocabularyError(f"label {name!r} is blank: give it a name or a phrase that CLIP can be asked for")
-        made.append(Label(name, phrases_to_prompts(words, templates)))
+        made.append(Label(name, phrases_to_prompts(words, templates), name in stuff))
+    unknown = sorted(set(stuff) - {label.name for label in made[1:]})
+    if unknown:
+        raise VocabularyError(f"what is stuff must be a label too, and {', '.join(map(repr, unknown))} is none")
     return Vocabulary(tuple(made))

@@ -47,6 +47,7 @@ class WeightFile:
         sha256: What it must be, if that is known beforehand. A fetched file's own digest is kept beside it either way.
         instead: Other names under which the same weights are taken.
         hub: Repository and file name on the Hugging Face hub, if it comes from there: its local cache is looked at too.
+        git_sha1: What git calls it, where that is all that is known beforehand (see `git_blob_sha1`).
     """
 
     what: str
@@ -55,6 +56,7 @@ class WeightFile:
     sha256: str | None = None
     instead: tuple[str, ...] = ()
     hub: tuple[str, str] | None = None
+    git_sha1: str | None = None
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,8 @@ class LocatedWeight:
         file: What it is meant to be.
         path: Where it lies.
         sha256: Digest of what lies there.
-        expected: Digest it must have (pinned, or kept when it was fetched), or `None` if neither is known.
+        expected: Digest it must have (pinned, or kept when it was fetched), or `None` if neither is known. Says which
+            git blob is expected where that is pinned and the file is another.
     """
 
     file: WeightFile
@@ -189,6 +192,9 @@ def expected_sha256(file: WeightFile, path: Path) -> tuple[str | None, Literal["
     # The pin belongs to `file.name`; the same weights in another format have another digest.
     if file.sha256 is not None and path.name == file.name.rsplit("/", 1)[-1]:
         return file.sha256, "pinned"
+    if file.git_sha1 is not None and path.name == file.name.rsplit("/", 1)[-1]:
+        same = git_blob_sha1(path) == file.git_sha1
+        return sha256_of(path) if same else f"that of git blob {file.git_sha1}", "pinned"
     note = _digest_note(path)
     words = note.read_text(encoding="ascii", errors="replace").split() if note.is_file() else []
     return (words[0], "kept") if words else (None, "unknown")
@@ -292,6 +298,11 @@ def fetch(
         if expected is not None and digest != expected:
             part.unlink()
             raise WeightsError(f"{file.url} gave SHA-256 {digest}, expected {expected}; nothing was kept, try again")
+        if file.git_sha1 is not None and (blob := git_blob_sha1(part)) != file.git_sha1:
+            part.unlink()
+            raise WeightsError(
+                f"{file.url} gave git blob {blob}, expected {file.git_sha1}; nothing was kept, try again"
+            )
         _digest_note(target).write_text(f"{digest}  {target.name}\n")
         os.replace(part, target)
     except OSError as err:  # also what requests raises
@@ -347,6 +358,19 @@ def sha256_of(path: Path) -> str:
     """Return a file's SHA-256 as 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def git_blob_sha1(path: Path) -> str:
+    """Return what git calls a file's content: SHA-1 of `blob LENGTH`, a zero byte and the content, 40 digits.
+
+    No defence against somebody who makes a file on purpose; together with an address of one commit it says that this is
+    the file that was committed.
+    """
+    digest = hashlib.sha1(b"blob %d\x00" % path.stat().st_size, usedforsecurity=False)
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _digest_note(path: Path) -> Path:

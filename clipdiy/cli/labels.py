@@ -33,20 +33,23 @@ def parse_labels(text: str) -> list[tuple[str, tuple[str, ...]]]:
     return labels
 
 
-def parse_vocabulary(text: str, template: str | Sequence[str] = PUBLISHED_TEMPLATE) -> Vocabulary:
-    """Make a vocabulary of what was written after `--labels`.
+def parse_vocabulary(
+    text: str, template: str | Sequence[str] = PUBLISHED_TEMPLATE, stuff: str | None = None
+) -> Vocabulary:
+    """Make a vocabulary of what was written after `--labels`, and after `--stuff`.
 
     A label called background (any case) stands for position 0, which is there anyway: `background=wall|floor` gives it
     other phrases.
 
     Raises:
-        VocabularyError: As `parse_labels` does, and if there is nothing but background.
+        VocabularyError: As `parse_labels` does, and if there is nothing but background, or what is stuff is no label.
     """
     labels = parse_labels(text)
     background = [phrase for name, phrases in labels if name.casefold() == BACKGROUND for phrase in phrases]
     background = [BACKGROUND if phrase.casefold() == BACKGROUND else phrase for phrase in background]
     named = [(name, phrases) for name, phrases in labels if name.casefold() != BACKGROUND]
-    return make_vocabulary(named, template=template, background=background or (BACKGROUND,))
+    lying = [name for name, _ in parse_labels(stuff)] if stuff is not None else []
+    return make_vocabulary(named, template=template, background=background or (BACKGROUND,), stuff=lying)
 
 
 def _fields(text: str) -> Iterable[str]:

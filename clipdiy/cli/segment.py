@@ -50,6 +50,9 @@ def segment(
         list[str], typer.Argument(metavar="PHOTO...", help="Pictures, folders of pictures, or patterns in quotes.")
     ],
     labels: LabelsOption,
+    stuff: Annotated[
+        str | None, typer.Option(help='Which of the labels are stuff, no things: "sky, road". They need no object.')
+    ] = None,
     preset_name: PresetOption = "paper",
     method_name: MethodOption = None,
     clip: ClipOption = None,
@@ -91,7 +94,7 @@ def segment(
         clean_up=None if min_area is None else CleanUp(min_area),
         pamr=Pamr() if refine and label_map != "square" else None,
     )
-    vocabulary = parse_vocabulary(labels, method_named(config.method).templates(config))
+    vocabulary = parse_vocabulary(labels, method_named(config.method).templates(config), stuff)
     words = read_others(others)
     tell = Console(stderr=True, highlight=False)
     files, problems = find_photos(photos)
@@ -228,6 +231,7 @@ def _report(job: _Job, path: Path, photo: "Photo", segmentation: "Segmentation",
                 "value": position,
                 "name": label.name,
                 "prompts": list(label.prompts),
+                "stuff": label.stuff,
                 "colour": "#" + bytes(colours[position]).hex(),
                 "area": round(float(segmentation.area[position]), 6),
                 "score": round(float(segmentation.score[position]), 4),

@@ -3,7 +3,8 @@
 Fetches the drawings with npm, renders them, trains the tiny CLIP and the foreground model on scenes composed on the
 fly, measures both, and writes everything into `clipdiy/starter/weights`. Seeded. A run that was cut off goes on from
 its last checkpoint when started again. About an hour and a half on one core; on two, start it twice at the same time,
-with `--only clip` and `--only foreground`, and once more without either when both have finished.
+with `--only clip` and `--only foreground`, and once more without either when both have finished: the heads for
+CLIP-DINOiser learn from both.
 """
 
 from __future__ import annotations
@@ -15,21 +16,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import open_clip
 import torch
 
 from clipdiy.starter.scenes import NOUNS, TRAINING_SEEDS_FROM, load_sprites
 from clipdiy.starter.training.art import all_sprites, bundled_sprites, fetch_art, render_art, save_sprites
 from clipdiy.starter.training.clip import ClipPlan, Texts, train_clip
-from clipdiy.starter.training.foreground import DEFAULT_VIT, ForegroundPlan, train_foreground
+from clipdiy.starter.training.dinoiser import HeadsPlan, train_heads
+from clipdiy.starter.training.foreground import DEFAULT_VIT, ForegroundPlan, load_foreground, train_foreground
 from clipdiy.starter.training.measure import FRESH_SEEDS, TUNING_SEEDS, Measured, Measurer
 from clipdiy.starter.vocabulary import ADJECTIVES, BACKGROUND, SYNONYMS, TEMPLATES, known_words
-from clipdiy.weights import STARTER_DIR
+from clipdiy.weights import LOCAL_DIR, STARTER_DIR
 
 CLIP_PLAN = ClipPlan(image_steps=2200, text_steps=1000, joint_steps=5000)
 FOREGROUND_PLAN = ForegroundPlan(DEFAULT_VIT, steps=4300)
+HEADS_PLAN = HeadsPlan()
 # Every stage once, in a minute or two, for trying the script out. The result is of no use.
 QUICK_CLIP_PLAN = ClipPlan(image_steps=6, text_steps=6, joint_steps=6, batch=32)
 QUICK_FOREGROUND_PLAN = ForegroundPlan(DEFAULT_VIT, steps=4, batch=2)
+QUICK_HEADS_PLAN = HeadsPlan(steps=4, batch=2)
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ class Arguments:
     Attributes:
         work: Folder for the drawings and checkpoints; git ignores `build/`.
         out: Folder for the finished files.
-        only: Train only `clip` or `foreground`, or only `measure` what is there; everything when None.
+        only: Train only `clip`, `foreground` or `heads`, or only `measure` what is there; everything when None.
         quick: A few steps of everything, for trying the script out.
         threads: Threads for torch. One per process is fastest on a busy machine.
     """
@@ -81,6 +86,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         foreground = QUICK_FOREGROUND_PLAN if arguments.quick else FOREGROUND_PLAN
         checkpoint = arguments.work / "foreground.checkpoint.pt"
         train_foreground(foreground, sprites, checkpoint, arguments.out / "found", _report)
+    if arguments.only in (None, "heads"):
+        heads = QUICK_HEADS_PLAN if arguments.quick else HEADS_PLAN
+        clip = open_clip.create_model(f"{LOCAL_DIR}{arguments.out / 'clip'}", require_pretrained=True)
+        foreground_model = load_foreground(arguments.out / "found")
+        checkpoint = arguments.work / "heads.checkpoint.pt"
+        visual = clip.eval().requires_grad_(False).visual
+        train_heads(heads, visual, foreground_model, sprites, checkpoint, arguments.out / "dinoiser", _report)
     if arguments.only in (None, "measure"):
         measurer, sprites = Measurer(arguments.out), load_sprites(arguments.out / "sprites.zip")
         tuning, fresh = (measurer(sprites, seeds, _report) for seeds in (TUNING_SEEDS, FRESH_SEEDS))
@@ -131,6 +143,7 @@ fly; `LICENSES.md` lists the drawings.
 | foreground model | ViT, patch 8, width {DEFAULT_VIT["embed_dim"]}, {DEFAULT_VIT["depth"]} blocks, {DEFAULT_VIT["num_heads"]} heads; keys of the last block, 1x1 convolution |
 | CLIP | {CLIP_PLAN.image_steps} steps image tower against class vectors, {CLIP_PLAN.text_steps} steps text tower, {CLIP_PLAN.joint_steps} steps both; {CLIP_PLAN.batch} crops each |
 | foreground | {FOREGROUND_PLAN.steps} steps of {FOREGROUND_PLAN.batch} pictures of 256x256 (or as many pixels in other sizes), cross-entropy and Dice |
+| heads for CLIP-DINOiser | 3x3 to {HEADS_PLAN.directions} directions and 1x1, on the image tower read every 16 pixels; {HEADS_PLAN.steps} steps of {HEADS_PLAN.batch} pictures, taught by the foreground model |
 
 The bundled files come from one such run that was stopped and resumed as the generator changed under it: its first third
 saw crisper clutter, stronger colours and overlapping objects, and the schedules were lengthened twice, each time with a
@@ -154,6 +167,8 @@ and the background in the vocabulary, half-overlapping crops.
 Both sets are unseen in the sense of new compositions (training seeds begin at {TRAINING_SEEDS_FROM:,}) of drawings that were
 trained on: the bundled sprites are a subset of the training art. They do not show new art styles. The tuning seeds were
 looked at while the generator was being changed; the fresh seeds were not.
+
+CLIP-DINOiser with the same CLIP and the heads above is compared with CLIP-DIY by `python -m benchmarks.methods`.
 """  # noqa: E501
 
 
@@ -161,7 +176,7 @@ def _parse(argv: Sequence[str] | None) -> Arguments:
     parser = argparse.ArgumentParser(prog="python -m clipdiy.starter.training", description=__doc__)
     parser.add_argument("--work", type=Path, default=Path("build/starter"))
     parser.add_argument("--out", type=Path, default=STARTER_DIR)
-    parser.add_argument("--only", choices=("clip", "foreground", "measure"))
+    parser.add_argument("--only", choices=("clip", "foreground", "heads", "measure"))
     parser.add_argument("--quick", action="store_true", help="a few steps of everything, in WORK/quick, to try it out")
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args(argv)

@@ -53,6 +53,13 @@ def test_background_is_position_0_however_it_is_written(text, prompts):
     assert vocabulary.prompts[0] == prompts
 
 
+def test_stuff_is_named_as_labels_are():
+    vocabulary = parse_vocabulary('cat, "sky, blue", road=street', "{}", '"sky, blue", road')
+    assert [label.stuff for label in vocabulary.labels] == [False, False, True, True]
+    with pytest.raises(VocabularyError, match="'grass' is none"):
+        parse_vocabulary("cat, sky", "{}", "sky, grass")
+
+
 def test_background_alone_is_no_vocabulary():
     with pytest.raises(VocabularyError):
         parse_vocabulary("background")

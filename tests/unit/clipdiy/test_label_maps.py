@@ -18,13 +18,13 @@ from clipdiy.label_maps import (
 from clipdiy.objectness.found import ObjectnessMap
 
 
-def naive(grids, objectness, size_hw):
+def naive(grids, objectness, size_hw, ground=1):
     maps = torch.stack(
         [F.interpolate(grid[None], size_hw, mode="bilinear", align_corners=False)[0] for grid in grids]
     ).mean(dim=0)
     if objectness is not None:
         logits = F.interpolate(objectness.grid[None, None], size_hw, mode="bilinear", align_corners=False)[0, 0]
-        maps = guide(maps, logits.sigmoid())
+        maps = guide(maps, logits.sigmoid(), ground)
     return maps
 
 
@@ -34,13 +34,15 @@ def naive(grids, objectness, size_hw):
     classes=st.integers(2, 40),
     size_hw=st.tuples(st.integers(1, 90), st.integers(1, 90)),
     with_objectness=st.booleans(),
+    share=st.sampled_from([0.0, 0.3, 1.0]),
 )
-def test_label_map_in_strips_is_the_plain_reading(seed, classes, size_hw, with_objectness):
+def test_label_map_in_strips_is_the_plain_reading(seed, classes, size_hw, with_objectness, share):
+    ground = 1 + round((classes - 1) * share)  # how much of it is stuff: nothing, some, everything
     grids = random_grids(seed, classes)
     grid = torch.randn(5, 6, generator=torch.Generator().manual_seed(seed)) * 2
     objectness = ObjectnessMap(grid, True, (5.0, 6.0)) if with_objectness else None
-    expected = naive(grids, objectness, size_hw)
-    labels = full_label_map(grids, objectness, size_hw).long()
+    expected = naive(grids, objectness, size_hw, ground)
+    labels = full_label_map(grids, objectness, size_hw, ground).long()
     # Where two classes are equal to the last bit either may be named.
     best = expected.max(dim=0).values
     named = expected.gather(0, labels[None])[0]
@@ -63,7 +65,7 @@ def test_candidates_hold_every_winner(seed, classes, sides):
     grids = random_grids(seed, classes, sides)
     size_hw = (331, 217)
     ends = [0, 100, 110, 331], [0, 1, 90, 217]
-    blocks = Candidates(grids).by_block(*ends, size_hw)
+    blocks = Candidates(grids, slice(1, len(grids[0]))).by_block(*ends, size_hw)
     winners = naive(grids, None, size_hw)[1:].argmax(dim=0) + 1
     for i, row in enumerate(blocks):
         for j, kept in enumerate(row):
@@ -74,7 +76,7 @@ def test_candidates_hold_every_winner(seed, classes, sides):
 def test_hopeless_classes_are_no_candidates():
     grids = random_grids(5, 30)
     hopeless = tuple(torch.cat([grid, torch.full((100, *grid.shape[1:]), -0.5)]) for grid in grids)
-    [[kept]] = Candidates(hopeless).by_block([0, 300], [0, 300], (300, 300))
+    [[kept]] = Candidates(hopeless, slice(1, len(hopeless[0]))).by_block([0, 300], [0, 300], (300, 300))
     assert max(kept) < 30
 
 
@@ -86,11 +88,12 @@ def test_a_class_that_wins_only_between_two_others_is_found():
 
 @pytest.mark.parametrize("strip_values", [1, 4000, 1_000_000])
 @pytest.mark.parametrize("with_objectness", [True, False])
-def test_the_way_of_a_gpu_gives_the_same(strip_values, with_objectness):
+@pytest.mark.parametrize("ground", [1, 4, 9], ids=["no stuff", "some stuff", "all stuff"])
+def test_the_way_of_a_gpu_gives_the_same(strip_values, with_objectness, ground):
     grids = random_grids(4, 9)
     objectness = ObjectnessMap(torch.randn(4, 4), True, (4.0, 4.0)) if with_objectness else None
-    blocks = full_label_map(grids, objectness, (50, 61))
-    strips = strip_label_map(grids, objectness, (50, 61), strip_values)
+    blocks = full_label_map(grids, objectness, (50, 61), ground)
+    strips = strip_label_map(grids, objectness, (50, 61), strip_values, ground)
     assert strips.dtype == blocks.dtype
     # The two add up in another order.
     assert (strips == blocks).float().mean() > 0.999
@@ -100,6 +103,25 @@ def test_a_tie_goes_to_the_background():
     grids = (torch.full((3, 1, 1), 0.2),)
     assert full_label_map(grids, None, (2, 2)).tolist() == [[0, 0], [0, 0]]
     assert square_label_map(grids, None, (2, 2), 4).tolist() == [[0, 0], [0, 0]]
+
+
+def test_a_tie_goes_to_the_backgrounds_side():
+    grids = (torch.full((4, 1, 1), 0.2),)
+    half = ObjectnessMap(torch.full((1, 1), 0.5), False, (1.0, 1.0))
+    lower = (torch.tensor([0.1, 0.2, 0.2, 0.2]).reshape(4, 1, 1),)
+    for made, expected in ((grids, 0), (lower, 1)):
+        assert full_label_map(made, half, (1, 1), ground=2).tolist() == [[expected]]
+        assert strip_label_map(made, half, (1, 1), 9, ground=2).tolist() == [[expected]]
+        assert square_label_map(made, half, (1, 1), 4, ground=2).tolist() == [[expected]]
+
+
+@pytest.mark.parametrize(("objectness", "expected"), [(0.2, 1), (0.8, 2)], ids=["no object there", "an object"])
+def test_stuff_wins_where_no_object_is(objectness, expected):
+    # Both resemble the picture more than the background does, the stuff a little less than the object.
+    grids = (torch.tensor([0.1, 0.28, 0.3]).reshape(3, 1, 1),)
+    there = ObjectnessMap(torch.full((1, 1), objectness), False, (1.0, 1.0))
+    for labels in (full_label_map(grids, there, (1, 1), 2), square_label_map(grids, there, (1, 1), 4, 2)):
+        assert labels.tolist() == [[expected]]
 
 
 def test_published_way_takes_the_nearest_pixel():

@@ -12,6 +12,7 @@ from clipdiy.build import build_segmenter
 from clipdiy.config import CropGrid, Pamr
 from clipdiy.errors import ConfigError, FeaturesError, ShapeError
 from clipdiy.features import ImageFeatures, pack_picture, unpack_picture
+from clipdiy.objectness.found import ObjectnessMap
 from clipdiy.pamr import local_affinity, pamr, refined_label_map
 from clipdiy.prune import likely_classes
 
@@ -154,6 +155,15 @@ def test_the_segmenter_refines_at_any_size(segmenter, size_hw):
     # The picture travels with the features, so a cache changes nothing.
     again = refining.segment(ImageFeatures.from_bytes(features.to_bytes()), VOCABULARY)
     np.testing.assert_array_equal(again.label_map, result.label_map)
+
+
+def test_stuff_that_wins_on_the_backgrounds_side_takes_part():
+    # Cosines of 0.3 and 0.28 where objectness is 0.2: on the objects' side the stuff would lose to the background.
+    grids = (torch.tensor([0.1, 0.28, 0.3]).reshape(3, 1, 1),)
+    objectness = ObjectnessMap(torch.full((1, 1), 0.2), False, (1.0, 1.0))
+    image = torch.zeros(3, 30, 40, dtype=torch.uint8)
+    labels = [refined_label_map(grids, objectness, image, (60, 80), 100.0, Pamr(), ground) for ground in (1, 2)]
+    assert [one.unique().tolist() for one in labels] == [[0], [1]]
 
 
 def test_features_without_a_picture_are_refused(segmenter):

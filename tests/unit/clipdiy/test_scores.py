@@ -30,6 +30,13 @@ class TestScores:
         sigmoid = 1 / (1 + math.exp(-0.1 * 20 * 2))
         torch.testing.assert_close(without, torch.tensor([0.0, sigmoid]), atol=1e-3, rtol=0)
 
+    def test_stuff_shares_the_backgrounds_part(self):
+        grids = (torch.tensor([0.2, 0.25, 0.2]).reshape(3, 1, 1),)
+        there = ObjectnessMap(torch.full((1, 1), 0.1), False, (1.0, 1.0))
+        share = 1 / (1 + math.exp(-0.05 * 20 * 2))  # of the two on that side
+        scores = class_scores(grids, there, 20.0, ground=2)
+        torch.testing.assert_close(scores, torch.tensor([0.0, 0.9 * share, 0.0]), atol=1e-3, rtol=0)
+
     def test_rises_with_the_lead_over_the_next_class(self):
         scores = [float(self.scores([0.2, 0.3, rival])[1]) for rival in (0.29, 0.25, 0.2, 0.1)]
         assert scores == sorted(scores)
@@ -41,12 +48,18 @@ class TestScores:
         assert inside == sorted(inside)
         assert outside == sorted(outside, reverse=True)
 
-    @given(seed=st.integers(0, 1000), classes=st.integers(2, 6), guided=st.booleans(), exponent=st.integers(0, 8))
+    @given(
+        seed=st.integers(0, 1000),
+        classes=st.integers(2, 6),
+        guided=st.booleans(),
+        exponent=st.integers(0, 8),
+        all_stuff=st.booleans(),
+    )
     @settings(max_examples=40, deadline=None)
-    def test_range(self, seed, classes, guided, exponent):
+    def test_range(self, seed, classes, guided, exponent, all_stuff):
         grids = random_grids(seed, classes)
         objectness = ObjectnessMap(torch.randn(5, 4) * 10, True, (5.0, 4.0)) if guided else None
-        score = class_scores(grids, objectness, 10.0**exponent)
+        score = class_scores(grids, objectness, 10.0**exponent, classes if all_stuff else 1)
         assert score.shape == (classes,)
         assert score.isfinite().all()
         assert (score >= 0).all()

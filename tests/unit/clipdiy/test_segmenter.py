@@ -13,6 +13,7 @@ from clipdiy.config import CleanUp, CropGrid, ObjectnessConfig, Pamr, SegmentOpt
 from clipdiy.errors import ConfigError, FeaturesError
 from clipdiy.features import ImageFeatures
 from clipdiy.photo import Photo
+from clipdiy.scores import class_scores
 from clipdiy.segmenter import Segmenter
 from clipdiy.starter.scenes import compose_scene
 from clipdiy.vocabulary import make_vocabulary
@@ -208,6 +209,75 @@ def test_pieces_are_encoded_with_fewer_crops_and_a_smaller_objectness(segmenter)
     assert pieces.config.clip == model.config.clip
     odd = segmenter.with_config(replace(TINY, grid=CropGrid(square_px=96, patch_px=(64,), stride_ratio=0.5)))
     assert odd.for_pieces().config.grid == odd.config.grid, "crops side by side would not cover the square"
+
+
+class TestStuff:
+    labels = ("cat", "sky", "sofa", "grass")
+    plain = make_vocabulary(labels)
+    with_stuff = make_vocabulary(labels, stuff=("sky", "grass"))
+    photo = photo(5, 256, 256)
+
+    def guided(self, segmenter):
+        """Guide by hand: the factor of each class from its position."""
+        shown = segmenter.square_maps(segmenter.encode([self.photo])[0], self.plain)
+        factor = torch.stack([1 - shown.objectness if c in (0, 2, 4) else shown.objectness for c in range(5)])
+        return shown.similarity * factor
+
+    def test_explained_in_the_vocabularys_order(self, segmenter):
+        shown = segmenter.square_maps(segmenter.encode([self.photo])[0], self.with_stuff)
+        torch.testing.assert_close(shown.guided, self.guided(segmenter))
+
+    @pytest.mark.parametrize("way", ["full", "square", "pruned"])
+    def test_label_map_and_scores(self, segmenter, way):
+        changes = {"prune_logits": 1e6} if way == "pruned" else {"label_map": way}
+        model = segmenter.with_config(replace(TINY, **changes))
+        result = model.segment(model.encode([self.photo])[0], self.with_stuff)
+        guided = self.guided(segmenter)
+        best = guided.topk(2, dim=0).values
+        clear = ((best[0] - best[1]) > 1e-6).numpy()
+        assert (result.label_map == guided.argmax(dim=0).numpy())[clear].mean() >= 0.999
+        assert len(np.unique(result.label_map)) >= 2
+        assert ((result.score > 0) <= (result.area > 0)).all()
+        assert result.score[result.area > 0.05].min() > 0
+
+    def test_scores_know_the_sides(self, segmenter):
+        features = segmenter.encode([self.photo])[0]
+        result = segmenter.segment(features, self.with_stuff)
+        order = torch.tensor([0, 2, 4, 1, 3])
+        grids = tuple(
+            (scale.float() @ segmenter.clip.embed_vocabulary(self.plain).T).permute(2, 0, 1)[order]
+            for scale in features.crop_embeddings
+        )
+        expected = class_scores(grids, features.objectness, segmenter.clip.logit_scale, ground=3)[order.argsort()]
+        drawn = result.area > 0
+        np.testing.assert_allclose(result.score[drawn], expected.numpy()[drawn], atol=1e-4)
+
+    def test_what_is_pruned_stays_away(self, segmenter):
+        model = segmenter.with_config(replace(TINY, prune_logits=1e-6))
+        result = model.segment(model.encode([self.photo])[0], self.with_stuff)
+        assert len(result.present) <= 1
+
+    def test_stuff_replaces_what_had_lost_to_the_background(self, segmenter):
+        features = segmenter.encode([self.photo])[0]
+        before, after = (segmenter.segment(features, one).label_map for one in (self.plain, self.with_stuff))
+        changed = before != after
+        assert changed.any()
+        # Every change is to or from stuff; the background and objects among themselves stay.
+        assert (np.isin(before, (2, 4)) | np.isin(after, (2, 4)))[changed].all()
+
+    def test_refined_masks_keep_their_names(self, segmenter):
+        refining = segmenter.with_config(replace(TINY, pamr=Pamr(long_px=128)))
+        features = refining.encode([self.photo])[0]
+        refined = refining.segment(features, self.with_stuff).label_map
+        plain = segmenter.segment(segmenter.encode([self.photo])[0], self.with_stuff).label_map
+        assert set(np.unique(refined)) <= set(np.unique(plain))
+        assert (refined == plain).mean() > 0.5
+
+    def test_without_objectness_there_is_no_side(self, segmenter):
+        model = segmenter.with_config(replace(TINY, objectness=ObjectnessConfig(method="none")))
+        features = model.encode([self.photo])[0]
+        maps = [model.segment(features, one).label_map for one in (self.plain, self.with_stuff)]
+        assert (maps[0] == maps[1]).mean() >= 0.999
 
 
 def test_prompts_are_averaged_as_unit_vectors(segmenter):

@@ -26,7 +26,7 @@ def naive(maps, names, size_hw):
 
 
 @pytest.mark.parametrize("whole_px", [0, 10**9], ids=["between samples", "whole maps"])
-@pytest.mark.parametrize("count", [1, 2, 5])
+@pytest.mark.parametrize("count", [1, 2, 5, 40])
 @pytest.mark.parametrize(("low_hw", "size_hw"), SIZES.values(), ids=SIZES)
 def test_as_if_all_maps_were_upsampled(monkeypatch, low_hw, size_hw, count, whole_px):
     monkeypatch.setattr(upsample, "WHOLE_PX", whole_px)
@@ -49,3 +49,27 @@ def test_a_tie_goes_to_the_first(monkeypatch, whole_px):
     maps = torch.rand(1, 4, 5).expand(3, 4, 5)
     names = torch.tensor([9, 2, 4], dtype=torch.int16)
     assert (upsampled_argmax(maps, names, (20, 30)) == 9).all()
+
+
+@pytest.mark.parametrize("whole_px", [0, 10**9], ids=["between samples", "whole maps"])
+def test_a_photo_that_covers_part_of_the_samples_is_cut_from_the_whole(monkeypatch, whole_px):
+    monkeypatch.setattr(upsample, "WHOLE_PX", whole_px)
+    maps = torch.rand(4, 5, 7, generator=torch.Generator().manual_seed(0))
+    names = torch.arange(4, dtype=torch.int16)
+    found = upsampled_argmax(maps, names, (70, 101), (70 / 16, 101 / 16))
+    assert (found == naive(maps, names, (80, 112))[:70, :101]).float().mean() >= 0.999
+
+
+def test_maps_that_win_nowhere_are_not_upsampled():
+    made = torch.Generator().manual_seed(0)
+    sharp = (torch.rand(40, 12, 12, generator=made) * 12).softmax(dim=0)
+    never = torch.full((160, 12, 12), 0.01)
+    maps = torch.cat([never, sharp])
+    kept = upsample.can_be_largest(maps)
+    assert kept.tolist() == list(range(160, 200))
+    assert upsample.can_be_largest(maps - 5).tolist() == kept.tolist()
+    # A map that is second at all four corners can still be the first in their middle.
+    middle = torch.tensor([[[1.0, 0.0], [0.0, 0.0]], [[0.0, 1.0], [0.0, 0.0]], [[0.4, 0.4], [0.4, 0.4]]])
+    assert upsample.can_be_largest(middle).tolist() == [0, 1, 2]
+    low = torch.tensor([[[0.5, 0.6], [0.6, 0.5]], [[0.49, 0.49], [0.49, 0.49]]])
+    assert upsample.can_be_largest(low).tolist() == [0]

@@ -35,6 +35,19 @@ def test_same_name_twice_is_two_labels():
     assert len(vocabulary) == 3
 
 
+def test_stuff_is_told_by_position():
+    vocabulary = make_vocabulary(["cat", "sky", ("Road", ["road", "street"])], stuff=("Road", "sky"))
+    assert vocabulary.stuff == (2, 3)
+    assert make_vocabulary(["cat", "sky"]).stuff == ()
+    # The background is what stuff joins, whatever it is called.
+    assert Vocabulary((Label("background", ("b",), stuff=True), Label("x", ("p",)))).stuff == ()
+
+
+def test_stuff_that_is_no_label():
+    with pytest.raises(VocabularyError, match="'road' is none"):
+        make_vocabulary(["sky"], stuff=["sky", "road"])
+
+
 def test_presets():
     assert PRESETS["paper"].clip == "ViT-B-32:laion2b_s34b_b79k"
     assert PRESETS["paper-b16"].clip == "ViT-B-16:laion2b_s34b_b88k"

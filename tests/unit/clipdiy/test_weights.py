@@ -21,6 +21,7 @@ from clipdiy.weights import (
     fetch,
     fetch_command,
     find,
+    git_blob_sha1,
     locate,
     require,
 )
@@ -126,6 +127,38 @@ def test_fetch_puts_the_file_and_its_digest_in_place(server, tmp_path):
     assert steps[0] == (0, len(CONTENT))
     assert steps[-1] == (len(CONTENT), len(CONTENT))
     assert expected_sha256(wanted(server), path) == (SHA256, "kept")
+
+
+# What git calls a file: `git hash-object FILE`.
+BLOBS = {
+    b"": "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391",
+    b"hello\n": "ce013625030ba8dba906f756967f9e9ca394464a",
+}
+
+
+@pytest.mark.parametrize(("content", "blob"), BLOBS.items(), ids=["empty", "a line"])
+def test_what_git_calls_a_file(tmp_path, content, blob):
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    assert git_blob_sha1(path) == blob
+
+
+def test_a_file_known_by_its_git_blob_is_fetched_and_checked_from_then_on(server, tmp_path):
+    blob = hashlib.sha1(b"blob %d\x00" % len(CONTENT) + CONTENT).hexdigest()
+    file = wanted(server, git_sha1=blob)
+    path = fetch(file, tmp_path)
+    assert path.with_name("x.bin.sha256").read_text().split()[0] == SHA256
+    assert expected_sha256(file, path) == (SHA256, "pinned")
+    path.write_bytes(CONTENT + b"!")
+    assert not locate(file, tmp_path).intact
+    with pytest.raises(WeightsError, match=f"expected that of git blob {blob}"):
+        require([file], tmp_path)
+
+
+def test_a_fetched_file_that_is_another_git_blob_is_not_kept(server, tmp_path):
+    with pytest.raises(WeightsError, match="nothing was kept"):
+        fetch(wanted(server, git_sha1="0" * 40), tmp_path)
+    assert files_in(tmp_path) == []
 
 
 @pytest.mark.parametrize("pinned", [None, SHA256])

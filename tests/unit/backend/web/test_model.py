@@ -11,7 +11,6 @@ import requests
 from fakes import CONFIG, FakeCore, FakeLoader, tasks
 from werkzeug.serving import make_server
 
-from backend.labeling.reader import parse_label_config
 from backend.metrics import Metrics
 from backend.predicting.predictor import Predictor, PredictorOptions
 from backend.service import Service
@@ -64,7 +63,7 @@ def test_over_http_behind_the_published_server(server, service):
     assert [bool(result) for result in results] == [True, False, True]
     region = results[2]["result"][0]
     assert (region["original_height"], region["original_width"]) == (20, 10)
-    assert results[0]["model_version"] == service.predictor.model_version(parse_label_config(CONFIG))
+    assert results[0]["model_version"] == service.predictor.model_version(service.read_label_config(CONFIG))
 
 
 def test_the_published_server_keeps_one_model_for_all_projects_and_we_answer_right(server):
@@ -118,7 +117,7 @@ def test_as_version_2_calls_it(service, monkeypatch):
         room = importlib.reload(model_room)
         monkeypatch.setattr(room, "shared_service", lambda: service)
         model = room.ClipDiyModel(project_id="5", label_config=CONFIG)
-        assert model.get("model_version") == service.predictor.model_version(parse_label_config(CONFIG))
+        assert model.get("model_version") == service.predictor.model_version(service.read_label_config(CONFIG))
         answer = model.predict(tasks("ok"), context={}, login=None, password=None)
         assert answer[0]["result"][0]["value"]["brushlabels"] == ["Cat"]
         point = {"type": "keypointlabels", "to_name": "img", "value": {"x": 10, "y": 50, "keypointlabels": ["Dog"]}}

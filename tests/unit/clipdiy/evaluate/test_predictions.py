@@ -59,6 +59,8 @@ def test_what_segment_writes_counts_as_evaluate_counts(folder, tmp_path, way):
     square = ("--label-map", "square", "--min-area", 0) if way == "square" else ()
     run(
         "segment",
+        "--others",
+        "none",
         folder / "JPEGImages",
         "--labels",
         ", ".join(CLASSES),
