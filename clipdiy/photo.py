@@ -135,7 +135,7 @@ def decode_photo(data: bytes | BinaryIO, *, max_px: int, keep_px: int | None = N
 
 
 class _Tiff(TiffImagePlugin.TiffImageFile):
-    """TIFF without Pillow's own warning about many pixels, which comes late here and knows another limit."""
+    """TIFF without Pillow's own warning about many pixels, which comes after our own check and has another limit."""
 
     def load_prepare(self) -> None:
         if self._im is None:
@@ -180,7 +180,7 @@ def _open(file: BinaryIO) -> tuple[str, ImageFile.ImageFile]:
 
 
 def _guess(start: bytes) -> str:
-    """Say what a file is that is none of ours."""
+    """Say what a file seems to be that is no picture."""
     text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if not start:
         return "nothing (0 bytes)"
@@ -198,7 +198,7 @@ def _guess(start: bytes) -> str:
 
 
 def _orientation(name: str | None, image: Image.Image) -> Image.Transpose | None:
-    """Return how a picture has to be turned; a TIFF turns itself when it is loaded, in size from the start."""
+    """Return how a picture has to be turned. A TIFF is turned by Pillow, and has its turned size from the start."""
     if name not in ("JPEG", "MPO", "PNG"):
         return None
     # Not image.getexif(): that also believes XMP, which browsers do not.

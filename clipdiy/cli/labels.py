@@ -1,4 +1,4 @@
-"""What did a person write after `--labels`?"""
+"""The syntax of `--labels`."""
 
 import csv
 from collections.abc import Iterable, Sequence
@@ -34,10 +34,10 @@ def parse_labels(text: str) -> list[tuple[str, tuple[str, ...]]]:
 
 
 def parse_vocabulary(text: str, template: str | Sequence[str] = PUBLISHED_TEMPLATE) -> Vocabulary:
-    """Make a vocabulary of what was written after `--labels`.
+    """Make a vocabulary of what was given as `--labels`.
 
-    A label called background (any case) stands for position 0, which is there anyway: `background=wall|floor` gives it
-    other phrases.
+    A label called background (any case) stands for position 0, which every vocabulary has: `background=wall|floor`
+    gives it other phrases.
 
     Raises:
         VocabularyError: As `parse_labels` does, and if there is nothing but background.
@@ -53,7 +53,7 @@ def _fields(text: str) -> Iterable[str]:
     try:
         for row in csv.reader(text.splitlines(), skipinitialspace=True, strict=True):
             for field in row:
-                # A comma too many, as at the end of a list, is no label.
+                # A surplus comma, as at the end of a list, makes no label.
                 if field.strip():
                     yield field
     except csv.Error as err:
