@@ -64,7 +64,7 @@ def grid_similarity(crop_embeddings: Sequence[Tensor], text_embeddings: Tensor) 
         Per scale (C, h, w) float32, cosines in [-1, 1].
 
     Raises:
-        ShapeError: If the embeddings have not the same length D.
+        ShapeError: If the embeddings differ in their length D.
     """
     for embeddings in crop_embeddings:
         if embeddings.shape[-1] != text_embeddings.shape[-1]:

@@ -98,7 +98,7 @@ class ClipEncoder:
 
     @property
     def arithmetic(self) -> str:
-        """In what the image tower computes; two encoders of the same weights differ a little if this differs."""
+        """What the image tower computes in and with. Embeddings differ a little between two encoders if this does."""
         return self._arithmetic
 
     @cached_property
@@ -109,7 +109,7 @@ class ClipEncoder:
 
     @property
     def trims_texts(self) -> bool:
-        """Whether the text tower runs over the tokens that count only."""
+        """Whether the text tower runs over a prompt's own tokens only, not over the padding."""
         return self._text_tower is not None
 
     def executed_by(self, engine: ImageEngine, arithmetic: str) -> "ClipEncoder":
@@ -190,7 +190,7 @@ class ClipEncoder:
         with self._lock:  # one thread embeds, the others then find it done
             new = [text for text in dict.fromkeys(texts) if text not in self._known_texts]
             if new and self._text_cache is not None:
-                kept = self._text_cache.news()
+                kept = self._text_cache.unread()
                 self._known_texts.update((text, embedding.to(self.device)) for text, embedding in kept.items())
                 new = [text for text in new if text not in self._known_texts]
             if new:

@@ -147,11 +147,10 @@ class CoreConfig:
         dtype: What the image towers compute in, or `auto`: float16 on CUDA; on the CPU bfloat16 where a short
             measurement at the start says that this processor gains from it, else float32.
         runtime: What executes the image towers: `torch`, or on the CPU one of the optional `onnxruntime` (int8 weights,
-            activations scaled as they come), `openvino` (bfloat16) and `openvino-int8` (calibrated). See
+            activations quantised dynamically), `openvino` (bfloat16) and `openvino-int8` (calibrated). See
             `clipdiy.runtimes`.
-        compiled: Let torch compile CLIP's image tower at the start: fewer and larger kernels, and on a GPU a graph of
-            them that is launched at once, for half a minute or more at every start. `benchmarks/gpu.py` says what it
-            gains.
+        compiled: Let torch compile CLIP's image tower: fewer and larger kernels, and on a GPU a graph of them that is
+            launched at once. Costs half a minute or more at every start. `benchmarks/gpu.py` measures the gain.
         crop_batch: How many crops go through the image tower at once, or `None` for the device's default.
     """
 

@@ -34,9 +34,8 @@ def crop_boxes(square_px: int, patch_px: int, stride_px: int) -> CropBoxes:
     """Lay a grid of crops over a square image (CLIP-DIY section 3.1, "multi-scale image partitioning").
 
     With stride equal to the patch size this is the paper's partition; with half of it, neighbouring crops overlap by
-    half, which is what the published numbers were made with. Only whole crops are made: a rest at the right and
-    bottom that no whole stride reaches is not looked at on that scale, so sizes that divide evenly are refused
-    nothing and others are refused with an error.
+    half, which is what the published numbers were made with. Only whole crops are made; sizes with which they would
+    leave a strip at the right and bottom uncovered are an error.
 
     Args:
         square_px: Side of the image in pixels.
@@ -74,7 +73,7 @@ def scale_boxes(grid: CropGrid) -> tuple[CropBoxes, ...]:
 
 
 def resize_uint8(images: Tensor, size_hw: tuple[int, int], mode: str) -> Tensor:
-    """Resize with antialiasing, as Pillow does, rounding to whole intensities.
+    """Resize as Pillow does: with antialiasing, to whole intensities.
 
     On the CPU torch resizes uint8 tensors with Pillow's own fixed-point arithmetic. CUDA has no uint8 kernel: see
     `resize_in_float`.
@@ -95,11 +94,11 @@ def resize_uint8(images: Tensor, size_hw: tuple[int, int], mode: str) -> Tensor:
 
 
 def resize_in_float(images: Tensor, size_hw: tuple[int, int], mode: str) -> Tensor:
-    """Do `resize_uint8` where torch has no uint8 kernel: rows first, then columns, whole intensities in between.
+    """Do what `resize_uint8` does where torch has no uint8 kernel: along the rows first, then along the columns.
 
-    The rounding and clipping between the two passes is what Pillow does; without it bicubic's overshoot of one pass
-    enters the other, and noise differs by more than 10 of 255. So they differ by 1, at single pixels by 2, because
-    Pillow's weights are fixed-point numbers.
+    Values are rounded and clipped between the two passes, as Pillow does it. Without that the overshoot of one bicubic
+    pass would enter the other, and for noise the result would differ from Pillow's by more than 10 of 255. With it the
+    two differ by 1, at single pixels by 2, because Pillow's weights are fixed-point numbers.
 
     Args:
         images: (B, 3, H, W) uint8.
@@ -121,8 +120,8 @@ def resize_in_float(images: Tensor, size_hw: tuple[int, int], mode: str) -> Tens
 def to_square(image: Tensor, square_px: int) -> Tensor:
     """Squash one image to the square that is cut into crops; the aspect ratio is not kept.
 
-    Antialiased bilinear: plain bilinear from a large photo would alias (the published program met 500 px images, for
-    which the two hardly differ).
+    Bilinear with antialiasing: without it a large photo would alias. The published numbers come from images of 500 px,
+    for which the two hardly differ.
 
     Args:
         image: (3, H, W) uint8.

@@ -18,11 +18,11 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 WHITE, INK, GREY, LINE = (255, 255, 255), (28, 30, 36), (110, 114, 124), (222, 224, 230)
 
-OVERLAY_LONG_PX = (720, 1600)  # the longer side of an overlay lies between these, so that its legend can be read
+OVERLAY_LONG_PX = (720, 1600)  # limits of an overlay's longer side; in smaller ones the legend could not be read
 FILL = 0.45  # how much of the class colour covers the photo
 INDEXED_CLASSES = 256  # what an 8-bit palette holds, background included
 
-# Told apart at a glance, also next to each other; index 0 is the first label, not the background.
+# Easy to tell apart, also side by side. Index 0 is the first label, not the background.
 FIRST_COLOURS: tuple[Colour, ...] = (
     (230, 57, 70), (33, 132, 255), (255, 190, 11), (46, 176, 92), (156, 72, 219), (255, 122, 0), (0, 190, 205),
     (255, 96, 170), (137, 201, 36), (124, 86, 60), (72, 61, 190), (0, 128, 110), (206, 38, 150), (190, 155, 60),
@@ -126,8 +126,8 @@ def with_legend(image: Image.Image, entries: Sequence[LegendEntry], not_found: S
 
     Args:
         image: RGB.
-        entries: What was found, in the order to be shown.
-        not_found: Names of what was asked for and is not there.
+        entries: The classes in the picture, in the order in which they are shown.
+        not_found: Names of the classes that were asked for and are not in the picture.
     """
     width = max(image.width, 320)
     size = max(15, round(width / 62))
@@ -164,7 +164,7 @@ def draw_legend_entry(
 
 
 def percent(share: float) -> str:
-    """Return a share for a person: `31 %`, and below ten per cent with one more digit."""
+    """Format a share for a person: `31 %`, below ten per cent with one more digit."""
     return f"{share:.0%}".replace("%", " %") if share >= 0.0995 else f"{share:.1%}".replace("%", " %")
 
 
@@ -176,7 +176,7 @@ def draw_text(
     colour: Colour = INK,
     max_px: int | None = None,
 ) -> None:
-    """Write one line of text, its end left out if it is wider than `max_px`."""
+    """Write one line of text, cut off if it is wider than `max_px`."""
     text = " ".join(text.split())
     face = font_for(text, size)
     if max_px is not None and face.getlength(text) > max_px:
@@ -194,7 +194,7 @@ def font(size: int) -> Font:
 
 @lru_cache(maxsize=1000)
 def font_for(text: str, size: int) -> Font:
-    """Return a font that has the text's letters: the built-in one, else one of the system's, if any has them."""
+    """Return a font that has all of the text's letters, built-in or installed; the built-in one if there is none."""
     if _can_write(font(size), text):
         return font(size)
     for name in OTHER_FONTS:

@@ -42,4 +42,4 @@ class ObjectnessError(ClipDiyError):
 
 
 class RuntimeCheckError(ClipDiyError):
-    """An optional runtime does not compute what torch computes, on this machine or in this version. Choose another."""
+    """On this machine or in this version, an optional runtime computes something else than torch. Choose another."""

@@ -1,4 +1,4 @@
-"""Everything a picture costs to encode, free of any vocabulary, and its bytes."""
+"""What CLIP-DIY keeps of a photo, whatever the vocabulary, and how that is written as bytes."""
 
 import io
 import json
@@ -112,7 +112,7 @@ class ImageFeatures:
 
 
 def pack_picture(photo: Photo, long_px: int) -> bytes:
-    """Reduce a photo to a longer side of at most `long_px` and write it as a JPEG of little loss."""
+    """Reduce a photo to a longer side of at most `long_px` and write it as a JPEG of high quality."""
     image = Image.fromarray(photo.pixels)
     scale = long_px / max(image.size)
     if scale < 1:

@@ -114,7 +114,7 @@ def _padded(values: Tensor, config: Pamr) -> Tensor:
 
 
 def _pad_with(padded: Tensor, values: Tensor, config: Pamr) -> None:
-    """Do the same into the memory of an earlier one."""
+    """Do what `_padded` does into memory that is there already."""
     reach = max(config.dilations)
     padded[:, reach:-reach, reach:-reach] = values
     padded[:, reach:-reach, :reach] = values[:, :, :1]

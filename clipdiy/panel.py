@@ -1,4 +1,4 @@
-"""Why did it come out like this? One picture with every step, in the manner of figures 3 and 5 of the paper."""
+"""One picture of every step on the way to a segmentation, in the manner of figures 3 and 5 of the paper."""
 
 import itertools
 
@@ -113,7 +113,7 @@ def _range(values: NDArray[np.float32]) -> tuple[float, float]:
 def _heat(values: NDArray[np.float32], limits: tuple[float, float], size_wh: tuple[int, int]) -> Image.Image:
     low, high = limits
     levels = np.clip(np.rint((values - low) / (high - low) * 255), 0, 255).astype(np.uint8)
-    # Colour first, size second would mix colours; the values are resized as they are.
+    # The values are resized, not their colours: mixed colours would stand for other values.
     levels = cv2.resize(levels, size_wh, interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
     coloured = cv2.applyColorMap(levels, cv2.COLORMAP_VIRIDIS)
     return Image.fromarray(np.ascontiguousarray(coloured[..., ::-1]).astype(np.uint8, copy=False))

@@ -56,6 +56,26 @@ class Photo:
         height, width, _ = pixels.shape
         return cls(pixels, (height, width))
 
+    @classmethod
+    def from_image(cls, image: Image.Image) -> "Photo":
+        """Take one of Pillow's images at its own size, as a browser would show it.
+
+        Turned as its EXIF orientation says if it was read from a JPEG or PNG file; transparency on white; 16 bits
+        scaled to 8.
+
+        Args:
+            image: Of any mode that `decode_photo` takes. Not changed, but loaded.
+
+        Raises:
+            ImageError: If it cannot be decoded, or has another mode.
+        """
+        try:
+            return cls.from_array(_upright(image, _orientation(image.format, image)))
+        except ImageError:
+            raise
+        except Exception as err:
+            raise ImageError(f"the image cannot be decoded, its file is damaged or cut off: {err}") from err
+
 
 class ImageTooLargeError(ImageError):
     """The file's header announces more pixels than allowed. Nothing was decoded."""
@@ -115,7 +135,7 @@ def decode_photo(data: bytes | BinaryIO, *, max_px: int, keep_px: int | None = N
 
 
 class _Tiff(TiffImagePlugin.TiffImageFile):
-    """TIFF without Pillow's own warning about many pixels, which comes late here and knows another limit."""
+    """TIFF without Pillow's own warning about many pixels, which comes after our own check and has another limit."""
 
     def load_prepare(self) -> None:
         if self._im is None:
@@ -160,7 +180,7 @@ def _open(file: BinaryIO) -> tuple[str, ImageFile.ImageFile]:
 
 
 def _guess(start: bytes) -> str:
-    """Say what a file is that is none of ours."""
+    """Say what a file seems to be that is no picture."""
     text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if not start:
         return "nothing (0 bytes)"
@@ -177,9 +197,9 @@ def _guess(start: bytes) -> str:
     return "something else"
 
 
-def _orientation(name: str, image: ImageFile.ImageFile) -> Image.Transpose | None:
-    """Return how a picture has to be turned; a TIFF turns itself when it is loaded, in size from the start."""
-    if name not in ("JPEG", "PNG"):
+def _orientation(name: str | None, image: Image.Image) -> Image.Transpose | None:
+    """Return how a picture has to be turned. A TIFF is turned by Pillow, and has its turned size from the start."""
+    if name not in ("JPEG", "MPO", "PNG"):
         return None
     # Not image.getexif(): that also believes XMP, which browsers do not.
     exif = Image.Exif()
@@ -197,7 +217,13 @@ def _fit(width: int, height: int, longer: int, shorter: int) -> tuple[int, int]:
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def _to_8_bits(image: ImageFile.ImageFile) -> Image.Image:
+def _upright(image: Image.Image, orientation: Image.Transpose | None) -> NDArray[np.uint8]:
+    """Return an image's pixels, (h, w, 3) uint8."""
+    picture = _on_white(_to_8_bits(image))
+    return np.array(picture if orientation is None else picture.transpose(orientation))
+
+
+def _to_8_bits(image: Image.Image) -> Image.Image:
     """Load a picture and bring it to L, RGB or RGBA."""
     image.load()
     if image.mode.startswith("I;16"):
@@ -213,9 +239,9 @@ def _to_8_bits(image: ImageFile.ImageFile) -> Image.Image:
     return image.convert("RGB")
 
 
-def _from_16_bits(image: ImageFile.ImageFile) -> Image.Image:
+def _from_16_bits(image: Image.Image) -> Image.Image:
     """Scale grey samples of 16 bits (in TIFF also 12) to 8: white stays white."""
-    tags = image.tag_v2 if isinstance(image, _Tiff) else {}
+    tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
     (bits,) = tags.get(TiffImagePlugin.BITSPERSAMPLE, (16,))
     white = (1 << bits) - 1
     # x 255 / white, rounded, in integers.

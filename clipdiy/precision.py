@@ -1,7 +1,7 @@
-"""Does this processor gain from bfloat16 weights? Decided by a short measurement, because no list of processors says.
+"""Does this processor gain from bfloat16 weights? A short measurement decides: there is no list to look it up in.
 
 Where the processor has instructions for it (AVX-512 BF16, AMX), matrix products take half the time or less and the
-label map hardly changes; where it has not, torch emulates them and they take several times longer. Autocast is never
+label map hardly changes; where it has none, torch emulates them and they take several times as long. Autocast is never
 used on a CPU: converting the weights again for every small batch costs more than it gains.
 """
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 logger = logging.getLogger(__name__)
 
-LEAST_PARAMETERS = 20_000_000  # below, an image takes too little time for anybody to notice
+LEAST_PARAMETERS = 20_000_000  # smaller towers take so little time that nobody would notice
 LEAST_GAIN = 1.3
 ROWS = 800  # tokens of 16 crops of a ViT-B/32
 REPEATS = 7
@@ -23,8 +23,8 @@ REPEATS = 7
 def cpu_dtype(tower: nn.Module) -> torch.dtype:
     """Choose what an image tower on the CPU should compute in; the reason is logged.
 
-    The best of several runs in turns counts, so that a busy machine does not change the answer from one start to the
-    next.
+    Both dtypes run in turns and the best time of each counts, so that the answer is the same at the next start even if
+    the machine is busy then.
 
     Args:
         tower: In float32, on the CPU.

@@ -1,4 +1,4 @@
-"""Which classes are in the picture at all? What the whole picture hardly resembles is not asked for in its parts."""
+"""Which classes can be in the picture at all? What the whole does not resemble is not looked for in its parts."""
 
 import torch
 from torch import Tensor
@@ -8,13 +8,13 @@ def likely_classes(coarsest: Tensor, logit_scale: float, margin: float) -> Tenso
     """Leave out classes whose similarity at the coarsest scale is far below the best.
 
     Small crops show little, and methods like this one then name classes that are nowhere in the picture. Where the
-    coarsest scale has several crops, a class counts by its best.
+    coarsest scale has several crops, the best one of each class counts.
 
     Args:
         coarsest: (C, h, w) float32 cosines of the coarsest scale, background first.
         logit_scale: CLIP's inverse temperature: it makes a margin mean the same for any CLIP model.
-        margin: How many logits (cosine x logit scale) a class may lie below the best one and stay. 5 keeps what is not
-            150 times less likely.
+        margin: A class stays if it lies at most this many logits (cosine x logit scale) below the best one. 5 keeps all
+            that are not 150 times less likely.
 
     Returns:
         Ascending positions, int64: always the background and at least one other.

@@ -1,8 +1,8 @@
-"""Text embeddings on disk: a prompt is embedded once in the life of an encoder, not once in that of a process.
+"""Text embeddings on disk: a prompt is embedded once for all processes that use the same text tower.
 
-One folder an encoder, in it one file for each time that new prompts came. Files are never changed: a process writes
-its own, whole or not at all, and reads what others wrote. A file that is damaged or of another version is left out of
-account. Nothing in a file is ever executed.
+One folder for each text tower, and in it one file for each time that there were new prompts. Files are never changed: a
+process writes its own, whole or not at all, and reads what others wrote. A file that is damaged or of another version
+is ignored. Nothing in a file is ever executed.
 
     CDIYT 01 | length of the header | CRC-32 of all that follows | header, JSON {"prompts": [...], "numbers": D}
     | (prompts x D) little-endian float32
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 MAGIC = b"CDIYT\x01"  # the last byte is the version of the layout
 ENDING = ".texts"
-MOST_FILES = 64  # then they are written together into one
+MOST_FILES = 64  # then they are merged into one
 MOST_BYTES = 256_000_000  # about 120,000 prompts; then the oldest files are dropped
 _PREFIX = struct.Struct("<6sII")
 
@@ -44,8 +44,8 @@ class TextCache:
         self._folder = folder / encoder_id
         self._seen: set[str] = set()
 
-    def news(self) -> dict[str, Tensor]:
-        """Return prompts with their (D,) float32 embeddings out of every file that was not read yet."""
+    def unread(self) -> dict[str, Tensor]:
+        """Read every file that was not read yet: prompts with their (D,) float32 embeddings."""
         fresh: dict[str, Tensor] = {}
         try:
             names = sorted(entry.name for entry in os.scandir(self._folder) if entry.name.endswith(ENDING))
@@ -58,7 +58,7 @@ class TextCache:
         return fresh
 
     def put(self, embeddings: Mapping[str, Tensor]) -> None:
-        """Keep embeddings. If the folder cannot be written, they are not kept; that is logged."""
+        """Keep embeddings. If the folder cannot be written to, that is logged and they are not kept."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             files = sorted(self._folder.glob(f"*{ENDING}"), key=lambda path: path.stat().st_mtime)
@@ -99,7 +99,7 @@ class TextCache:
                 raise ValueError("damaged, or of another version")
             header = json.loads(body[:length])
             values = np.frombuffer(body[length:], "<f4").reshape(len(header["prompts"]), int(header["numbers"]))
-        except FileNotFoundError:  # another process has just put it together with others
+        except FileNotFoundError:  # another process has just merged it with others
             return {}
         except (OSError, ValueError, KeyError, TypeError, struct.error) as err:
             logger.warning("text embeddings in %s are not used: %s", self._folder / name, err)

@@ -51,7 +51,7 @@ class TextTower:
         return projected
 
     def lengths(self, tokens: Tensor) -> Tensor:
-        """Return how many tokens of each row count, its end token included: (B,) int64."""
+        """Return how many tokens of each row are the prompt's own, its end token included: (B,) int64."""
         ends = tokens if self.pool_type == "argmax" else tokens.eq(self.eos_id if self.eos_id is not None else -1).int()
         return ends.argmax(dim=1) + 1
 

@@ -1,4 +1,4 @@
-"""Which classes an image is to be segmented into, and in what words CLIP is asked for each."""
+"""Which classes an image is to be segmented into, and the prompts that stand for each in CLIP."""
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass

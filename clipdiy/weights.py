@@ -78,7 +78,7 @@ class LocatedWeight:
 
     @property
     def intact(self) -> bool:
-        """Whether nothing is known against it."""
+        """Whether it is what it must be, as far as that is known."""
         return self.expected is None or self.expected == self.sha256
 
 
@@ -268,7 +268,7 @@ def fetch(
     session: "requests.Session | None" = None,
     timeout_s: float = 30,
 ) -> Path:
-    """Download one file into the weights folder, going on where an earlier try stopped.
+    """Download one file into the weights folder, continuing where an earlier attempt stopped.
 
     The file appears under its name only when it is whole and its digest is right: against the pin, else against the
     digest the server states for it, if it does. Its own digest is kept beside it for later checks.
@@ -318,11 +318,11 @@ def _download(
 ) -> str | None:
     """Append what is missing to `part`; return the SHA-256 that the server states, if it states one."""
     have = part.stat().st_size if part.is_file() else 0
-    # Compressed on the way, a body would not have the stated length, and could not be gone on with.
+    # A body compressed in transit would not have the stated length, and could not be continued.
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     with session.get(url, headers=headers, stream=True, timeout=timeout_s) as response:
         if response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-            # Either all of it was there already, or the server has another file than the one begun.
+            # Either all of it was there already, or the server has another file than the one that was begun.
             if response.headers.get("Content-Range", "").rpartition("/")[2] != str(have):
                 part.unlink()
                 return _download(session, url, part, progress, timeout_s)
@@ -338,7 +338,7 @@ def _download(
 
 
 def _silent(_done: int, _total: int | None) -> None:
-    """Take progress and tell nobody."""
+    """Ignore progress."""
 
 
 def _append(response: "requests.Response", part: Path, have: int, progress: Callable[[int, int | None], None]) -> None:
@@ -351,7 +351,7 @@ def _append(response: "requests.Response", part: Path, have: int, progress: Call
             have += len(chunk)
             progress(have, total)
     if total is not None and have != total:
-        raise OSError(f"the connection ended after {have} of {total} bytes; run it again to go on")
+        raise OSError(f"the connection ended after {have} of {total} bytes; run it again to continue")
 
 
 def sha256_of(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""`clipdiy bench`: how fast is it on this machine, where does the time go, and how far is that from the floor?"""
+"""`clipdiy bench`: how fast is it on this machine, where does the time go, and how much of it is unavoidable?"""
 
 import json
 import platform
@@ -115,10 +115,10 @@ def bench(
     ] = None,
     weights_dir: DirOption = None,
 ) -> None:
-    """Measure speed and memory on this machine, with made-up photos and your weights.
+    """Measure speed and memory on this machine, with generated photos and your weights.
 
-    Share of the floor: how much of the time would be needed even if nothing but the networks' products were computed,
-    at the rate of a large product measured here.
+    The last line compares with a floor: the time that the networks' matrix products alone would take at the rate of
+    one large product, measured here.
     """
     models = {"clip": clip, "found": found, "device": device, "dtype": dtype, "runtime": runtime}
     config = configure(preset_name, **models, method=method_name, compiled=compiled, pamr=Pamr() if refine else None)
@@ -193,7 +193,7 @@ def measure(
 
 
 def median_ms(way: Callable[[], object], repeats: int, wait: Callable[[], None]) -> float:
-    """Return the median time of a way, until `wait` says that all it started is done; the first run prepares."""
+    """Return the median time of a call and of `wait`, which waits for all that it started. A first run warms up."""
     times = []
     for repeat in range(repeats + 1):
         start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What did a person write after `--labels`?"""
+"""The syntax of `--labels`."""
 
 import csv
 from collections.abc import Iterable, Sequence
@@ -38,8 +38,8 @@ def parse_vocabulary(
 ) -> Vocabulary:
     """Make a vocabulary of what was written after `--labels`, and after `--stuff`.
 
-    A label called background (any case) stands for position 0, which is there anyway: `background=wall|floor` gives it
-    other phrases.
+    A label called background (any case) stands for position 0, which every vocabulary has: `background=wall|floor`
+    gives it other phrases.
 
     Raises:
         VocabularyError: As `parse_labels` does, and if there is nothing but background, or what is stuff is no label.
@@ -56,7 +56,7 @@ def _fields(text: str) -> Iterable[str]:
     try:
         for row in csv.reader(text.splitlines(), skipinitialspace=True, strict=True):
             for field in row:
-                # A comma too many, as at the end of a list, is no label.
+                # A surplus comma, as at the end of a list, makes no label.
                 if field.strip():
                     yield field
     except csv.Error as err:

@@ -1,4 +1,4 @@
-"""Which photos are meant, and under which names their results are kept apart."""
+"""Which files are meant by what was typed, and what the results of each are called."""
 
 import glob
 import json
@@ -10,13 +10,13 @@ LABELS, OVERLAY, EXPLAIN, REPORT = ".labels.png", ".overlay.png", ".explain.png"
 
 
 def find_photos(names: Iterable[str]) -> tuple[list[Path], list[str]]:
-    """Turn what stands on the command line into files.
+    """Turn arguments of the command line into files.
 
     A folder stands for the pictures in it and below it, a pattern (`*`, `?`, `[…]`, `**`) for what it matches. Results
-    of earlier runs and hidden files are left out of both. A file named twice is there once.
+    of earlier runs and hidden files are left out of both. A file that is named twice is taken once.
 
     Returns:
-        The files in order, and a message for every name that stands for none.
+        The files in order, and a message for every argument that stands for none.
     """
     photos: dict[Path, Path] = {}
     problems = []

@@ -71,7 +71,7 @@ def segment(
     refine: Annotated[
         bool, typer.Option(help="Let masks follow the picture's edges (PAMR), as the service does.")
     ] = True,
-    explain: Annotated[bool, typer.Option("--explain", help="Also draw how it came about.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Also draw every step on the way to the result.")] = False,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where results go.")] = Path("clipdiy-out"),
     weights_dir: DirOption = None,
 ) -> None:
@@ -148,7 +148,7 @@ class _Done:
 
 
 def _run(job: _Job, files: list[Path], names: list[str], out: Path, tell: "Console") -> Iterator[_Done]:
-    """Yield each photo's end, in order, under a progress bar."""
+    """Segment all photos under a progress bar; yield how each one ended, in order."""
     import torch
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -165,7 +165,7 @@ def _run(job: _Job, files: list[Path], names: list[str], out: Path, tell: "Conso
         TimeRemainingColumn(),
         console=tell,
         transient=True,
-        # Lines above the bar come from us; those that go to a file or a pipe must not end on the terminal.
+        # On a terminal, lines are printed above the bar. What goes to a file or a pipe must not be redirected.
         redirect_stdout=sys.stdout.isatty(),
         disable=not tell.is_terminal or len(files) == 1,
     )
@@ -200,7 +200,7 @@ def _one_photo(job: _Job, path: Path, target: Path) -> str:
         for c in present
     ]
     not_found = [name for c, name in enumerate(vocabulary.names) if c and c not in present]
-    # The report first: it says whose results these are, should the run end here.
+    # The report first: should the run end here, it says which photo these results belong to.
     _write(target, REPORT, json.dumps(_report(job, path, photo, segmentation, colours), indent=2, ensure_ascii=False))
     label_image(segmentation.label_map, colours).save(f"{target}{LABELS}", optimize=True)
     with_legend(overlay(photo.pixels, segmentation.label_map, colours), entries, not_found).save(f"{target}{OVERLAY}")
@@ -218,7 +218,7 @@ def _write(target: Path, ending: str, text: str) -> None:
 
 
 def _report(job: _Job, path: Path, photo: "Photo", segmentation: "Segmentation", colours: "Pixels") -> dict[str, Any]:
-    """Return what stands in the JSON beside the pictures."""
+    """Return the content of the JSON file beside the pictures."""
     method = job.method
     height, width = photo.size_hw
     return {

@@ -73,7 +73,7 @@ def fetch_weights(
     found: FoundOption = None,
     weights_dir: DirOption = None,
 ) -> None:
-    """Download what is missing; run it again to go on after an interruption."""
+    """Download what is missing; after an interruption, run it again to continue."""
     folder = weights_dir or default_weights_dir()
     console = _console()
     for file in _needs(_configs(preset_name, method, clip, found)):
@@ -164,7 +164,7 @@ def _size(count: int) -> str:
 
 
 def _tell_starter(console: "Console") -> None:
-    """Say what is bundled, and what it knows: a closed world."""
+    """Say what is bundled, and which words it knows."""
     from clipdiy.starter.vocabulary import BACKGROUND, SYNONYMS
 
     nouns = ", ".join(noun for noun in SYNONYMS if noun != BACKGROUND)
@@ -179,7 +179,7 @@ def _tell_starter(console: "Console") -> None:
 
 
 def _fetch_with_bar(file: WeightFile, folder: Path, console: "Console") -> Path:
-    """Download one file under a progress bar, or with a line every tenth where there is no terminal."""
+    """Download one file under a progress bar; where there is no terminal, print a line after every tenth."""
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
     bar = Progress(

@@ -4,7 +4,7 @@
     openvino        bfloat16 where the processor has it                  extra `openvino`
     openvino-int8   int8 weights and activations, calibrated once        extra `openvino`
 
-A tower goes torch -> ONNX file -> the runtime's own file. That is done once and kept on disk by what went into it.
-At every start the loaded engine shows a few crops its embeddings next to torch's in float32, and is refused if they
-differ too much: a processor or a version that computes something else is an error, not a worse mask.
+A tower goes torch -> ONNX file -> the runtime's own file. That is done once for the same weights and versions, and kept
+on disk. At every start the loaded engine embeds a few crops, and is refused if the result is too far from that of torch
+in float32: a processor or a version that computes something else is an error, not a worse mask.
 """

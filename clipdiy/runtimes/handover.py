@@ -38,10 +38,10 @@ class _Tower:
     Attributes:
         name: Of its file.
         module: The part that is exported, in float32 on the CPU.
-        inputs: Names of its inputs, with those of their axes that vary.
+        inputs: Names of its inputs, each with the axes whose length may vary and their names.
         calibration: Inputs to calibrate with.
         check: Inputs to compare on.
-        read: What is compared of its output, one vector a row.
+        read: Takes what is to be compared out of its output, one vector a row.
     """
 
     name: str
@@ -60,7 +60,7 @@ def executed_by_runtime(
     Args:
         name: Which; not `torch`.
         clip: In float32 on the CPU.
-        found: The same, or `None` where it is not used.
+        found: FOUND in float32 on the CPU, or `None` where it is not used.
         folder: Where converted files are kept; without it they are made again at every start.
         weights_id: Changes with the weights.
 
@@ -147,7 +147,7 @@ def _found_tower(found: FoundNetwork) -> _Tower:
 
 
 def _convert(runtime: Runtime, towers: Sequence[_Tower], home: Path) -> None:
-    """Make all files of a runtime in a folder of their own and move it to its place when it is whole."""
+    """Convert all towers into a new folder, which is moved to its place once it is complete."""
     home.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f"{home.name}-", suffix=".part", dir=home.parent))
     try:

@@ -1,4 +1,4 @@
-"""ONNX Runtime with int8 weights; activations are scaled as they come, so nothing has to be calibrated."""
+"""ONNX Runtime with int8 weights. Activations are quantised dynamically, so nothing has to be calibrated."""
 
 import logging
 import tempfile
@@ -39,7 +39,7 @@ class OnnxRuntime:
         from onnxruntime.quantization import QuantType, quantize_dynamic
         from onnxruntime.quantization.shape_inference import quant_pre_process
 
-        # It proposes on the root logger to do what has just been done.
+        # Its warning on the root logger asks for the preprocessing that has just been done.
         level = logging.getLogger().level
         logging.getLogger().setLevel(logging.ERROR)
         try:

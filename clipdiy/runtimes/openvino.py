@@ -27,7 +27,7 @@ class OpenVino:
         Raises:
             ConfigError: If one is not installed.
         """
-        # OpenVINO's tools report their use to a web service unless this package is not there. Here it never is.
+        # OpenVINO's tools report their use to a web service if they can import this package. Here they cannot.
         sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
         try:
             import openvino
@@ -51,7 +51,7 @@ class OpenVino:
         self._library.save_model(model, str(target), compress_to_fp16=True)
 
     def load(self, path: Path) -> Engine:
-        """Compile a file; every thread has a request of its own, as one request cannot be run twice at once."""
+        """Compile a file. Every thread gets an inference request of its own, as one cannot be run twice at once."""
         core = self._library.Core()
         compiled = core.compile_model(
             str(path),

@@ -14,8 +14,8 @@ class Runtime(Protocol):
     """Something that executes an ONNX file on the CPU.
 
     Attributes:
-        version: Changes when a converted file may not be loadable any more, or computes something else.
-        ending: Of a converted file.
+        version: Changes when a converted file may no longer load, or may compute something else.
+        ending: Of a converted file's name.
         least_cosine: Smallest cosine to float32 that any crop's embedding may have.
     """
 
@@ -24,7 +24,7 @@ class Runtime(Protocol):
     least_cosine: float
 
     def convert(self, onnx: Path, target: Path, samples: Sequence[Inputs]) -> None:
-        """Write the runtime's own file; `samples` are inputs as they will come, to calibrate with."""
+        """Write the runtime's own file; `samples` are typical inputs to calibrate with."""
 
     def load(self, path: Path) -> Engine:
         """Return what runs a converted file, from any thread; float32 in and out."""

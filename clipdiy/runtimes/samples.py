@@ -1,7 +1,7 @@
 """Pictures to calibrate and to check a runtime with: the starter's drawn scenes, the same on every machine.
 
-They are drawings and not photos, but they have objects, edges and surroundings in all colours, which is what sets the
-range of a tower's activations; noise would not.
+They are drawings and not photos, but they have objects, edges and backgrounds in all colours, which noise has not: it
+is these that a tower's activations depend on.
 """
 
 from functools import cache

@@ -1,4 +1,4 @@
-"""Which words did the starter ever see?
+"""Which words does the starter know?
 
 The starter's text tower knows a closed list of words. Any other word silently lands on one of its
 classes, so whoever shows results to a person should warn about `unknown_words` first.

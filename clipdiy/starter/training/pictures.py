@@ -202,7 +202,7 @@ def _object_box(scene: Scene, rng: np.random.Generator) -> _Box:
 
 
 def _target(labels: NDArray[np.uint8], box: _Box) -> NDArray[np.float32] | None:
-    """What a crop should be called, or None when even a person would hesitate."""
+    """Return how a crop is to be classified, or `None` if even a person would hesitate."""
     x0, y0, x1, y1 = box
     counts = np.bincount(labels[y0:y1, x0:x1].ravel(), minlength=len(NOUNS) + 1)
     covered = 1.0 - counts[0] / counts.sum()
@@ -234,7 +234,7 @@ def _resize(image: NDArray[np.uint8], size_hw: tuple[int, int]) -> NDArray[np.ui
 
 
 def _spoil(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Sometimes what a JPEG does to a picture."""
+    """Compress some of the pictures as JPEG, for its artefacts."""
     if rng.random() > 0.15:
         return image
     quality = int(rng.integers(50, 96))

@@ -407,3 +407,42 @@ def test_neither_side_falls_below_what_is_needed(size_hw: tuple[int, int], kept_
     photo = decode_photo(saved(quarters(*size_hw), "PNG"), max_px=MAX_PX, keep_px=100, keep_short_px=32)
     assert photo.pixels.shape[:2] == kept_hw
     assert photo.size_hw == size_hw
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_an_image_of_pillow_is_what_its_file_would_be(orientation: int, kind: str) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    data = saved(quarters(), kind, exif=exif.tobytes())
+    with Image.open(io.BytesIO(data)) as image:
+        ours = Photo.from_image(image)
+    theirs = decode_photo(data, max_px=10**6)
+    assert ours.size_hw == theirs.size_hw
+    np.testing.assert_array_equal(ours.pixels, theirs.pixels)
+
+
+@pytest.mark.parametrize(
+    ("image", "pixel"),
+    [
+        pytest.param(Image.new("L", (2, 3), 7), [7, 7, 7], id="grey"),
+        pytest.param(Image.new("RGBA", (2, 3), (0, 0, 255, 0)), [255, 255, 255], id="transparent"),
+        pytest.param(Image.new("P", (2, 3), 0), [0, 0, 0], id="palette"),
+        pytest.param(Image.new("I;16", (2, 3), 65535), [255, 255, 255], id="16 bits"),
+        pytest.param(Image.new("CMYK", (2, 3), (0, 255, 255, 0)), [255, 0, 0], id="CMYK"),
+    ],
+)
+def test_an_image_made_in_memory(image: Image.Image, pixel: list[int]) -> None:
+    photo = Photo.from_image(image)
+    assert photo.size_hw == (3, 2)
+    assert photo.pixels[2, 1].tolist() == pixel
+
+
+def test_an_image_that_cannot_be_taken_is_refused() -> None:
+    with pytest.raises(ImageError, match="mode F"):
+        Photo.from_image(Image.new("F", (2, 2)))
+    with (
+        Image.open(io.BytesIO(saved(quarters(), "PNG")[:-40])) as cut_off,
+        pytest.raises(ImageError, match="cannot be decoded"),
+    ):
+        Photo.from_image(cut_off)
