@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, JpegImagePlugin, PngImagePlugin
 
 from clipdiy.errors import DatasetError, ImageError
 from clipdiy.photo import Photo, decode_photo
@@ -140,12 +140,18 @@ _TURNS_BACK = {
 
 def _turn_back(path: Path) -> Image.Transpose | None:
     """Return what undoes the turn that `decode_photo` made; it looks at the EXIF of JPEG and PNG only."""
-    with Image.open(path) as image:
-        if image.format not in ("JPEG", "MPO", "PNG"):
+    with path.open("rb") as file:
+        start = file.read(8)
+        file.seek(0)
+        if start.startswith(b"\xff\xd8\xff"):
+            info = JpegImagePlugin.JpegImageFile(file).info
+        elif start.startswith(b"\x89PNG\r\n\x1a\n"):
+            info = PngImagePlugin.PngImageFile(file).info
+        else:
             return None
         exif = Image.Exif()
         try:
-            exif.load(image.info.get("exif", b""))
+            exif.load(info.get("exif", b""))
             return _TURNS_BACK.get(exif.get(ExifTags.Base.Orientation, 1))
         except Exception:  # noqa: BLE001 - whatever is wrong with it, decode_photo did not turn by it either
             return None

@@ -126,6 +126,28 @@ def test_the_authors_see_every_photo_as_it_is_stored(tmp_path, orientation):
     np.testing.assert_array_equal(open_dataset(spec, tmp_path, AUTHORS).read("a").photo.pixels, STORED)
 
 
+def test_a_jpeg_is_turned_back_as_a_png_is(tmp_path):
+    write_voc(tmp_path, [np.ones((40, 60))])
+    path = tmp_path / "JPEGImages" / "a.jpg"
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    with Image.open(path) as image:
+        image.save(path, exif=exif, quality=100)
+    assert decode_photo(path.read_bytes(), max_px=10_000).size_hw == (60, 40)
+    with Image.open(path) as stored:
+        np.testing.assert_array_equal(
+            open_dataset(f"voc:{tmp_path}", tmp_path).read("a").photo.pixels, np.array(stored)
+        )
+
+
+def test_damaged_exif_turns_nothing(tmp_path):
+    write_voc(tmp_path, [np.ones((40, 60))])
+    path = tmp_path / "JPEGImages" / "a.jpg"
+    with Image.open(path) as image:
+        image.save(path, exif=b"Exif\0\0damaged")
+    assert open_dataset(f"voc:{tmp_path}", tmp_path).read("a").photo.size_hw == (40, 60)
+
+
 @pytest.mark.parametrize("edited", ["SegmentationClass/b.png", "JPEGImages/a.jpg"])
 def test_a_fingerprint_changes_with_every_file(tmp_path, edited):
     write_voc(tmp_path, [[[0, 1]], [[1, 1]]])
