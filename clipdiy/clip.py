@@ -169,7 +169,13 @@ class ClipEncoder:
             return known
         prompts = list(dict.fromkeys(prompt for prompts in vocabulary.prompts for prompt in prompts))
         embeddings = dict(zip(prompts, self.embed_texts(prompts), strict=True))
-        means = [torch.stack([embeddings[prompt] for prompt in prompts]).mean(dim=0) for prompts in vocabulary.prompts]
+        # One prompt is its own mean: most labels, and hundreds of others, have one.
+        means = [
+            embeddings[prompts[0]]
+            if len(prompts) == 1
+            else torch.stack([embeddings[prompt] for prompt in prompts]).mean(dim=0)
+            for prompts in vocabulary.prompts
+        ]
         made = F.normalize(torch.stack(means), dim=-1)
         with self._lock:
             self._known_vocabularies[vocabulary.prompts] = made

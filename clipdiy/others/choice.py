@@ -18,16 +18,17 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from clipdiy.config import PUBLISHED_TEMPLATE
-from clipdiy.others.kin import Kinship, Meaning, kinship, meaning_of, noun_for
+from clipdiy.others.kin import Kin, Kinship, meaning_of, noun_for
 from clipdiy.others.nouns import Noun, default_nouns
 from clipdiy.others.phrases import whole_phrases
-from clipdiy.others.relations import Relations, load_relations
+from clipdiy.others.relations import load_relations
 from clipdiy.vocabulary import BACKGROUND, Label, Vocabulary, phrases_to_prompts
 
 APART = 0.9
@@ -72,6 +73,23 @@ class Choice:
     left_out: tuple[LeftOut, ...]
 
 
+@dataclass(frozen=True)
+class _List:
+    """The list, as one CLIP reads it.
+
+    Attributes:
+        labels: As classes.
+        kin: Who belongs to a label.
+        embeddings: (N, D) float32 unit vectors.
+        near: See `near_cosines`.
+    """
+
+    labels: tuple[Label, ...]
+    kin: Kin
+    embeddings: Tensor
+    near: tuple[float, float]
+
+
 class Chooser:
     """Chooses others for the vocabularies of one CLIP. Safe to use from several threads."""
 
@@ -95,7 +113,6 @@ class Chooser:
         self._embed_vocabulary = embed_vocabulary
         self._names = names
         self._templates = tuple(templates)
-        self._cosines: tuple[float, float] | None = None
         self._choices: OrderedDict[object, Choice] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -116,11 +133,11 @@ class Chooser:
                 if words is None:
                     known = self._listed(vocabulary, named)
                 else:
-                    named |= {word: self._prompts(word) for word in words}
-                    known = self._named(vocabulary, named)
+                    known = self._named(vocabulary, named | {word: self._prompts(word) for word in words})
                 self._choices[key] = known
-                if len(self._choices) > KEPT_CHOICES:
-                    self._choices.popitem(last=False)
+            self._choices.move_to_end(key)
+            if len(self._choices) > KEPT_CHOICES:
+                self._choices.popitem(last=False)
         return known
 
     def prompts(self, words: Sequence[str] | None = None) -> tuple[str, ...]:
@@ -138,59 +155,51 @@ class Chooser:
 
         Infinite if the list is too short to say.
         """
-        if self._cosines is None:
-            nouns = self._nouns(load_relations())
-            self._cosines = near_cosines(self._embed(nouns), kin_matrix(nouns))
-        return self._cosines
+        with self._lock:
+            return self._list.near
+
+    @cached_property
+    def _list(self) -> "_List":
+        relations = load_relations()
+        nouns = default_nouns()
+        if self._names is not None:
+            known = {noun.name: noun for noun in nouns}
+            nouns = tuple(noun_for(name, relations, known) for name in self._names)
+        labels = tuple(Label(noun.name, self._prompts(noun.name)) for noun in nouns)
+        texts = self._embed_texts([prompt for label in labels for prompt in label.prompts])
+        embeddings = F.normalize(texts.reshape(len(labels), len(self._templates), -1).mean(dim=1), dim=-1)
+        return _List(labels, Kin(nouns, relations), embeddings, near_cosines(embeddings, kin_matrix(nouns)))
 
     def _listed(self, vocabulary: Vocabulary, named: Mapping[str, tuple[str, ...]]) -> Choice:
-        relations = load_relations()
-        nouns = [noun for noun in self._nouns(relations) if noun.name not in named]
-        left_out: dict[str, LeftOut] = {}
+        others, relations = self._list, load_relations()
+        left_out: dict[int, LeftOut] = {}
         meanings = [meaning_of(label.prompts, relations) for label in vocabulary.labels[1:]]
         for label, meaning in zip(vocabulary.labels[1:], meanings, strict=True):
-            for noun in nouns:
-                why = kinship(meaning, noun, relations)
-                if why is not None:
-                    left_out.setdefault(noun.name, LeftOut(noun.name, label.name, why))
-        self._leave_out_near(vocabulary, nouns, meanings, left_out)
-        listed = [Label(noun.name, self._prompts(noun.name)) for noun in nouns if noun.name not in left_out]
-        by_name = self._named(vocabulary, named)
-        return Choice((*by_name.competing, *listed), (*by_name.left_out, *left_out.values()))
-
-    def _leave_out_near(
-        self, vocabulary: Vocabulary, nouns: Sequence[Noun], meanings: Sequence[Meaning], left_out: dict[str, LeftOut]
-    ) -> None:
-        near, near_unknown = self.near()
-        texts = self._embed_vocabulary(Vocabulary(vocabulary.labels))[1:]
-        cosines = (texts @ self._embed(nouns).T).cpu()
+            for number, why in others.kin.of(meaning).items():
+                left_out.setdefault(number, LeftOut(others.labels[number].name, label.name, why))
+        near, near_unknown = others.near
         limits = torch.tensor([near if meaning.synsets else near_unknown for meaning in meanings])
-        for row, column in (cosines > limits[:, None]).nonzero().tolist():
-            name = nouns[column].name
-            label = vocabulary.labels[1 + row].name
-            left_out.setdefault(name, LeftOut(name, label, Kinship.CLOSE, float(cosines[row, column])))
+        cosines = (self._embed_vocabulary(Vocabulary(vocabulary.labels))[1:] @ others.embeddings.T).cpu()
+        for row, number in (cosines > limits[:, None]).nonzero().tolist():
+            names = others.labels[number].name, vocabulary.labels[1 + row].name
+            left_out.setdefault(number, LeftOut(*names, Kinship.CLOSE, float(cosines[row, number])))
+        by_name = self._named(vocabulary, named)
+        listed = (
+            label for number, label in enumerate(others.labels) if number not in left_out and label.name not in named
+        )
+        left = (left_out[number] for number in sorted(left_out) if left_out[number].other not in named)
+        return Choice((*by_name.competing, *listed), (*by_name.left_out, *left))
 
     def _named(self, vocabulary: Vocabulary, prompts: Mapping[str, tuple[str, ...]]) -> Choice:
-        relations = load_relations()
+        relations, words = load_relations(), list(prompts)
+        kin = Kin([noun_for(word, relations, {}) for word in words], relations)
         left_out: dict[str, LeftOut] = {}
-        for label in vocabulary.labels[1:]:
-            meaning = meaning_of(label.prompts, relations)
-            for word in prompts:
-                if kinship(meaning, noun_for(word, relations, {}), relations) is Kinship.SAME:
-                    left_out.setdefault(word, LeftOut(word, label.name, Kinship.SAME))
+        for label in vocabulary.labels[1:] if words else ():
+            for number, why in kin.of(meaning_of(label.prompts, relations)).items():
+                if why is Kinship.SAME:
+                    left_out.setdefault(words[number], LeftOut(words[number], label.name, why))
         competing = (Label(word, texts) for word, texts in prompts.items() if word not in left_out)
         return Choice(tuple(competing), tuple(left_out.values()))
-
-    def _nouns(self, relations: Relations) -> tuple[Noun, ...]:
-        if self._names is None:
-            return default_nouns()
-        known = {noun.name: noun for noun in default_nouns()}
-        return tuple(noun_for(name, relations, known) for name in self._names)
-
-    def _embed(self, nouns: Sequence[Noun]) -> Tensor:
-        """Return (N, D): the mean of each noun's prompts' unit vectors, made a unit vector again."""
-        texts = self._embed_texts([prompt for noun in nouns for prompt in self._prompts(noun.name)])
-        return F.normalize(texts.reshape(len(nouns), len(self._templates), -1).mean(dim=1), dim=-1)
 
     def _prompts(self, word: str) -> tuple[str, ...]:
         return phrases_to_prompts((word,), self._templates)

@@ -3,13 +3,17 @@
 Decided by WordNet's relations alone; what words look like to CLIP is decided in `clipdiy.others.choice`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TypeVar
 
 from clipdiy.others.nouns import Noun
 from clipdiy.others.phrases import named_nouns, whole_phrases
 from clipdiy.others.relations import Relations, spelling
+
+_Key = TypeVar("_Key", int, str)
 
 
 class Kinship(StrEnum):
@@ -72,25 +76,40 @@ def noun_for(word: str, relations: Relations, known: Mapping[str, Noun]) -> Noun
     return Noun(word, meaning.synsets, (), meaning.above - meaning.synsets, frozenset(), meaning.wholes)
 
 
-def kinship(label: Meaning, other: Noun, relations: Relations) -> Kinship | None:
-    """Say how an other belongs to a label; `None` if it does not, and may compete.
+class Kin:
+    """Which of some nouns belong to a label, and how. Indexed, because every label is asked of every noun."""
 
-    Args:
-        label: What the label can mean.
-        other: A noun of the list, or one that a person named.
-        relations: For what the other is a part of.
-    """
-    if not label.phrases.isdisjoint((spelling(other.name), *relations.lemmas(other.name))):
-        return Kinship.SAME
-    if label.synsets & other.synsets:
-        return Kinship.SYNONYM
-    if label.synsets & other.kind_of:
-        return Kinship.KIND
-    if label.above & other.synsets:
-        return Kinship.WIDER
-    if label.wholes & (other.synsets | other.kind_of):
-        return Kinship.WHOLE
-    # Parts of what a label is a kind of are parts of the label: a vehicle's wheel is a car's. And the other way above.
-    if label.main_above & relations.wholes(other.synsets):
-        return Kinship.PART
-    return None
+    def __init__(self, nouns: Sequence[Noun], relations: Relations) -> None:
+        """Take the nouns of a list, or those that a person named."""
+        self._spelt: defaultdict[str, list[int]] = defaultdict(list)
+        # Synset -> nouns that mean it, that are kinds of it, that are parts of it.
+        self._own, self._kinds, self._parts = (defaultdict[int, list[int]](list) for _ in range(3))
+        for number, noun in enumerate(nouns):
+            for word in {spelling(noun.name), *relations.lemmas(noun.name)}:
+                self._spelt[word].append(number)
+            for index, synsets in (
+                (self._own, noun.synsets),
+                (self._kinds, noun.kind_of),
+                (self._parts, relations.wholes(noun.synsets)),
+            ):
+                for synset in synsets:
+                    index[synset].append(number)
+
+    def of(self, label: Meaning) -> dict[int, Kinship]:
+        """Return number of the noun -> how it belongs to a label; the rest may compete. The first that holds counts."""
+        found: dict[int, Kinship] = {}
+
+        def put(why: Kinship, index: Mapping[_Key, list[int]], keys: Iterable[_Key]) -> None:
+            for key in keys:
+                for number in index.get(key, ()):
+                    found.setdefault(number, why)
+
+        put(Kinship.SAME, self._spelt, label.phrases)
+        put(Kinship.SYNONYM, self._own, label.synsets)
+        put(Kinship.KIND, self._kinds, label.synsets)
+        put(Kinship.WIDER, self._own, label.above)
+        put(Kinship.WHOLE, self._own, label.wholes)
+        put(Kinship.WHOLE, self._kinds, label.wholes)
+        # Parts of what a label is a kind of are parts of the label: a vehicle's wheel is a car's.
+        put(Kinship.PART, self._parts, label.main_above)
+        return found

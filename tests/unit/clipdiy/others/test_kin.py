@@ -2,7 +2,7 @@
 
 import pytest
 
-from clipdiy.others.kin import Kinship, kinship, meaning_of, noun_for
+from clipdiy.others.kin import Kin, Kinship, meaning_of, noun_for
 from clipdiy.others.nouns import default_nouns
 from clipdiy.others.relations import load_relations
 
@@ -112,8 +112,23 @@ def known():
     return {noun.name: noun for noun in default_nouns()}
 
 
+def kinship(label, other, relations):
+    return Kin([other], relations).of(label).get(0)
+
+
 def related(label, other, relations, known):
     return kinship(meaning_of((label,), relations), noun_for(other, relations, known), relations)
+
+
+def test_a_list_is_asked_at_once(relations, known):
+    kin = Kin([known[name] for name in ("cat", "dog", "chair", "puppy")], relations)
+    assert kin.of(meaning_of(("dog",), relations)) == {1: Kinship.SAME, 3: Kinship.KIND}
+    assert kin.of(meaning_of(("animal", "a photo of a chair"), relations)) == {
+        0: Kinship.KIND,
+        1: Kinship.KIND,
+        2: Kinship.SAME,
+        3: Kinship.KIND,
+    }
 
 
 def test_the_table_is_long_enough():
