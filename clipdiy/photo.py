@@ -2,17 +2,24 @@
 
 `decode_photo` sees what a browser shows, because that is what masks will be laid over: the first frame, turned as the
 EXIF orientation says, transparency on white. Where browsers and Pillow differ, it follows Chromium: an orientation in a
-WebP file or in XMP is not applied (measured: Chromium 156 turns JPEG and PNG, not WebP, and by EXIF only).
+WebP file or in XMP is not applied (measured: Chromium 156 turns JPEG and PNG, not WebP, and by EXIF only). AVIF says
+itself how it is turned, outside of EXIF.
 """
 
+import bisect
 import io
-from collections.abc import Callable
+import math
+import re
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import (
+    AvifImagePlugin,
     BmpImagePlugin,
     ExifTags,
     GifImagePlugin,
@@ -25,6 +32,14 @@ from PIL import (
 )
 
 from clipdiy.errors import ImageError, ShapeError
+
+MAX_SCANS = 100
+"""Of a JPEG. Each goes over the whole picture again; progressive ones have about ten."""
+MAX_SEGMENTS = 10_000
+"""Of a JPEG. 64 kB each: even its largest colour profile has 255."""
+
+Window = tuple[slice, slice]
+"""Rows and columns of a picture."""
 
 
 @dataclass(frozen=True)
@@ -81,11 +96,24 @@ class ImageTooLargeError(ImageError):
     """The file's header announces more pixels than allowed. Nothing was decoded."""
 
 
-def decode_photo(data: bytes | BinaryIO, *, max_px: int, keep_px: int | None = None, keep_short_px: int = 0) -> Photo:
+class ImageTooSlowError(ImageError):
+    """The file takes longer to decode than allowed. Perhaps it was made for that; perhaps the machine is busy."""
+
+
+def decode_photo(
+    data: bytes | BinaryIO,
+    *,
+    max_px: int,
+    keep_px: int | None = None,
+    keep_short_px: int = 0,
+    window: Window | None = None,
+    timeout_s: float = math.inf,
+    admit: Callable[[int], AbstractContextManager[None]] = lambda _px: nullcontext(),
+) -> Photo:
     """Decode a picture file.
 
-    JPEG (also MPO), PNG, WebP, GIF, BMP and TIFF with 8 or 16 bits, nothing else, whatever else Pillow can open. Grey,
-    palette and CMYK become RGB, 16 bits are scaled to 8 (not clipped), transparency is laid on white.
+    JPEG (also MPO), PNG, WebP, AVIF, GIF, BMP and TIFF with 8 or 16 bits, nothing else, whatever else Pillow can open.
+    Grey, palette and CMYK become RGB, 16 bits are scaled to 8 (not clipped), transparency is laid on white.
 
     With `keep_px`, a large JPEG is decoded at 1/2, 1/4 or 1/8 in the frequency domain, at no less than twice the size
     kept, and then, as every picture is, reduced with a bicubic filter that antialiases. Of Pillow's filters that
@@ -93,45 +121,87 @@ def decode_photo(data: bytes | BinaryIO, *, max_px: int, keep_px: int | None = N
     to 256; 0.25 with a bilinear filter, 0.27 with a box) and costs 2 ms more than the cheapest.
 
     Args:
-        data: The file's bytes, or a seekable binary file.
+        data: The file's bytes, or a binary file.
         max_px: Most pixels (height x width) the picture may have. Read from the header, before anything is decoded.
         keep_px: Longer side that is needed, in pixels; `None` keeps all.
         keep_short_px: The shorter side is not reduced below this, so that a panorama keeps its rows.
+        window: Only these rows and columns are wanted, in pixels of the upright picture: a photo of its own.
+        timeout_s: How long decoding may take. Looked at between the pieces in which Pillow reads a file: in a JPEG at
+            each scan at the latest; never in WebP, AVIF and most TIFF files, which it reads in one piece.
+        admit: Called with the number of pixels that are about to be decoded, and held while they are: how much is
+            decoded at the same time is for the caller to say. What it raises goes through.
 
     Returns:
         The photo; `size_hw` is its natural size also where fewer pixels are kept.
 
     Raises:
         ImageTooLargeError: If it has more than `max_px` pixels.
-        ImageError: If it is none of these formats, damaged, or cut off.
+        ImageTooSlowError: If it takes longer than `timeout_s`.
+        ImageError: If it is none of these formats, damaged, cut off, or a JPEG of more than `MAX_SCANS` scans.
     """
-    file = io.BytesIO(data) if isinstance(data, bytes) else data
+    file = _TimedFile(data if isinstance(data, bytes) else data.read())
     name, image = _open(file)
-    # Everything Pillow raises on hostile bytes (OSError, ValueError, SyntaxError, struct.error, ...) means the same.
-    try:
-        width, height = image.size
-        if width * height > max_px:
-            raise ImageTooLargeError(
-                f"expected at most {max_px:,} pixels, the {name} has {width} x {height} = {width * height:,}: make the "
-                "picture smaller or raise the limit"
-            )
-        orientation = _orientation(name, image)
-        kept = (width, height) if keep_px is None else _fit(width, height, keep_px, keep_short_px)
-        if kept != (width, height):
-            image.draft(None, (2 * kept[0], 2 * kept[1]))
-        picture = _to_8_bits(image)
-        if picture.size != kept:
-            picture = picture.resize(kept, Image.Resampling.BICUBIC, reducing_gap=2.0)
-        picture = _on_white(picture)
-        if orientation is not None:
-            picture = picture.transpose(orientation)
-        pixels = np.array(picture)
-    except ImageError:
-        raise
-    except Exception as err:
-        raise ImageError(f"the {name} cannot be decoded, it is damaged or cut off: {err}") from err
-    turned = orientation in _SIDEWAYS
-    return Photo(pixels, (width, height) if turned else (height, width))
+    width, height = image.size
+    if width * height > max_px:
+        raise ImageTooLargeError(
+            f"expected at most {max_px:,} pixels, the {name} has {width} x {height} = {width * height:,}: make the "
+            "picture smaller or raise the limit"
+        )
+    kept = (width, height) if keep_px is None or window is not None else _fit(width, height, keep_px, keep_short_px)
+    if kept != (width, height):
+        image.draft(None, (2 * kept[0], 2 * kept[1]))
+    with admit(image.size[0] * image.size[1]):
+        file.until = time.monotonic() + timeout_s
+        try:
+            picture, is_sideways = _decode(name, image, kept)
+            pixels = np.array(picture if window is None else picture.crop(_box_of(window)))
+        except ImageError:
+            raise
+        except _OutOfTimeError as err:
+            raise ImageTooSlowError(f"the {name} takes longer than {timeout_s:g} s to decode") from err
+        # What Pillow raises on hostile bytes (OSError, ValueError, SyntaxError, struct.error, ...) means the same.
+        except Exception as err:
+            raise ImageError(f"the {name} cannot be decoded, it is damaged or cut off: {err}") from err
+    if window is not None:
+        return Photo.from_array(pixels)
+    return Photo(pixels, (width, height) if is_sideways else (height, width))
+
+
+def _decode(name: str, image: ImageFile.ImageFile, kept: tuple[int, int]) -> tuple[Image.Image, bool]:
+    """Decode what is opened, reduced to `kept` (width, height) and upright; say whether it lay on its side."""
+    orientation = _orientation(name, image)
+    picture = _to_8_bits(image)
+    if picture.size != kept:
+        picture = picture.resize(kept, Image.Resampling.BICUBIC, reducing_gap=2.0)
+    picture = _on_white(picture)
+    if orientation is not None:
+        picture = picture.transpose(orientation)
+    return picture, orientation in _SIDEWAYS
+
+
+def _box_of(window: Window) -> tuple[int, int, int, int]:
+    rows, cols = window
+    return cols.start, rows.start, cols.stop, rows.stop
+
+
+class _OutOfTimeError(Exception):
+    """Raised out of a file that is read for too long. No OSError, which Pillow takes for a damaged file."""
+
+
+class _TimedFile(io.BytesIO):
+    """A file in memory that can be read until a point in time, and not past the next of some places at once."""
+
+    until = math.inf
+    stops: Sequence[int] = ()
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if time.monotonic() > self.until:
+            raise _OutOfTimeError
+        if size is None or size < 0:
+            return super().read()
+        at = self.tell()
+        place = bisect.bisect_right(self.stops, at)
+        return super().read(size if place == len(self.stops) else min(size, self.stops[place] - at))
 
 
 class _Tiff(TiffImagePlugin.TiffImageFile):
@@ -152,7 +222,12 @@ _FORMATS: tuple[tuple[str, tuple[bytes, ...], Callable[[BinaryIO], ImageFile.Ima
     ("GIF", (b"GIF87a", b"GIF89a"), GifImagePlugin.GifImageFile),
     ("BMP", (b"BM",), BmpImagePlugin.BmpImageFile),
     ("TIFF", (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), _Tiff),
+    ("AVIF", (), AvifImagePlugin.AvifImageFile),
 )
+_AVIF_BRANDS = {b"avif", b"avis"}
+_HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
+_MARKER = re.compile(rb"\xff([^\x00\x01\xff\xd0-\xd8])")  # those with a length behind them, and the end
+_START_OF_SCAN, _END_OF_IMAGE = b"\xda", b"\xd9"
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -166,17 +241,51 @@ _TURNS = {
 _SIDEWAYS = tuple(_TURNS[orientation] for orientation in (5, 6, 7, 8))
 
 
-def _open(file: BinaryIO) -> tuple[str, ImageFile.ImageFile]:
+def _open(file: _TimedFile) -> tuple[str, ImageFile.ImageFile]:
     """Read a file's header; return the name of its format with it."""
     start = file.read(64)
+    file.seek(0)
     for name, magics, opener in _FORMATS:
-        if start.startswith(magics):
-            file.seek(0)
+        if start.startswith(magics) or (name == "AVIF" and _brands(start) & _AVIF_BRANDS):
+            if name == "JPEG":
+                # Each read of Pillow's ends before the next scan, so that the time is looked at between them.
+                file.stops = _scans(file.getvalue())[1:]
             try:
                 return name, opener(file)
             except Exception as err:
                 raise ImageError(f"the {name} cannot be opened, its header is damaged or cut off: {err}") from err
-    raise ImageError(f"expected a JPEG, PNG, WebP, GIF, BMP or TIFF picture, got {_guess(start)}")
+    raise ImageError(f"expected a JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF picture, got {_guess(start)}")
+
+
+def _scans(jpeg: bytes) -> list[int]:
+    """Return where the scans of a JPEG begin (the first picture of the file, not thumbnails in its segments).
+
+    Raises:
+        ImageError: If there are more than `MAX_SCANS`, or more than `MAX_SEGMENTS` segments.
+    """
+    scans: list[int] = []
+    at = 2
+    for _ in range(MAX_SEGMENTS):
+        # Between segments, fill bytes; after a scan, its data, in which every 255 is followed by 0 or a restart.
+        marker = _MARKER.search(jpeg, at)
+        if marker is None or marker[1] == _END_OF_IMAGE:
+            return scans
+        if marker[1] == _START_OF_SCAN:
+            if len(scans) == MAX_SCANS:
+                raise ImageError(
+                    f"expected a JPEG of at most {MAX_SCANS} scans, got more: it was made to take long; save it anew"
+                )
+            scans.append(marker.start())
+        at = marker.end() + int.from_bytes(jpeg[marker.end() : marker.end() + 2], "big")
+    raise ImageError(f"expected a JPEG of at most {MAX_SEGMENTS:,} segments, got more: save it anew")
+
+
+def _brands(start: bytes) -> set[bytes]:
+    """Return the brands that a file of boxes (ISO base media) says it is; nothing, if it is none."""
+    if start[4:8] != b"ftyp":
+        return set()
+    names = start[8 : int.from_bytes(start[:4], "big")]
+    return {names[at : at + 4] for at in range(0, len(names), 4)}
 
 
 def _guess(start: bytes) -> str:
@@ -186,22 +295,27 @@ def _guess(start: bytes) -> str:
         return "nothing (0 bytes)"
     if text.startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
         return "a web page (HTML): perhaps an error or a login page"
-    if text.startswith((b"<svg", b"<?xml")):
-        return "SVG or other XML"
+    if text.startswith(b"<svg") or (text.startswith(b"<?xml") and b"<svg" in text):
+        return "an SVG drawing, which has no pixels: save it as a PNG"
+    if text.startswith(b"<?xml"):
+        return "XML, perhaps an SVG drawing: save it as a PNG"
     if text.startswith((b"{", b"[")):
         return "JSON: perhaps an error message"
-    if start[4:8] == b"ftyp":
-        return "an AVIF, HEIC or video file: convert it"
+    if _brands(start) & _HEIC_BRANDS:
+        return "a HEIC photo (of an iPhone), which browsers do not show either: save it as a JPEG"
+    if _brands(start):
+        return "a video"
     if start.startswith(b"%PDF"):
         return "a PDF"
     return "something else"
 
 
 def _orientation(name: str | None, image: Image.Image) -> Image.Transpose | None:
-    """Return how a picture has to be turned. A TIFF is turned by Pillow, and has its turned size from the start."""
-    if name not in ("JPEG", "MPO", "PNG"):
+    """Return how a picture has to be turned; a TIFF turns itself when it is loaded, in size from the start."""
+    if name not in ("JPEG", "MPO", "PNG", "AVIF"):
         return None
-    # Not image.getexif(): that also believes XMP, which browsers do not.
+    # Not image.getexif(): that also believes XMP, which browsers do not. In an AVIF Pillow has written here how the
+    # file itself (irot, imir) says it is turned, which is what browsers look at.
     exif = Image.Exif()
     try:
         exif.load(image.info.get("exif", b""))

@@ -82,7 +82,7 @@ class HostPolicy:
         """
         outer = ipaddress.ip_address(address)
         ip = _innermost(outer)
-        if _is_never_asked(outer) or _is_never_asked(ip):
+        if _is_never_asked(ip):
             return f"{host} leads to an address that is never asked: no pictures are there"
         if _matches(str(ip), self.denied_hosts) or _matches(str(outer), self.denied_hosts):
             return f"{host} leads to an address on the list of denied hosts"

@@ -1,9 +1,10 @@
 """What is read out of a picture file, for every kind of file, and what is refused."""
 
+import contextlib
 import io
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import cv2
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from clipdiy.errors import ImageError, ShapeError
-from clipdiy.photo import ImageTooLargeError, Photo, decode_photo
+from clipdiy.photo import ImageTooLargeError, ImageTooSlowError, Photo, decode_photo
 
 MAX_PX = 10_000_000
 HEIGHT, WIDTH = 24, 37
@@ -83,6 +84,12 @@ COLOUR_FILES: dict[str, tuple[bytes, int]] = {
         saved(quarters().quantize(16), "GIF", save_all=True, append_images=[Image.new("P", (WIDTH, HEIGHT))]),
         6,
     ),
+    "AVIF": (saved(quarters(), "AVIF", quality=95), 30),
+    "AVIF that says so in the second place": (
+        saved(quarters(), "AVIF", quality=95).replace(b"ftypavif", b"ftypmif1", 1),
+        30,
+    ),
+    "AVIF animated": (saved(quarters(), "AVIF", quality=95, save_all=True, append_images=[quarters()]), 30),
     "BMP": (saved(quarters(), "BMP"), 0),
     "BMP palette": (saved(quarters().quantize(16), "BMP"), 6),
     "TIFF": (saved(quarters(), "TIFF"), 0),
@@ -171,6 +178,7 @@ TRANSPARENT = {
     "PNG palette with alpha per colour": saved(palette_with_transparency(), "PNG", transparency=b"\xff\x00"),
     "GIF": saved(palette_with_transparency(), "GIF", transparency=1),
     "WebP": saved(half_transparent("RGBA"), "WEBP", lossless=True, exact=True),
+    "AVIF": saved(half_transparent("RGBA"), "AVIF", quality=100),
     "TIFF RGBA": saved(half_transparent("RGBA"), "TIFF"),
     "TIFF LA": saved(half_transparent("LA"), "TIFF"),
 }
@@ -209,7 +217,7 @@ def with_orientation(orientation: int, kind: str, size_hw: tuple[int, int] = (HE
 
 
 @pytest.mark.parametrize("keep_px", [None, 20], ids=["all", "reduced"])
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "MPO"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "MPO", "AVIF"])
 @pytest.mark.parametrize("orientation", ORIENTED)
 def test_is_turned_as_exif_says(orientation: int, kind: str, keep_px: int | None) -> None:
     photo = decode_photo(with_orientation(orientation, kind), max_px=MAX_PX, keep_px=keep_px)
@@ -284,7 +292,7 @@ def test_reducing_a_jpeg_early_gives_the_same_picture() -> None:
     assert np.abs(early.astype(int) - np.asarray(whole)).mean() < 0.5
 
 
-TOO_LARGE_KINDS = ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"]
+TOO_LARGE_KINDS = ["JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF"]
 
 
 @pytest.mark.parametrize("kind", TOO_LARGE_KINDS)
@@ -320,9 +328,14 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "nothing"),
     "HTML": (b"\n<!DOCTYPE html><html><body>404</body>", "web page"),
     "JSON": (b'{"detail": "Not found."}', "JSON"),
-    "SVG": (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "SVG"),
+    "SVG": (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "SVG drawing, which has no pixels: save it as a PNG"),
+    "SVG with a declaration": (b'<?xml version="1.0"?><svg/>', "SVG drawing, which has no pixels"),
+    "XML": (b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "XML, perhaps an SVG"),
+    "a video": (b"\0\0\0\x18ftypisom\0\0\0\0isomavc1", "a video"),
+    "AVIF cut in half": (cut("AVIF", 0.5), "cut off"),
     "PDF": (b"%PDF-1.7", "PDF"),
-    "HEIC": (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC"),
+    "HEIC": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC photo .*save it as a JPEG"),
+    "HEIC that says so in the second place": (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "HEIC photo"),
     "ICO": (b"\0\0\1\0\1\0", "expected a JPEG"),
     "PPM, which Pillow could open": (saved(quarters(), "PPM"), "expected a JPEG"),
     "ICNS, which Pillow could open": (b"icns\0\0\0\x08", "expected a JPEG"),
@@ -363,6 +376,121 @@ def test_any_damage_is_read_or_refused(data: bytes, changes: list[tuple[int, int
     except ImageError:
         return
     assert photo.pixels.shape == (*photo.size_hw, 3)
+
+
+def progressive(scans: int, *, before_each: bytes = b"", **options: Any) -> bytes:
+    """A progressive JPEG whose last scan comes again and again."""
+    data = saved(quarters(64, 64), "JPEG", progressive=True, **options)
+    starts = [at for at in range(len(data)) if data[at : at + 2] == b"\xff\xda"]
+    last = before_each + data[starts[-1] : -2]
+    return data[:-2] + last * (scans - len(starts)) + b"\xff\xd9"
+
+
+HIDDEN = {
+    "fill bytes": b"\xff" * 5,
+    "a marker without length": b"\xff\x01",
+    "a marker without length, and a comment": b"\xff\x01\xff\xfe\x00\x04ab",
+    "a comment": b"\xff\xfe\x00\x04ab",
+    "a restart": b"\xff\xd0",
+}
+
+
+@pytest.mark.parametrize("before_each", ["", *HIDDEN], ids=["", *HIDDEN])
+def test_a_jpeg_of_many_scans_is_refused(before_each: str) -> None:
+    hidden = HIDDEN.get(before_each, b"")
+    with pytest.raises(ImageError, match="at most 100 scans"):
+        decode_photo(progressive(101, before_each=hidden), max_px=MAX_PX)
+
+
+@pytest.mark.parametrize("keep_px", [None, 20], ids=["all", "reduced"])
+def test_a_jpeg_of_a_hundred_scans_is_read(keep_px: int | None) -> None:
+    assert layout(decode_photo(progressive(100), max_px=MAX_PX, keep_px=keep_px).pixels) == UPRIGHT
+
+
+def test_what_only_looks_like_a_scan_is_none() -> None:
+    scans = b"\xff\xda\x00\x02" * 1000
+    data = saved(quarters(), "JPEG", comment=scans, exif=b"Exif\0\0" + scans)
+    assert layout(decode_photo(data, max_px=MAX_PX).pixels) == UPRIGHT
+    assert layout(decode_photo(data + b"\0\0" + scans, max_px=MAX_PX).pixels) == UPRIGHT, (
+        "behind the end, as in motion photos"
+    )
+
+
+def test_a_jpeg_of_many_segments_is_refused() -> None:
+    data = saved(quarters(), "JPEG")
+    with pytest.raises(ImageError, match="at most 10,000 segments"):
+        decode_photo(data[:2] + b"\xff\xfe\x00\x02" * 10_000 + data[2:], max_px=MAX_PX)
+    assert decode_photo(data[:2] + b"\xff\xfe\x00\x02" * 9_900 + data[2:], max_px=MAX_PX).size_hw == (HEIGHT, WIDTH)
+
+
+class Clock:
+    """Goes on by one second with every look."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        self.now += 1
+        return self.now
+
+
+# What each kind is read in, at the least: a JPEG scan by scan.
+TIMED = {
+    "JPEG, 50 scans": (progressive(50), 50),
+    "PNG": (saved(quarters(), "PNG"), 2),
+    "GIF": (saved(quarters(), "GIF"), 1),
+}
+
+
+@pytest.mark.parametrize(("data", "reads"), TIMED.values(), ids=TIMED)
+def test_time_is_limited(data: bytes, reads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr("clipdiy.photo.time.monotonic", clock)
+    decode_photo(data, max_px=MAX_PX, timeout_s=1000)
+    assert clock.now >= reads
+    with pytest.raises(ImageTooSlowError, match=f"longer than {reads - 1} s to decode"):
+        decode_photo(data, max_px=MAX_PX, timeout_s=reads - 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "keep_px", "decoded"),
+    [
+        pytest.param("PNG", 10, 800 * 640, id="PNG is decoded whole"),
+        pytest.param("WEBP", 10, 800 * 640, id="WebP too"),
+        pytest.param("JPEG", 10, 100 * 80, id="of a JPEG an eighth a side"),
+        pytest.param("JPEG", 160, 400 * 320, id="of a JPEG half a side"),
+        pytest.param("JPEG", None, 800 * 640, id="of a JPEG all"),
+    ],
+)
+def test_what_is_decoded_is_admitted(kind: str, keep_px: int | None, decoded: int) -> None:
+    asked: list[object] = []
+
+    @contextlib.contextmanager
+    def admit(px: int) -> Iterator[None]:
+        asked.append(px)
+        yield
+        asked.append("end")
+
+    decode_photo(saved(quarters(640, 800), kind), max_px=MAX_PX, keep_px=keep_px, admit=admit)
+    assert asked == [decoded, "end"]
+
+
+def test_what_is_not_admitted_is_not_decoded() -> None:
+    def admit(px: int) -> contextlib.AbstractContextManager[None]:
+        raise InterruptedError("full")
+
+    with pytest.raises(InterruptedError, match="full"):
+        decode_photo(saved(quarters(), "PNG"), max_px=MAX_PX, admit=admit)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_window_is_a_photo_of_its_own(orientation: int) -> None:
+    data = with_orientation(orientation, "PNG", (40, 60))
+    whole = decode_photo(data, max_px=MAX_PX).pixels
+    window = slice(3, 30), slice(5, 39)
+    photo = decode_photo(data, max_px=MAX_PX, keep_px=8, window=window)
+    assert photo.size_hw == (27, 34)
+    np.testing.assert_array_equal(photo.pixels, whole[window])
 
 
 def test_a_file_is_as_good_as_bytes() -> None:
