@@ -158,8 +158,8 @@ def shares_of_masks(masks: Mapping[int, NDArray[np.bool_]]) -> ClassShares:
     means = np.stack([area_means(masks[c]) for c in positions]) if positions else np.zeros((0, CELLS, CELLS))
     means /= np.maximum(means.sum(axis=0), 1)
     shares = np.rint(means * WHOLE).astype(np.uint8)
-    kept = shares.any(axis=(1, 2))
-    return ClassShares(tuple(c for c, keep in zip(positions, kept, strict=True) if keep), shares[kept])
+    kept = np.flatnonzero(shares.reshape(len(shares), -1).any(axis=1))
+    return ClassShares(tuple(positions[i] for i in kept), shares[kept])
 
 
 @dataclass(frozen=True)
@@ -259,4 +259,5 @@ def _overlap(size: int) -> NDArray[np.float64]:
     edges = np.arange(CELLS + 1) * (size / CELLS)
     pixels = np.arange(size)
     inside = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
-    return inside.clip(0) / (size / CELLS)
+    overlap: NDArray[np.float64] = inside.clip(0) / (size / CELLS)
+    return overlap

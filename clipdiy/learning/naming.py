@@ -10,8 +10,8 @@ and (V, b) minimise
 
 Convex, so that there is one answer. rho says how far the words are trusted: inf leaves them as they are.
 
-A class without a corrected region keeps its words: v = 0, and for b what `newcomer_bias` says. The background is none of
-the classes: foreground against background is the business of `clipdiy.learning.objectness`.
+A class without a corrected region keeps its words: v = 0, and for b what `newcomer_bias` says. The background is none
+of the classes: foreground against background is the business of `clipdiy.learning.objectness`.
 """
 
 from collections.abc import Sequence

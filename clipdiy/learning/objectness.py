@@ -7,6 +7,9 @@ The paper compares max_c s_c o with s_0 (1 - o). For positive cosines (here floo
 Adapted: z + F.theta - shift > 0, with F = [logit(o), log(max_c s_c / s_0), 1], or these and 3 x(p). theta minimises the
 cross-entropy of sigmoid(z + F.theta) against the true share of foreground in each cell, plus 1/2 |theta|^2: logistic
 regression with the paper's rule as its offset. The cosines s are those of the words, whatever naming has learned.
+
+Where a class without examples is named, the paper's rule stays: in a project whose people left some objects to the
+background, the fit learns that these are none, and a label that is added for them later must not be drowned by that.
 """
 
 from collections.abc import Sequence
@@ -44,6 +47,7 @@ class ObjectnessEvidence:
     Attributes:
         identity: Names the picture.
         rule: (CELLS * CELLS, 2) float64: logit(o) and the log-margin of the words; the paper's z is their sum.
+        named: (CELLS * CELLS,) int64: the best class by the words, never 0.
         embeddings: x(p).
         target: (CELLS * CELLS,) float64 in [0, 1]: share of foreground in what is known of a cell.
         known: (CELLS * CELLS,) float64 in [0, 1]: how much of a cell is known.
@@ -51,6 +55,7 @@ class ObjectnessEvidence:
 
     identity: str
     rule: Doubles
+    named: NDArray[np.int64]
     embeddings: CellEmbeddings
     target: Doubles
     known: Doubles
@@ -69,7 +74,10 @@ class ObjectnessWeights:
     shift: float
 
     def scores(self, evidence: ObjectnessEvidence) -> Doubles:
-        """Return z + F.theta - shift of every cell, (CELLS * CELLS,) float64; foreground where it is above 0."""
+        """Return z + F.theta - shift of every cell, (CELLS * CELLS,) float64; foreground where it is above 0.
+
+        Of every cell alike: it is for the caller to keep the paper's rule where a class without examples is named.
+        """
         scores: Doubles = evidence.rule @ (1 + self.theta[:2]) + self.theta[2] - self.shift
         if len(self.theta) > RULE_TERMS:
             weights = (EMBEDDING_SCALE * self.theta[RULE_TERMS:, None]).astype(np.float32)
@@ -95,13 +103,14 @@ def objectness_evidence(
     """
     cosines = np.maximum(embeddings.dot(np.ascontiguousarray(texts.T)), LEAST_COSINE).astype(np.float64)
     margin = np.log(cosines[:, 1:].max(axis=1) / cosines[:, 0])
+    named = cosines[:, 1:].argmax(axis=1).astype(np.int64) + 1
     chance = np.full(CELLS * CELLS, 0.5) if objectness is None else objectness.astype(np.float64)
     rule = np.stack([logit(chance), margin], axis=1)
     covered = shares.shares.reshape(-1, CELLS * CELLS).astype(np.float64) / WHOLE
     is_drawn = np.array(shares.positions, np.int64) != 0
     known = covered.sum(axis=0)
     target = covered[is_drawn].sum(axis=0) / np.maximum(known, 1e-9)
-    return ObjectnessEvidence(identity, rule, embeddings, target.clip(0, 1), known.clip(0, 1))
+    return ObjectnessEvidence(identity, rule, named, embeddings, target.clip(0, 1), known.clip(0, 1))
 
 
 def logit(chance: Doubles) -> Doubles:
@@ -124,7 +133,7 @@ def fit_objectness(pictures: Sequence[ObjectnessEvidence], *, with_embedding: bo
         (3,) or (3 + D,) float64.
     """
     rows, offset, target, weight = _rows(pictures, with_embedding=with_embedding)
-    theta = np.zeros(rows.shape[1])
+    theta: Doubles = np.zeros(rows.shape[1])
     score, loss = offset, _loss(offset, target, weight)
     for _ in range(NEWTON_STEPS):
         likely = 1 / (1 + np.exp(-score.clip(-60, 60)))
