@@ -148,11 +148,12 @@ def label_keys(vocabulary: Vocabulary) -> tuple[str, ...]:
     """Say which label is which, whatever its position: a digest of its prompts for each label but the background.
 
     The prompts are what its words are; a residual to other words would mean something else. The second label with the
-    same prompts (labels are positions, not names) has a key of its own.
+    same prompts (labels are positions, not names) has a key of its own. The vocabulary's others have none.
     """
     seen: Counter[tuple[str, ...]] = Counter()
     keys = []
-    for prompts in vocabulary.prompts[1:]:
+    for label in vocabulary.labels[1:]:
+        prompts = label.prompts
         keys.append(hashlib.sha256(json.dumps([prompts, seen[prompts]]).encode()).hexdigest()[:16])
         seen[prompts] += 1
     return tuple(keys)
