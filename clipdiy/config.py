@@ -1,9 +1,12 @@
 """What can be configured in the core, with the defaults, and the named presets."""
 
 from dataclasses import dataclass, field, replace
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from clipdiy.errors import ConfigError
+
+if TYPE_CHECKING:
+    from clipdiy.learning.learned import Learned
 
 DtypeName = Literal["float32", "bfloat16", "float16"]
 ObjectnessName = Literal["found", "found-bkg", "none"]
@@ -199,10 +202,12 @@ class SegmentOptions:
         scales: Crop sizes to look at, of those in `CropGrid.patch_px`; `None` for all. Sizes that the features do not
             have are ignored; if none is left, all are looked at.
         refine: `False` leaves edges as they are where the configuration refines them.
+        learned: What corrections of this project taught, by a core with the same CLIP; `None` for the words alone.
     """
 
     scales: tuple[int, ...] | None = None
     refine: bool = True
+    learned: "Learned | None" = None
 
 
 AS_CONFIGURED = SegmentOptions()

@@ -20,6 +20,14 @@ from clipdiy.explanation import ExplainedPicture, ExplainedRegions, ExplainedSte
 from clipdiy.features import ImageFeatures, pack_picture, picture_bytes, unpack_picture
 from clipdiy.guide import ObjectnessField, ground_first, guided_square
 from clipdiy.label_maps import full_label_map, square_label_map
+from clipdiy.learning.apply import (
+    adapted_label_map,
+    adapted_maps,
+    adapted_refined_label_map,
+    adapted_scores,
+    adapted_square_label_map,
+)
+from clipdiy.learning.learned import Learned
 from clipdiy.objectness.found import ObjectnessMap
 from clipdiy.objectness.source import ObjectnessNetwork, objectness_named
 from clipdiy.others.choice import Choice, Chooser
@@ -298,12 +306,16 @@ class Segmenter:
         Args:
             features: Made by `encode` of a segmenter with the same weights and sizes.
             vocabulary: Background first. Its others take what is theirs, and are background in the answer.
-            options: Fewer scales, or edges as they are.
+            options: Fewer scales, edges as they are, or what corrections taught.
 
         Raises:
             FeaturesError: If the features were made by another core.
+            LearningError: If what was learned is for another CLIP's embeddings.
         """
         config, scale = self.config, self.clip.logit_scale
+        # Nothing has been learned of what competes on the background's side: there the words decide alone.
+        if options.learned is not None and not options.learned.is_words_only and not vocabulary.stuff:
+            return self._segment_learned(options.learned, features, vocabulary, options)
         grids = self._grids(features, vocabulary, options.scales)
         kept, ground = self._competing(grids, vocabulary)
         drawn = len(vocabulary)
@@ -319,11 +331,40 @@ class Segmenter:
         else:
             labels = square_label_map(grids, objectness, features.size_hw, config.grid.square_px, ground)
         score = class_scores(grids, objectness, scale, drawn, ground)
+        return self._finish(labels, score, kept, features.size_hw, vocabulary)
+
+    def _segment_learned(
+        self, learned: Learned, features: ImageFeatures, vocabulary: Vocabulary, options: SegmentOptions
+    ) -> Segmentation:
+        """Do what `segment` does, with the weights of a fit."""
+        config, scale = self.config, self.clip.logit_scale
+        embeddings = self._embeddings(features, options.scales)
+        texts = self.clip.embed_vocabulary(vocabulary)
+        maps = adapted_maps(learned, vocabulary, texts, embeddings, self._on_device(features.objectness))
+        # What words say is not there may have been learned.
+        kept, _ = self._competing(maps.naming, vocabulary)
+        drawn = len(vocabulary)
+        if kept is not None:
+            maps = maps.of(kept)
+            drawn = int((kept < len(vocabulary)).sum())
+        if config.pamr is not None and options.refine:
+            labels = adapted_refined_label_map(maps, self._picture(features), features.size_hw, scale, config.pamr)
+        elif config.label_map == "full":
+            labels = adapted_label_map(maps, features.size_hw)
+        else:
+            labels = adapted_square_label_map(maps, features.size_hw, config.grid.square_px)
+        return self._finish(labels, adapted_scores(maps, scale, drawn), kept, features.size_hw, vocabulary)
+
+    def _finish(
+        self, labels: Tensor, score: Tensor, kept: Tensor | None, size_hw: tuple[int, int], vocabulary: Vocabulary
+    ) -> Segmentation:
+        """Give the classes that took part their positions, clean up, and say what is there."""
+        drawn = len(score)
         if kept is not None:
             labels = _positions(kept, vocabulary).to(labels.dtype)[labels.long()]
             score = torch.zeros(len(vocabulary), device=score.device).index_copy_(0, kept[:drawn], score)
-        pixels = features.size_hw[0] * features.size_hw[1]
-        label_map = clean_up(labels.cpu().numpy().view(np.uint16), config.clean_up.min_area * pixels)
+        pixels = size_hw[0] * size_hw[1]
+        label_map = clean_up(labels.cpu().numpy().view(np.uint16), self.config.clean_up.min_area * pixels)
         area = count_pixels(label_map, len(vocabulary)) / pixels
         present = area > 0
         score = score.cpu()
@@ -420,17 +461,20 @@ class Segmenter:
         self, features: ImageFeatures, vocabulary: Vocabulary, scales: Sequence[int] | None = None
     ) -> tuple[Tensor, ...]:
         """Return the cosines of every crop with every class, of all scales or of some."""
+        return grid_similarity(self._embeddings(features, scales), self.clip.embed_vocabulary(vocabulary))
+
+    def _embeddings(self, features: ImageFeatures, scales: Sequence[int] | None = None) -> list[Tensor]:
+        """Return the crops' embeddings on the device, (h, w, D) float32 per scale, of all scales or of some."""
         if features.made_by != self.encoder_identity:
             raise FeaturesError(
                 f"these features were made by core {features.made_by}, this one is {self.encoder_identity}: "
                 "encode the image again"
             )
-        texts = self.clip.embed_vocabulary(vocabulary)
         embeddings = list(features.crop_embeddings)
         if scales is not None:
             known = zip(self.scales, embeddings, strict=True)
             embeddings = [scale for patch_px, scale in known if patch_px in scales] or embeddings
-        return grid_similarity([scale.to(self.device).float() for scale in embeddings], texts)
+        return [scale.to(self.device).float() for scale in embeddings]
 
     def _crops(self, images: Sequence[Tensor]) -> Tensor:
         squares = torch.stack([to_square(image, self.config.grid.square_px) for image in images])

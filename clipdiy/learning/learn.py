@@ -1,0 +1,164 @@
+"""From corrected pictures to a fit: evidence, both fits on every fold, guards, both fits on all. In this order.
+
+A function of what it is given: the same pictures, in any order, give the same bytes. Nothing is added up from fit to
+fit, so a picture that is no longer given leaves no trace.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipdiy.learning.errors import LearningError
+from clipdiy.learning.evidence import CorrectedPicture, cell_embeddings, cell_objectness, in_order
+from clipdiy.learning.guards import choose_prior, deal_folds, iou, objectness_is_better, weakest_prior
+from clipdiy.learning.learned import Learned, label_keys
+from clipdiy.learning.naming import NamingRows, NamingWeights, fit_naming, log_loss, naming_rows, newcomer_bias
+from clipdiy.learning.objectness import (
+    ObjectnessEvidence,
+    ObjectnessWeights,
+    fit_objectness,
+    foreground_iou,
+    objectness_evidence,
+)
+from clipdiy.vocabulary import Vocabulary
+
+# rho, from the words alone to hardly bound to them, in units of text embeddings.
+PRIORS = (float("inf"), 300.0, 100.0, 30.0, 10.0, 3.0, 1.0, 0.3)
+SHIFTS = (-1.0, -0.5, 0.0, 0.5, 1.0)
+SHIFTS_FROM = 5  # pictures
+EMBEDDING_FROM = 10
+
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class _Space:
+    """What words mean: text embeddings by position, and CLIP's logit scale."""
+
+    texts: Floats
+    tau: float
+
+
+def learn(
+    pictures: Sequence[CorrectedPicture],
+    vocabulary: Vocabulary,
+    texts: NDArray[np.float32],
+    *,
+    logit_scale: float,
+    encoder: str,
+) -> Learned:
+    """Learn naming and objectness from corrected pictures, as far as the guards let it.
+
+    Args:
+        pictures: Any number, each once, in any order; their shares are by position in `vocabulary`.
+        vocabulary: Background first.
+        texts: (C, D) float32 unit vectors: its embeddings, from `ClipEncoder.embed_vocabulary`.
+        logit_scale: CLIP's tau.
+        encoder: `encoder_identity` of the core that made the pictures' features.
+
+    Returns:
+        The fit; `is_words_only` where nothing was sure to help.
+
+    Raises:
+        LearningError: If features are of another core, or shares name a class that the vocabulary has not.
+        ShapeError: If two pictures have one identity.
+    """
+    ordered = in_order(pictures)
+    for picture in ordered:
+        if picture.features.made_by != encoder:
+            raise LearningError(
+                f"the features of {picture.identity} were made by core {picture.features.made_by}, not by {encoder}: "
+                "encode the picture again"
+            )
+        if any(position >= len(vocabulary) for position in picture.shares.positions):
+            raise LearningError(
+                f"{picture.identity} has shares of classes {picture.shares.positions}, "
+                f"the vocabulary has {len(vocabulary)}"
+            )
+    space = _Space(np.ascontiguousarray(texts, np.float32), logit_scale)
+    embeddings = [cell_embeddings(picture.features) for picture in ordered]
+    rows = naming_rows([(p.identity, e, p.shares) for p, e in zip(ordered, embeddings, strict=True)])
+    folds = deal_folds(len(ordered))
+    prior, naming = _learn_naming(rows, folds, space)
+    evidence = [
+        objectness_evidence(p.identity, e, cell_objectness(p.features), p.shares, space.texts)
+        for p, e in zip(ordered, embeddings, strict=True)
+    ]
+    drawn = [frozenset(picture.shares.positions) - {0} for picture in ordered]
+    objectness = _learn_objectness(evidence, drawn, folds)
+    keys = label_keys(vocabulary)
+    with_examples = sorted(frozenset().union(*drawn))
+    return Learned(
+        encoder,
+        logit_scale,
+        tuple(keys[position - 1] for position in with_examples),
+        tuple(sum(position in positions for positions in drawn) for position in with_examples),
+        len(ordered),
+        None if naming is None else replace(naming, positions=np.arange(len(with_examples))),
+        objectness,
+        prior,
+    )
+
+
+def _learn_naming(rows: NamingRows, folds: NDArray[np.int64], space: _Space) -> tuple[float, NamingWeights | None]:
+    """Fit naming on each fold's others, let the guard choose a prior, and fit on all with it."""
+    priors = [rho for rho in PRIORS if rho >= weakest_prior(len(folds))]
+    loss, right = np.zeros((2, len(priors), len(rows.position)))
+    for fold in np.unique(folds):
+        held_out = folds[rows.picture] == fold
+        if held_out.all():
+            return float("inf"), None
+        if not held_out.any():
+            continue
+        x, position = rows.x[held_out], rows.position[held_out]
+        for i, weights in enumerate(fit_naming(rows.where(~held_out), space.texts, space.tau, priors)):
+            logits = weights.logits(x, space.texts, space.tau)
+            loss[i, held_out] = log_loss(logits, position)
+            right[i, held_out] = logits[:, 1:].argmax(axis=1) + 1 == position
+    chosen = choose_prior(loss, right, rows.region, rows.picture) if len(rows.position) else 0
+    if chosen == 0:
+        return float("inf"), None
+    prior = priors[chosen]
+    # The path to the prior, not the prior alone: each fit starts where the stronger one ended.
+    weights = fit_naming(rows, space.texts, space.tau, priors[: chosen + 1])[-1]
+    return prior, replace(weights, newcomer=newcomer_bias(rows, space.texts, space.tau, prior))
+
+
+def _learn_objectness(
+    evidence: Sequence[ObjectnessEvidence], drawn: Sequence[frozenset[int]], folds: NDArray[np.int64]
+) -> ObjectnessWeights | None:
+    """Fit the rule's correction on each fold's others, in each form there is, and keep the best form if it passes."""
+    count = len(evidence)
+    if count == 0:
+        return None
+    shifts = SHIFTS if count >= SHIFTS_FROM else (0.0,)
+    before = np.array([foreground_iou(picture.rule.sum(axis=1), picture) for picture in evidence])
+    best: tuple[float, bool, float, Doubles] | None = None
+    for with_embedding in (False, True) if count >= EMBEDDING_FROM else (False,):
+        after = np.zeros((len(shifts), count, 2))
+        for fold in np.unique(folds):
+            told = [i for i in range(count) if folds[i] != fold] or list(range(count))  # one picture: in sample
+            theta = fit_objectness([evidence[i] for i in told], with_embedding=with_embedding)
+            with_examples = frozenset().union(*(drawn[i] for i in told))
+            for i in np.flatnonzero(folds == fold):
+                for s, shift in enumerate(shifts):
+                    scores = _scores(ObjectnessWeights(theta, shift), evidence[i], with_examples)
+                    after[s, i] = foreground_iou(scores, evidence[i])
+        for s, shift in enumerate(shifts):
+            mean = float(iou(after[s]).mean())
+            if best is None or mean > best[0]:
+                best = mean, with_embedding, shift, after[s]
+    assert best is not None, "there is always one form"
+    _, with_embedding, shift, counts = best
+    if not objectness_is_better(before, counts):
+        return None
+    return ObjectnessWeights(fit_objectness(evidence, with_embedding=with_embedding), shift)
+
+
+def _scores(weights: ObjectnessWeights, picture: ObjectnessEvidence, with_examples: frozenset[int]) -> Doubles:
+    """Return z + F.theta - shift, and the paper's z in cells whose class by the words has no examples."""
+    has_examples = np.isin(picture.named, sorted(with_examples))
+    return np.where(has_examples, weights.scores(picture), picture.rule.sum(axis=1))

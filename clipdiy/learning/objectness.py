@@ -1,0 +1,192 @@
+"""Is it foreground at all? The paper's rule, corrected where people drew and where they did not.
+
+The paper compares max_c s_c o with s_0 (1 - o). For positive cosines (here floored at LEAST_COSINE) that is exactly
+
+    z = logit(o) + log(max_c s_c / s_0) > 0.
+
+Adapted: z + F.theta - shift > 0, with F = [logit(o), log(max_c s_c / s_0), 1], or these and 3 x(p). theta minimises the
+cross-entropy of sigmoid(z + F.theta) against the true share of foreground in each cell, plus 1/2 |theta|^2: logistic
+regression with the paper's rule as its offset. The cosines s are those of the words, whatever naming has learned.
+
+Where a class without examples is named, the paper's rule stays: in a project whose people left some objects to the
+background, the fit learns that these are none, and a label that is added for them later must not be drowned by that.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipdiy.learning.evidence import (
+    CELLS,
+    WHOLE,
+    CellEmbeddings,
+    ClassShares,
+    draw_cells,
+    drawing_order,
+)
+
+LEAST_COSINE = 0.02
+LEAST_CHANCE = 1e-4  # objectness is kept this far from 0 and 1 before its logit is taken
+EMBEDDING_SCALE = 3.0
+RULE_TERMS = 3
+CELLS_PER_PICTURE = 256
+MOST_ROWS = 20_000  # of all pictures together: with more pictures, fewer cells of each
+PICTURE_WEIGHT = 50.0
+NEWTON_STEPS = 30
+DECREMENT = 1e-6
+
+Doubles = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ObjectnessEvidence:
+    """What one picture says about foreground, cell by cell.
+
+    Attributes:
+        identity: Names the picture.
+        rule: (CELLS * CELLS, 2) float64: logit(o) and the log-margin of the words; the paper's z is their sum.
+        named: (CELLS * CELLS,) int64: the best class by the words, never 0.
+        embeddings: x(p).
+        target: (CELLS * CELLS,) float64 in [0, 1]: share of foreground in what is known of a cell.
+        known: (CELLS * CELLS,) float64 in [0, 1]: how much of a cell is known.
+    """
+
+    identity: str
+    rule: Doubles
+    named: NDArray[np.int64]
+    embeddings: CellEmbeddings
+    target: Doubles
+    known: Doubles
+
+
+@dataclass(frozen=True)
+class ObjectnessWeights:
+    """How the rule is corrected.
+
+    Attributes:
+        theta: (3,) or (3 + D,) float64: for logit(o), the log-margin, 1 and 3 x(p).
+        shift: What z + F.theta has to exceed.
+    """
+
+    theta: Doubles
+    shift: float
+
+    def scores(self, evidence: ObjectnessEvidence) -> Doubles:
+        """Return z + F.theta - shift of every cell, (CELLS * CELLS,) float64; foreground where it is above 0.
+
+        Of every cell alike: it is for the caller to keep the paper's rule where a class without examples is named.
+        """
+        scores: Doubles = evidence.rule @ (1 + self.theta[:2]) + self.theta[2] - self.shift
+        if len(self.theta) > RULE_TERMS:
+            weights = (EMBEDDING_SCALE * self.theta[RULE_TERMS:, None]).astype(np.float32)
+            scores = scores + evidence.embeddings.dot(weights)[:, 0]
+        return scores
+
+
+def objectness_evidence(
+    identity: str,
+    embeddings: CellEmbeddings,
+    objectness: NDArray[np.float32] | None,
+    shares: ClassShares,
+    texts: NDArray[np.float32],
+) -> ObjectnessEvidence:
+    """Lay the paper's rule and the truth beside each other.
+
+    Args:
+        identity: Names the picture.
+        embeddings: Of its cells.
+        objectness: (CELLS * CELLS,) float32 in [0, 1]; `None` counts as 1/2 everywhere, which leaves Eq. 3 out.
+        shares: What the person left.
+        texts: (C, D) float32, background first.
+    """
+    cosines = np.maximum(embeddings.dot(np.ascontiguousarray(texts.T)), LEAST_COSINE).astype(np.float64)
+    margin = np.log(cosines[:, 1:].max(axis=1) / cosines[:, 0])
+    named = cosines[:, 1:].argmax(axis=1).astype(np.int64) + 1
+    chance = np.full(CELLS * CELLS, 0.5) if objectness is None else objectness.astype(np.float64)
+    rule = np.stack([logit(chance), margin], axis=1)
+    covered = shares.shares.reshape(-1, CELLS * CELLS).astype(np.float64) / WHOLE
+    is_drawn = np.array(shares.positions, np.int64) != 0
+    known = covered.sum(axis=0)
+    target = covered[is_drawn].sum(axis=0) / np.maximum(known, 1e-9)
+    return ObjectnessEvidence(identity, rule, named, embeddings, target.clip(0, 1), known.clip(0, 1))
+
+
+def logit(chance: Doubles) -> Doubles:
+    """Return log(p / (1 - p)), p kept `LEAST_CHANCE` away from 0 and 1."""
+    inside = chance.clip(LEAST_CHANCE, 1 - LEAST_CHANCE)
+    odds: Doubles = np.log(inside / (1 - inside))
+    return odds
+
+
+def fit_objectness(pictures: Sequence[ObjectnessEvidence], *, with_embedding: bool) -> Doubles:
+    """Fit theta: soft cross-entropy with the paper's z as offset, by Newton's method with step halving.
+
+    Plain Newton diverges from an offset that is far off; a step that does not lower the loss is halved until it does.
+
+    Args:
+        pictures: At least one.
+        with_embedding: Whether 3 x(p) takes part.
+
+    Returns:
+        (3,) or (3 + D,) float64.
+    """
+    rows, offset, target, weight = _rows(pictures, with_embedding=with_embedding)
+    theta: Doubles = np.zeros(rows.shape[1])
+    score, loss = offset, _loss(offset, target, weight)
+    for _ in range(NEWTON_STEPS):
+        likely = 1 / (1 + np.exp(-score.clip(-60, 60)))
+        gradient = rows.T @ (weight * (likely - target)) + theta
+        hessian = (rows.T * (weight * likely * (1 - likely))) @ rows + np.eye(len(theta))
+        step = np.linalg.solve(hessian, gradient)
+        if gradient @ step < DECREMENT * max(1.0, loss):
+            break
+        size = 1.0
+        along = rows @ step
+        while size > 1e-6:
+            new = theta - size * step
+            new_loss = _loss(score - size * along, target, weight) + 0.5 * float(new @ new)
+            if new_loss < loss:
+                break
+            size /= 2
+        else:
+            break
+        theta, score, loss = new, score - size * along, new_loss
+    return theta
+
+
+def foreground_iou(scores: Doubles, evidence: ObjectnessEvidence) -> tuple[float, float]:
+    """Count cells in which foreground is told and true.
+
+    Args:
+        scores: (CELLS * CELLS,) float64, foreground where above 0.
+        evidence: The picture's truth; a cell is foreground where most of what is known of it is.
+
+    Returns:
+        Intersection and union, in cells, each weighted by how much of it is known.
+    """
+    told, true = scores > 0, evidence.target > 0.5
+    return float(evidence.known[told & true].sum()), float(evidence.known[told | true].sum())
+
+
+def _rows(pictures: Sequence[ObjectnessEvidence], *, with_embedding: bool) -> tuple[Doubles, Doubles, Doubles, Doubles]:
+    """Draw the cells that the fit sees: features, offset, target, weight."""
+    count = min(CELLS_PER_PICTURE, max(1, MOST_ROWS // len(pictures)))
+    rows, offsets, targets, weights = [], [], [], []
+    for picture in pictures:
+        cells = draw_cells(drawing_order(picture.identity), np.ceil(picture.known * WHOLE).astype(np.int64), count)
+        rule = picture.rule[cells]
+        parts = [rule, np.ones((len(cells), 1))]
+        if with_embedding:
+            parts.append(EMBEDDING_SCALE * picture.embeddings.at(cells).astype(np.float64))
+        rows.append(np.concatenate(parts, axis=1))
+        offsets.append(rule.sum(axis=1))
+        targets.append(picture.target[cells])
+        weights.append(np.full(len(cells), PICTURE_WEIGHT / max(1, len(cells))))
+    return np.concatenate(rows), np.concatenate(offsets), np.concatenate(targets), np.concatenate(weights)
+
+
+def _loss(score: Doubles, target: Doubles, weight: Doubles) -> float:
+    """Return the weighted cross-entropy of sigmoid(score) against a share."""
+    return float(weight @ (np.logaddexp(0, score) - target * score))
