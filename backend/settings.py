@@ -1,10 +1,12 @@
 """What the service can be told from outside. The only reader of the environment."""
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from backend.labeling.controls import Others, Refining
@@ -24,6 +26,7 @@ from clipdiy.method import method_named
 from clipdiy.others.words import read_others
 from clipdiy.weights import default_weights_dir
 
+PREFIX = "CLIPDIY_"
 Names = Annotated[tuple[str, ...], NoDecode]
 Folders = Annotated[tuple[Path, ...], NoDecode]
 
@@ -34,7 +37,7 @@ class Settings(BaseSettings):
     A value that makes no sense stops the start with a message that names the variable.
     """
 
-    model_config = SettingsConfigDict(env_prefix="CLIPDIY_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True)
 
     preset: str = Field("paper", description="Weights and sizes: paper, paper-b16 or starter.")
     method: str = Field(
@@ -200,3 +203,31 @@ class Settings(BaseSettings):
         }
         changes.update({key: value for key, value in (("clip", self.clip), ("found", self.found)) if value})
         return preset(self.preset, **changes)
+
+
+ELSEWHERE = frozenset(("CLIPDIY_WORKERS",))
+"""Read by gunicorn's configuration, before there is a service."""
+
+
+def problems_of(err: ValidationError) -> list[str]:
+    """Say which settings make no sense, one line each, by the names of their variables."""
+    lines = []
+    for error in err.errors(include_url=False, include_input=False):
+        name = "_".join(str(part) for part in error["loc"][:1]).upper()
+        message = error["msg"].removeprefix("Value error, ")
+        lines.append(f"setting {PREFIX}{name}: {message}" if name else message)
+    return lines
+
+
+def misspelt(names: Iterable[str]) -> list[str]:
+    """Say which variables look like settings and are none, and which may have been meant.
+
+    Args:
+        names: Of the variables in the environment.
+    """
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | ELSEWHERE
+    lines = []
+    for name in sorted(name for name in names if name.startswith(PREFIX) and name not in known):
+        near = get_close_matches(name.removeprefix(PREFIX), [one.removeprefix(PREFIX) for one in known], n=1)
+        lines.append(f"{name} is no setting" + (f"; was {PREFIX}{near[0]} meant?" if near else ""))
+    return lines

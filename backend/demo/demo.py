@@ -121,7 +121,7 @@ class Show:
 
 
 @dataclass(frozen=True)
-class Found:
+class Retrieved:
     """What was retrieved for one task."""
 
     task_id: int
@@ -212,7 +212,7 @@ def picture_name(task: dict[str, Any]) -> str:
     return name.split("-", 1)[-1]
 
 
-def retrieve_all(api: LabelStudioApi, project_id: int, *, rounds_without_progress: int = 2) -> list[Found]:
+def retrieve_all(api: LabelStudioApi, project_id: int, *, rounds_without_progress: int = 2) -> list[Retrieved]:
     """Retrieve predictions, few tasks a request with progress shown, until every task has one.
 
     Returns:
@@ -258,12 +258,12 @@ def _current_predictions(api: LabelStudioApi, project_id: int) -> dict[int, dict
     return {int(p["task"]): p for p in api.predictions(project_id) if p["model_version"] == version}
 
 
-def _found(task: dict[str, Any], prediction: dict[str, Any]) -> Found:
+def _found(task: dict[str, Any], prediction: dict[str, Any]) -> Retrieved:
     masks = tuple(
         (", ".join(region["value"].get(region["type"], [])), float(region.get("score") or 0.0))
         for region in prediction["result"]
     )
-    return Found(int(task["id"]), picture_name(task), float(prediction["score"] or 0.0), masks)
+    return Retrieved(int(task["id"]), picture_name(task), float(prediction["score"] or 0.0), masks)
 
 
 def _png(image: Image.Image) -> bytes:
@@ -272,7 +272,7 @@ def _png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def _print_table(found: Sequence[Found]) -> None:
+def _print_table(found: Sequence[Retrieved]) -> None:
     table = Table("task", "picture", "score", "masks", title="Retrieved, the least sure first", title_justify="left")
     for entry in found:
         masks = ", ".join(f"{escape(label)} {score:.2f}" for label, score in entry.masks) or "nothing found"
@@ -285,7 +285,9 @@ def _print_way_in(address: str, login: Login, note: str) -> None:
     _console.print(Panel(f"{way_in}\n\n{note}", title="Label Studio is up", title_align="left"))
 
 
-def _take_pictures(url: str, login: Login, project_id: int, view_id: int, found: Sequence[Found], path: Path) -> None:
+def _take_pictures(
+    url: str, login: Login, project_id: int, view_id: int, found: Sequence[Retrieved], path: Path
+) -> None:
     """Save the task that shows most, and beside it the data manager."""
     # A development tool, and needed for nothing else here.
     from backend.demo.browser import Browser

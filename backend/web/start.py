@@ -1,6 +1,7 @@
 """How a process of the service starts: logging, and a message instead of a traceback if it cannot."""
 
 import logging
+import os
 import sys
 from collections.abc import Callable
 from typing import TypeVar
@@ -9,8 +10,10 @@ from pydantic import ValidationError
 
 from backend.errors import BackendError
 from backend.service import Service
-from backend.settings import Settings
+from backend.settings import Settings, misspelt, problems_of
 from clipdiy.errors import ClipDiyError
+
+logger = logging.getLogger(__name__)
 
 App = TypeVar("App")
 
@@ -46,12 +49,12 @@ def start(make_service: Callable[[Settings], Service], make_app: Callable[[Servi
     try:
         settings = Settings()
         set_up_logging(settings.log_level)
+        for doubt in misspelt(os.environ):
+            logger.warning("%s", doubt)
         return make_app(make_service(settings))
     except ValidationError as err:
-        for error in err.errors(include_url=False, include_input=False):
-            name = "_".join(str(part) for part in error["loc"]).upper()
-            message = f"setting CLIPDIY_{name}: {error['msg']}" if name else error["msg"]
-            print(f"the backend cannot start: {message}", file=sys.stderr)
+        for problem in problems_of(err):
+            print(f"the backend cannot start: {problem}", file=sys.stderr)
     except (BackendError, ClipDiyError) as err:
         print(f"the backend cannot start: {err}", file=sys.stderr)
     raise SystemExit(APP_LOAD_ERROR)

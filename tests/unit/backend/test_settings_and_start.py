@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from backend.settings import Settings
+from backend.settings import Settings, misspelt
+from backend.web.start import start
 from clipdiy.config import PRESETS, CleanUp, Pamr
 
 
@@ -91,3 +92,19 @@ def test_the_service_ends_with_a_message_when_it_cannot_start(tmp_path, environm
     for word in words:
         assert word in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_a_misspelt_setting_is_named_with_the_one_that_was_meant():
+    names = ("PATH", "CLIPDIY_WORKERS", "CLIPDIY_PRESET", "CLIPDIY_PRESSET", "CLIPDIY_DEADLINE", "CLIPDIY_XYZZY")
+    assert misspelt(names) == [
+        "CLIPDIY_DEADLINE is no setting; was CLIPDIY_DEADLINE_S meant?",
+        "CLIPDIY_PRESSET is no setting; was CLIPDIY_PRESET meant?",
+        "CLIPDIY_XYZZY is no setting",
+    ]
+
+
+def test_it_is_said_at_the_start(monkeypatch, caplog):
+    monkeypatch.setenv("CLIPDIY_PRESSET", "starter")
+    monkeypatch.setattr("backend.web.start.set_up_logging", lambda _level: None)
+    start(lambda settings: settings, lambda service: service)
+    assert "CLIPDIY_PRESSET is no setting; was CLIPDIY_PRESET meant?" in caplog.text
