@@ -5,8 +5,7 @@ import json
 import math
 import struct
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -42,15 +41,6 @@ class ImageFeatures:
     size_hw: tuple[int, int]
     made_by: str
     picture: bytes | None = None
-
-    def of_scales(self, scales: Sequence[int], made_by: str) -> "ImageFeatures":
-        """Return the features that a core with fewer scales would have made.
-
-        Args:
-            scales: Which scales, by position, coarsest first.
-            made_by: Identity of that core.
-        """
-        return replace(self, crop_embeddings=tuple(self.crop_embeddings[scale] for scale in scales), made_by=made_by)
 
     def to_bytes(self) -> bytes:
         """Pack into bytes: a prefix with a checksum, a JSON header, and the arrays as little-endian float16.

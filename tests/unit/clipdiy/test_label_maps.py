@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import random_grids
+from torch_memory import peak_bytes
 
 from clipdiy import label_maps
 from clipdiy.guide import guide
@@ -128,3 +129,19 @@ def test_published_way_takes_the_nearest_pixel():
     # Left half class 1, right half class 2, on a 4 px square, brought to 8 x 2.
     grids = (torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]).reshape(3, 1, 2).expand(3, 2, 2).contiguous(),)
     assert square_label_map(grids, None, (2, 8), 4).tolist() == [[1, 1, 1, 1, 2, 2, 2, 2]] * 2
+
+
+@pytest.mark.parametrize("way", ["blocks", "strips"])
+def test_memory_does_not_grow_with_classes_times_pixels(way):
+    """Whatever torch holds at any time: every class map at full size would be 9 and 346 MB."""
+    size_hw, objectness = (900, 1200), ObjectnessMap(torch.randn(80, 60), True, (80.0, 60.0))
+
+    def peak(classes):
+        grids = random_grids(0, classes)
+        if way == "blocks":
+            return peak_bytes(lambda: full_label_map(grids, objectness, size_hw))
+        return peak_bytes(lambda: strip_label_map(grids, objectness, size_hw, 500_000))
+
+    few, many = peak(2), peak(80)
+    assert many < 15e6
+    assert many - few < 5e6

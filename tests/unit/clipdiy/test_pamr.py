@@ -9,12 +9,11 @@ import torch.nn.functional as F
 from tiny import TINY, VOCABULARY, photo
 
 from clipdiy.build import build_segmenter
-from clipdiy.config import CropGrid, Pamr
+from clipdiy.config import Pamr
 from clipdiy.errors import ConfigError, FeaturesError, ShapeError
 from clipdiy.features import ImageFeatures, pack_picture, unpack_picture
 from clipdiy.objectness.found import ObjectnessMap
 from clipdiy.pamr import local_affinity, pamr, refined_label_map
-from clipdiy.prune import likely_classes
 
 
 @pytest.fixture(scope="module")
@@ -178,41 +177,3 @@ def test_features_without_a_picture_are_refused(segmenter):
 def test_a_damaged_picture_is_refused():
     with pytest.raises(FeaturesError, match="damaged"):
         unpack_picture(pack_picture(photo(0, 60, 80), 64)[:40])
-
-
-@pytest.mark.parametrize(
-    ("margin", "kept"), [(1.0, [0, 2]), (5.0, [0, 2, 3]), (50.0, [0, 1, 2, 3])], ids=["strict", "some", "lax"]
-)
-def test_classes_far_below_the_best_at_the_coarsest_scale_are_left_out(margin, kept):
-    # Position 0 is the background and stays however unlikely; of several crops the best counts.
-    coarsest = torch.tensor([[-0.5, -0.5], [0.0, -0.1], [0.1, 0.3], [0.27, 0.0]])[:, None]
-    assert likely_classes(coarsest, 100.0, margin).tolist() == kept
-
-
-def test_pruned_classes_win_no_pixel(segmenter):
-    pruning = segmenter.with_config(replace(TINY, prune_logits=1e-6))
-    features = pruning.encode([photo(1, 90, 70)])[0]
-    only = pruning.segment(features, VOCABULARY)
-    assert len(only.present) <= 1
-    assert (only.score[only.area == 0] == 0).all()
-    everything = segmenter.with_config(replace(TINY, prune_logits=1e6))
-    plain = segmenter.segment(features, VOCABULARY)
-    np.testing.assert_array_equal(everything.segment(features, VOCABULARY).label_map, plain.label_map)
-    assert pruning.identity != segmenter.identity == segmenter.with_config(TINY).identity
-
-
-def test_a_subset_of_scales_is_what_fewer_scales_would_have_made(segmenter):
-    coarse = segmenter.with_config(replace(TINY, grid=CropGrid(patch_px=(256,))))
-    both, one = segmenter.encode([photo(2, 50, 50)])[0], coarse.encode([photo(2, 50, 50)])[0]
-    taken = both.of_scales([0], coarse.encoder_identity)
-    np.testing.assert_array_equal(
-        coarse.segment(taken, VOCABULARY).label_map, coarse.segment(one, VOCABULARY).label_map
-    )
-
-
-def test_objectness_can_be_read_off_in_several_ways(segmenter):
-    maps = segmenter.objectness(photo(3, 60, 60), ["found", "found-bkg", "none"])
-    assert maps["none"] is None
-    assert maps["found"].is_logit
-    assert not maps["found-bkg"].is_logit
-    torch.testing.assert_close(maps["found"].grid, segmenter.encode([photo(3, 60, 60)])[0].objectness.grid)

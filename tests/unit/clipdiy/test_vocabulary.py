@@ -1,7 +1,8 @@
+"""Labels and their prompts."""
+
 import pytest
 
-from clipdiy.config import PRESETS, CleanUp, CoreConfig, CropGrid, ObjectnessConfig, preset
-from clipdiy.errors import ConfigError, VocabularyError
+from clipdiy.errors import VocabularyError
 from clipdiy.vocabulary import Label, Vocabulary, make_vocabulary, phrases_to_prompts
 
 
@@ -25,6 +26,11 @@ def test_labels_that_ask_for_nothing(labels):
         make_vocabulary(labels)
 
 
+def test_several_templates_make_several_prompts():
+    vocabulary = make_vocabulary([("pet", ["cat", "dog"])], template=("a {}", "the {}"), background=("wall",))
+    assert vocabulary.prompts == (("a wall", "the wall"), ("a cat", "the cat", "a dog", "the dog"))
+
+
 def test_template_without_a_place():
     with pytest.raises(VocabularyError, match=r"\{\}"):
         make_vocabulary(["cat"], template="a photo")
@@ -46,34 +52,3 @@ def test_stuff_is_told_by_position():
 def test_stuff_that_is_no_label():
     with pytest.raises(VocabularyError, match="'road' is none"):
         make_vocabulary(["sky"], stuff=["sky", "road"])
-
-
-def test_presets():
-    assert PRESETS["paper"].clip == "ViT-B-32:laion2b_s34b_b79k"
-    assert PRESETS["paper-b16"].clip == "ViT-B-16:laion2b_s34b_b88k"
-    assert PRESETS["paper"].grid == CropGrid(256, (256, 128, 64), 0.5)
-    assert preset("starter", device="cpu").device == "cpu"
-    with pytest.raises(ConfigError, match="paper-b16"):
-        preset("papre")
-    with pytest.raises(ConfigError, match="devize"):
-        preset("paper", devize="cpu")
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: CropGrid(patch_px=()),
-        lambda: CropGrid(patch_px=(512,)),
-        lambda: CropGrid(stride_ratio=0),
-        lambda: CropGrid(square_px=4),
-        lambda: ObjectnessConfig(long_px=4),
-        lambda: CleanUp(1.0),
-        lambda: CoreConfig(label_map="half"),
-        lambda: CoreConfig(dtype="int8"),
-        lambda: CoreConfig(prompt_template="a photo"),
-        lambda: CoreConfig(crop_batch=0),
-    ],
-)
-def test_values_that_make_no_sense(make):
-    with pytest.raises(ConfigError):
-        make()

@@ -1,96 +1,13 @@
-"""Text embeddings: trimmed as exact as untrimmed, kept in memory and on disk."""
+"""Text embeddings on disk: embedded once for all processes, and never believed when damaged."""
 
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
-import open_clip
 import pytest
 import torch
-import torch.nn.functional as F
+from text_networks import PROMPTS, make_encoder, make_network, untrimmed
 
-from clipdiy.clip import ClipEncoder
 from clipdiy.text_cache import ENDING, TextCache
-from clipdiy.text_tower import causal_text_tower
 from clipdiy.vocabulary import make_vocabulary
-
-TEXT = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}
-VISION = {"image_size": 32, "layers": 1, "width": 32, "patch_size": 16, "head_width": 16}
-TOKENIZER = open_clip.SimpleTokenizer()
-PROMPTS = [
-    "a photo of a cat",
-    "cat",
-    "",
-    "a photo of a rusty red bicycle that leans against the wall of a house by the sea",
-    " ".join(["word"] * 200),
-    "a photo of a cat.",
-    "ümlaut 🐈",
-]
-
-
-def make_network(text=None, custom=False, seed=0):
-    torch.manual_seed(seed)
-    kind = open_clip.CustomTextCLIP if custom else open_clip.CLIP
-    network = kind(embed_dim=16, vision_cfg=dict(VISION), text_cfg={**TEXT, **(text or {})}).eval()
-    return network.requires_grad_(False)
-
-
-def make_encoder(network, text_cache=None, tokenizer=TOKENIZER):
-    return ClipEncoder(
-        network,
-        tokenizer,
-        input_px=32,
-        mean=(0.5,) * 3,
-        std=(0.5,) * 3,
-        device=torch.device("cpu"),
-        dtype=torch.float32,
-        crop_batch=4,
-        text_cache=text_cache,
-    )
-
-
-def untrimmed(network, prompts):
-    with torch.inference_mode():
-        return F.normalize(network.encode_text(TOKENIZER(prompts)), dim=-1)
-
-
-@pytest.mark.parametrize("custom", [False, True], ids=["CLIP", "CustomTextCLIP"])
-@pytest.mark.parametrize(
-    "text",
-    [{}, {"pool_type": "eos", "eos_id": 49407}, {"proj_type": "none", "width": 16}, {"proj_bias": True}],
-    ids=["end token is the highest", "end token by its number", "no projection", "projection with a bias"],
-)
-def test_trimmed_is_untrimmed(custom, text):
-    network = make_network(text, custom)
-    assert causal_text_tower(network) is not None
-    torch.testing.assert_close(
-        make_encoder(network).embed_texts(PROMPTS), untrimmed(network, PROMPTS), atol=1e-5, rtol=0
-    )
-
-
-def test_only_the_tokens_that_count_are_run(monkeypatch):
-    network = make_network()
-    seen = []
-    network.transformer.register_forward_pre_hook(lambda _module, arguments: seen.append(arguments[0].shape[1]))
-    make_encoder(network).embed_texts(["a photo of a cat", "cat"])
-    assert seen == [7]
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        {"pool_type": "last"},
-        {"pool_type": "first"},
-        {"no_causal_mask": True},
-        {"embed_cls": True},
-    ],
-    ids=["read at the last token", "read at the first", "looks both ways", "class token"],
-)
-def test_other_towers_run_as_they_are(text):
-    network = make_network(text, custom=True)
-    assert causal_text_tower(network) is None
-    torch.testing.assert_close(
-        make_encoder(network).embed_texts(PROMPTS), untrimmed(network, PROMPTS), atol=1e-5, rtol=0
-    )
 
 
 class Broken:
@@ -192,15 +109,3 @@ def test_many_processes_at_once(network, tmp_path):
 def test_prompts_of_any_sign_survive(network, tmp_path):
     make_encoder(network, TextCache(tmp_path, "e1")).embed_texts(PROMPTS)
     make_encoder(network, TextCache(tmp_path, "e1"), Broken()).embed_texts(PROMPTS)
-
-
-def test_the_starter_is_trimmed():
-    folder = Path(__file__).parents[3] / "clipdiy" / "starter" / "weights" / "clip"
-    network = open_clip.create_model(f"local-dir:{folder}").eval()
-    tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
-    assert causal_text_tower(network) is not None
-    with torch.inference_mode():
-        whole = F.normalize(network.encode_text(tokenizer(PROMPTS)), dim=-1)
-    torch.testing.assert_close(
-        make_encoder(network, tokenizer=tokenizer).embed_texts(PROMPTS), whole, atol=1e-5, rtol=0
-    )

@@ -1,0 +1,46 @@
+"""`clipdiy bench`: what it reports makes sense. How fast anything is decides nothing here."""
+
+import json
+
+import pytest
+from command_line import TINY_OPTIONS
+
+OPTIONS = (*TINY_OPTIONS, "--repeats", 1, "--size", "64x48")
+
+
+def test_table_json_and_plot(clipdiy_command, tmp_path):
+    ran = clipdiy_command(
+        "bench",
+        *OPTIONS,
+        "--classes",
+        3,
+        "--batches",
+        "1,3",
+        "--json",
+        tmp_path / "r.json",
+        "--plot",
+        tmp_path / "r.png",
+    )
+    assert ran.code == 0
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert all(taken > 0 for taken in report["stages_ms"].values())
+    assert [batch["photos"] for batch in report["batches"]] == [1, 3]
+    assert report["fast_paths"]["text tower"] == "tokens that count"
+    assert report["peak_memory_mb"] > 10
+    assert report["floor"]["work_gflop"] == pytest.approx(1.8, rel=0.01)
+    for name in report["stages_ms"]:
+        assert name in ran.out
+    assert (tmp_path / "r.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("arguments", [("--size", "640"), ("--size", "0x5"), ("--batches", "0"), ("--batches", "a,b")])
+def test_arguments_that_make_no_sense(clipdiy_command, arguments):
+    ran = clipdiy_command("bench", *OPTIONS, *arguments)
+    assert ran.code == 2
+    assert arguments[1] in ran.err
+
+
+def test_missing_weights_are_one_message(clipdiy_command, tmp_path):
+    ran = clipdiy_command("bench", "--weights-dir", tmp_path)
+    assert ran.code == 2
+    assert "clipdiy weights fetch" in ran.err

@@ -1,0 +1,103 @@
+"""`clipdiy weights`: what is needed, whether it is there, and getting it."""
+
+import re
+
+from tiny import GOLDEN
+
+import clipdiy.weights
+from clipdiy.config import preset
+from clipdiy.method import required_files
+from clipdiy.weights import FOUND_HEAD_SHA256
+
+
+def weights_of_paper(folder):
+    """Put files under the right names: only FOUND's head is what it says."""
+    for file in required_files(preset("paper")):
+        path = folder / file.name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"weights")
+    (folder / "found" / "decoder_weights.pt").write_bytes((GOLDEN / "found_head" / "decoder_weights.pt").read_bytes())
+
+
+def test_weights_list_shows_what_is_missing_and_where_from(clipdiy_command, tmp_path):
+    ran = clipdiy_command("weights", "list", "--weights-dir", tmp_path)
+    assert ran.code == 0
+    assert str(tmp_path) in ran.out
+    for name in ("paper", "paper-b16"):
+        for file in required_files(preset(name)):
+            assert file.name in ran.out
+            assert file.url in ran.out
+    assert ran.out.count("missing") >= 4
+    assert "starter" in ran.out
+    assert "umbrella" in ran.out
+
+
+def test_weights_list_reads_the_folder_from_the_environment(clipdiy_command, tmp_path, monkeypatch):
+    weights_of_paper(tmp_path)
+    monkeypatch.setenv("CLIPDIY_WEIGHTS_DIR", str(tmp_path))
+    ran = clipdiy_command("weights", "list", "--preset", "paper")
+    assert "missing" not in ran.out
+    assert re.search(r"FOUND's trained head.*there.*kB.*pinned", ran.out)
+    assert "starter" not in ran.out
+
+
+def test_weights_check_says_what_is_right_missing_unknown_and_damaged(clipdiy_command, tmp_path):
+    weights_of_paper(tmp_path)
+    backbone = tmp_path / "found" / "dino_deitsmall8_300ep_pretrain.pth"
+    check = "weights", "check", "--weights-dir", tmp_path
+    ran = clipdiy_command(*check)
+    assert ran.code == 0
+    assert f"{FOUND_HEAD_SHA256} (pinned)" in ran.out
+    assert ran.out.count("nothing to compare with") == 2
+    backbone.with_name(backbone.name + ".sha256").write_text(f"{'0' * 64}  {backbone.name}\n")
+    ran = clipdiy_command(*check)
+    assert ran.code == 1
+    assert f"expected {'0' * 64}" in ran.out
+    backbone.unlink()
+    ran = clipdiy_command(*check)
+    assert ran.code == 1
+    assert re.search(r"missing\s+" + re.escape(str(backbone)), ran.out)
+
+
+def test_weights_check_of_bundled_weights_needs_nothing(clipdiy_command, tmp_path):
+    assert clipdiy_command("weights", "check", "--preset", "starter", "--weights-dir", tmp_path).code == 0
+    assert clipdiy_command("weights", "fetch", "--preset", "starter", "--weights-dir", tmp_path).code == 0
+
+
+def test_weights_of_other_models(clipdiy_command, tmp_path):
+    ran = clipdiy_command(
+        "weights", "list", "--preset", "paper", "--clip", "ViT-L-14:laion2b_s32b_b82k", "--found", "local-dir:/x"
+    )
+    assert "CLIP-ViT-L-14-laion2B-s32B-b82K/open_clip_model.safetensors" in ran.out
+    assert ran.out.count("missing") == 1
+
+
+def test_weights_fetch_gets_what_is_missing_only(clipdiy_command, tmp_path, monkeypatch):
+    weights_of_paper(tmp_path)
+    clip = tmp_path / required_files(preset("paper"))[0].name
+    clip.unlink()
+    fetched = []
+
+    def fetch(file, weights_dir, *, progress):
+        fetched.append(file.name)
+        for done in range(0, 101):
+            progress(done * 10_000, 1_000_000)
+        (weights_dir / file.name).write_bytes(b"weights")
+        return weights_dir / file.name
+
+    monkeypatch.setattr("clipdiy.cli.weights.fetch", fetch)
+    ran = clipdiy_command("weights", "fetch", "--weights-dir", tmp_path)
+    assert ran.code == 0
+    assert fetched == [clip.relative_to(tmp_path).as_posix()]
+    assert ran.out.count("there already") == 2
+    assert ran.out.count(" of 1.0 MB") == 11, "a log without a terminal gets a line every tenth"
+
+
+def test_weights_fetch_that_fails_is_one_message(clipdiy_command, tmp_path, monkeypatch):
+    monkeypatch.setitem(clipdiy.weights.PUBLISHED_HUBS, "ViT-B-32:laion2b_s34b_b79k", "owner/model/")
+    monkeypatch.setattr("requests.Session.get", lambda *_args, **_kwargs: (_ for _ in ()).throw(OSError("no network")))
+    ran = clipdiy_command("weights", "fetch", "--weights-dir", tmp_path)
+    assert ran.code == 2
+    assert "no network" in ran.err
+    assert "by hand" in ran.err
+    assert "Traceback" not in ran.err
