@@ -159,6 +159,20 @@ def test_too_large_a_body(make):
     assert answer.status_code == 413
 
 
+@pytest.mark.parametrize("path", ["/predict", "/setup", "/webhook"])
+def test_a_body_that_is_made_to_fill_memory_is_not_read(client, path):
+    answer = client.post(path, data=b'{"tasks":[' + b"{}," * 300_000 + b"{}]}", content_type="application/json")
+    assert answer.status_code == 413
+    assert "fewer" in answer.json["error"]
+
+
+def test_bodies_that_are_read_at_once_share_their_memory(make, monkeypatch):
+    monkeypatch.setattr("backend.web.app.READ_BYTES", 50_000)
+    client = make()
+    small, large = {"action": "A"}, {"action": "A", "rle": list(range(5000))}
+    assert [client.post("/webhook", json=body).status_code for body in (small, large, small)] == [201, 503, 201]
+
+
 @pytest.mark.parametrize("method", ["get", "delete"])
 def test_what_is_not_allowed_says_what_is(client, method):
     answer = getattr(client, method)("/predict")
