@@ -34,7 +34,7 @@ from backend.images.values import show_value
 from backend.label_studio_api import LabelStudioApi, LabelStudioApiError
 from backend.labeling.controls import LabelConfig
 from backend.service import make_loader, read_label_config
-from backend.settings import Settings
+from backend.settings import Settings, problems_of
 from clipdiy.errors import ClipDiyError, ConfigError
 from clipdiy.method import Method, build_method
 from clipdiy.photo import Photo
@@ -92,9 +92,8 @@ def examine(project: int | None = None, *, build: Build = load_weights) -> Itera
         settings = Settings()
         settings.core_config()
     except ValidationError as err:
-        for error in err.errors(include_url=False, include_input=False):
-            name = "_".join(str(part) for part in error["loc"]).upper()
-            yield Finding("bad", "settings", f"CLIPDIY_{name}: {error['msg']}" if name else error["msg"])
+        for problem in problems_of(err):
+            yield Finding("bad", "settings", problem)
         return
     except ConfigError as err:
         yield Finding("bad", "settings", str(err))

@@ -13,8 +13,22 @@ if TYPE_CHECKING:
     from gunicorn.arbiter import Arbiter
     from gunicorn.workers.base import Worker
 
-bind = "0.0.0.0:9090"
-workers = int(os.environ.get("CLIPDIY_WORKERS", "1"))
+_PORT = 9090
+_LOOPBACK = ("127.", "localhost:", "[::1]:", "unix:", "fd://")
+
+
+def has_password() -> bool:
+    """Whether a user and a password are asked for."""
+    return bool(os.environ.get("CLIPDIY_BASIC_AUTH_USER") and os.environ.get("CLIPDIY_BASIC_AUTH_PASSWORD"))
+
+
+def default_bind() -> str:
+    """Return where to listen if nobody says it: without a password only for this machine."""
+    return f"0.0.0.0:{_PORT}" if has_password() else f"127.0.0.1:{_PORT}"
+
+
+bind = os.environ.get("CLIPDIY_BIND") or default_bind()
+workers = int(os.environ.get("CLIPDIY_WORKERS") or "1")
 worker_class = "backend.web.gunicorn_worker.Worker"  # an event loop in front of threads
 threads = 32  # for /predict; other requests have threads of their own
 timeout = 600  # loading the weights counts as silence
@@ -28,14 +42,33 @@ if workers > 1 and "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="clipdiy-metrics-")
 
 
+def on_starting(server: "Arbiter") -> None:
+    """Warn where others can reach the service and nobody is asked for a password."""
+    bound = [server.cfg.bind] if isinstance(server.cfg.bind, str) else server.cfg.bind
+    open_ones = [address for address in bound if not address.startswith(_LOOPBACK)]
+    if open_ones and not has_password():
+        server.log.warning(
+            "listening on %s without a password: whoever reaches it gets masks of pictures that its tokens open. Set "
+            "CLIPDIY_BASIC_AUTH_USER and CLIPDIY_BASIC_AUTH_PASSWORD, or CLIPDIY_BIND=127.0.0.1:%d",
+            ", ".join(open_ones),
+            _PORT,
+        )
+
+
+def pre_fork(server: "Arbiter", worker: "Worker") -> None:
+    """Give a worker the lowest number that no living one has: one that replaces another gets its number."""
+    taken = {getattr(other, "slot", None) for other in server.WORKERS.values()}
+    worker.slot = next(number for number in range(len(taken) + 1) if number not in taken)
+
+
 def post_fork(server: "Arbiter", worker: "Worker") -> None:
     """Give every worker a GPU of its own."""
-    if server.cfg.workers > 1 and os.environ.get("CLIPDIY_DEVICE", "auto") in ("auto", "cuda"):
+    if server.cfg.workers > 1 and (os.environ.get("CLIPDIY_DEVICE") or "auto") in ("auto", "cuda"):
         import torch
 
         count = torch.cuda.device_count()
         if count:
-            os.environ["CLIPDIY_DEVICE"] = f"cuda:{(worker.age - 1) % count}"
+            os.environ["CLIPDIY_DEVICE"] = f"cuda:{worker.slot % count}"
 
 
 def child_exit(_server: "Arbiter", worker: "Worker") -> None:

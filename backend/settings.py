@@ -4,7 +4,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from backend.labeling.controls import Others, Refining
@@ -34,7 +34,7 @@ class Settings(BaseSettings):
     A value that makes no sense stops the start with a message that names the variable.
     """
 
-    model_config = SettingsConfigDict(env_prefix="CLIPDIY_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="CLIPDIY_", env_ignore_empty=True, extra="ignore", frozen=True)
 
     preset: str = Field("paper", description="Weights and sizes: paper, paper-b16 or starter.")
     method: str = Field(
@@ -200,3 +200,13 @@ class Settings(BaseSettings):
         }
         changes.update({key: value for key, value in (("clip", self.clip), ("found", self.found)) if value})
         return preset(self.preset, **changes)
+
+
+def problems_of(err: ValidationError) -> list[str]:
+    """Say what is wrong with settings, a line for each, naming its variable."""
+    found: dict[str, dict[str, None]] = {}
+    for error in err.errors(include_url=False, include_input=False):
+        # Behind the field stand parts of its type, which nobody can set.
+        name = f"CLIPDIY_{str(error['loc'][0]).upper()}: " if error["loc"] else ""
+        found.setdefault(name, {})[str(error["msg"]).removeprefix("Value error, ")] = None
+    return [name + "; or: ".join(messages) for name, messages in found.items()]

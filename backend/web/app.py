@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import threading
 import traceback
 from collections import deque
@@ -34,6 +35,8 @@ logger = logging.getLogger(__name__)
 REMEMBERED_VERSIONS = 100
 RETRY_AFTER_S = 10
 READ_BYTES = 2_000_000_000
+PHRASE_CHARS = 300
+_NO_PHRASE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\s]+")
 # What Label Studio sends; any other word becomes "other", so that a stranger cannot make new metrics.
 WEBHOOK_ACTIONS = frozenset(
     (
@@ -128,6 +131,8 @@ def create_app(service: Service) -> Flask:
         service.predictor.look_at(config)
         if version not in versions:
             versions.append(version)
+        labels = sum(len(control.drawn) for control in config.controls)
+        logger.info("project %s: set up, %d labels, version %s", project.partition(".")[0] or "?", labels, version)
         return jsonify(model_version=version)
 
     def answer(body: PredictRequest, deadline: Deadline) -> Response:
@@ -140,6 +145,13 @@ def create_app(service: Service) -> Flask:
         context = (body.params or {}).get("context")
         if context:
             results = [service.predictor.interact(task, config, context, **asker) for task in tasks]
+            for task, result in zip(tasks, results, strict=True):
+                logger.info(
+                    "project %s, task %s: a gesture, %d regions",
+                    asker["project"] or "?",
+                    task["id"],
+                    len(result["result"]),
+                )
             return jsonify(results=results, model_version=version)
         with ExitStack() as unless_answered:
             spool = Spool(service.settings.answer_memory_bytes, service.settings.data_dir)
@@ -197,10 +209,14 @@ def create_app(service: Service) -> Flask:
 
     @app.errorhandler(RequestError)
     @app.errorhandler(LabelConfigError)
-    def refuse(err: Exception) -> tuple[Response, int]:
+    def refuse(err: Exception) -> Response:
         # One line: what follows is for the caller, and a config's own words must not look like our log.
-        logger.warning("%s refused: %s", request.path, (str(err).splitlines() or ["?"])[0][:500])
-        return jsonify(error=str(err)), 400
+        first = (str(err).splitlines() or ["?"])[0]
+        logger.warning("%s refused: %s", request.path, first[:500])
+        answer = jsonify(error=str(err))
+        # Label Studio shows its user these words and nothing of the body.
+        answer.status = f"400 {reason_phrase(first)}"
+        return answer
 
     @app.errorhandler(HTTPException)
     def http_error(err: HTTPException) -> tuple[Response, int, dict[str, str]]:
@@ -232,6 +248,18 @@ def _body() -> bytes:
         # Of a body in chunks, Werkzeug silently leaves out what is too much.
         raise RequestEntityTooLarge
     return data
+
+
+def reason_phrase(text: str) -> str:
+    """Return a text as it may stand behind a status: one line, not long, and without angle brackets.
+
+    Label Studio shows it in a window, which takes what stands between angle brackets for markup. Letters beyond ASCII
+    are written as UTF-8, in the form that WSGI has for bytes.
+    """
+    phrase = _NO_PHRASE.sub(" ", text.replace("<", "(").replace(">", ")")).strip()
+    if len(phrase) > PHRASE_CHARS:
+        phrase = phrase[: PHRASE_CHARS - 3] + "..."
+    return phrase.encode("utf-8", "replace").decode("latin-1") or "Bad Request"
 
 
 def _place(err: Exception) -> str:

@@ -30,7 +30,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 SETTINGS = {f"CLIPDIY_{name.upper()}": field for name, field in Settings.model_fields.items()}
 # Read by gunicorn's configuration, before there is a service.
-VARIABLES = {*SETTINGS, "CLIPDIY_WORKERS"}
+VARIABLES = {*SETTINGS, "CLIPDIY_WORKERS", "CLIPDIY_BIND"}
 
 
 # README and changelog
