@@ -9,30 +9,18 @@ import shutil
 import tempfile
 from typing import TYPE_CHECKING
 
+from backend.web.listening import GRACE_S, THREADS, default_bind, open_warning
+
 if TYPE_CHECKING:
     from gunicorn.arbiter import Arbiter
     from gunicorn.workers.base import Worker
 
-_PORT = 9090
-_LOOPBACK = ("127.", "localhost:", "[::1]:", "unix:", "fd://")
-
-
-def has_password() -> bool:
-    """Whether a user and a password are asked for."""
-    return bool(os.environ.get("CLIPDIY_BASIC_AUTH_USER") and os.environ.get("CLIPDIY_BASIC_AUTH_PASSWORD"))
-
-
-def default_bind() -> str:
-    """Return where to listen if nobody says it: without a password only for this machine."""
-    return f"0.0.0.0:{_PORT}" if has_password() else f"127.0.0.1:{_PORT}"
-
-
 bind = os.environ.get("CLIPDIY_BIND") or default_bind()
 workers = int(os.environ.get("CLIPDIY_WORKERS") or "1")
 worker_class = "backend.web.gunicorn_worker.Worker"  # an event loop in front of threads
-threads = 32  # for /predict; other requests have threads of their own
+threads = THREADS
 timeout = 600  # loading the weights counts as silence
-graceful_timeout = 100  # a request may take as long as Label Studio waits
+graceful_timeout = GRACE_S
 accesslog = None
 errorlog = "-"
 control_socket_disable = True  # one socket in the user's home would be shared by every instance
@@ -45,14 +33,9 @@ if workers > 1 and "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
 def on_starting(server: "Arbiter") -> None:
     """Warn where others can reach the service and nobody is asked for a password."""
     bound = [server.cfg.bind] if isinstance(server.cfg.bind, str) else server.cfg.bind
-    open_ones = [address for address in bound if not address.startswith(_LOOPBACK)]
-    if open_ones and not has_password():
-        server.log.warning(
-            "listening on %s without a password: whoever reaches it gets masks of pictures that its tokens open. Set "
-            "CLIPDIY_BASIC_AUTH_USER and CLIPDIY_BASIC_AUTH_PASSWORD, or CLIPDIY_BIND=127.0.0.1:%d",
-            ", ".join(open_ones),
-            _PORT,
-        )
+    warning = open_warning(bound)
+    if warning:
+        server.log.warning(warning)
 
 
 def pre_fork(server: "Arbiter", worker: "Worker") -> None:

@@ -51,7 +51,7 @@ def test_only_this_machine_unless_there_is_a_password_or_it_is_said(read, enviro
 )
 def test_who_is_open_to_others_is_told_so(read, bind, environment, warned):
     said = []
-    log = SimpleNamespace(warning=lambda text, *args: said.append(text % args))
+    log = SimpleNamespace(warning=said.append)
     read(**environment)["on_starting"](SimpleNamespace(cfg=SimpleNamespace(bind=bind), log=log))
     assert bool(said) == warned
     assert all("CLIPDIY_BASIC_AUTH_USER" in text and bind[-1] in text for text in said)
