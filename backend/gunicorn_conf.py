@@ -9,14 +9,14 @@ import shutil
 import tempfile
 from typing import TYPE_CHECKING
 
-from backend.web.listening import GRACE_S, THREADS, default_bind, open_warning
+from backend.web.listening import GRACE_S, THREADS, default_bind, open_warning, worker_count
 
 if TYPE_CHECKING:
     from gunicorn.arbiter import Arbiter
     from gunicorn.workers.base import Worker
 
 bind = os.environ.get("CLIPDIY_BIND") or default_bind()
-workers = int(os.environ.get("CLIPDIY_WORKERS") or "1")
+workers = worker_count(os.environ.get("CLIPDIY_WORKERS"))
 worker_class = "backend.web.gunicorn_worker.Worker"  # an event loop in front of threads
 threads = THREADS
 timeout = 600  # loading the weights counts as silence

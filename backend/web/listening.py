@@ -31,3 +31,16 @@ def open_warning(addresses: list[str]) -> str | None:
         "tokens open. Set CLIPDIY_BASIC_AUTH_USER and CLIPDIY_BASIC_AUTH_PASSWORD, or "
         f"CLIPDIY_BIND=127.0.0.1:{PORT}"
     )
+
+
+def worker_count(text: str | None) -> int:
+    """Return how many processes `CLIPDIY_WORKERS` asks for; one if it is not set.
+
+    Raises:
+        SystemExit: If it is no number above 0.
+    """
+    if not text:
+        return 1
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise SystemExit(f"setting CLIPDIY_WORKERS: expected a number of processes, one for each GPU, got {text!r}")
+    return int(text)

@@ -78,3 +78,14 @@ def test_a_worker_that_replaces_another_gets_its_gpu(read, monkeypatch):
         del server.WORKERS[lost]
         begin(pid)
     assert given == ["cuda:0", "cuda:1", "cuda:0", "cuda:0", "cuda:1"]
+
+
+@pytest.mark.parametrize(("text", "count"), [("", 1), ("1", 1), ("8", 8)])
+def test_workers(read, text, count):
+    assert read(CLIPDIY_WORKERS=text)["workers"] == count
+
+
+@pytest.mark.parametrize("text", ["all", "0", "-1", "1.5"])
+def test_no_number_of_workers_is_a_message(read, text):
+    with pytest.raises(SystemExit, match="CLIPDIY_WORKERS"):
+        read(CLIPDIY_WORKERS=text)
