@@ -10,17 +10,23 @@ WORKDIR /app
 COPY requirements.txt ./
 RUN pip install --no-cache-dir --no-deps -r requirements.txt
 
-COPY LICENSE README.md docker-entrypoint.sh ./
+COPY LICENSE README.md pyproject.toml docker-entrypoint.sh ./
 COPY clipdiy ./clipdiy
 COPY backend ./backend
 COPY label_config ./label_config
+
+# Its commands (clipdiy, clipdiy-doctor) come onto the PATH, and the service can say its version. What runs are the files
+# above.
+RUN pip install --no-cache-dir --no-deps --no-build-isolation --editable .
 
 # A new volume takes over the owner of the folder it is mounted on.
 RUN useradd --uid 10001 --create-home clipdiy \
     && install --directory --owner clipdiy --group clipdiy /weights /data
 USER clipdiy
 
+# Inside a container every interface; which of the host's it is published on is the host's to say.
 ENV PYTHONPATH=/app \
+    CLIPDIY_BIND=0.0.0.0:9090 \
     CLIPDIY_PRESET=paper \
     CLIPDIY_WEIGHTS_DIR=/weights \
     CLIPDIY_DATA_DIR=/data
@@ -29,7 +35,7 @@ EXPOSE 9090
 
 # The first start downloads the weights: long, and no reason to call it unhealthy.
 HEALTHCHECK --interval=15s --timeout=5s --retries=4 --start-period=1h \
-    CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:9090/health', timeout=4)"]
+    CMD ["python", "-c", "import urllib.request as u; u.build_opener(u.ProxyHandler({})).open('http://127.0.0.1:9090/health', timeout=4)"]
 
 ENTRYPOINT ["sh", "/app/docker-entrypoint.sh"]
 CMD ["gunicorn", "--config", "python:backend.gunicorn_conf", "backend._wsgi:app"]

@@ -8,7 +8,7 @@ SHELL := bash
 
 PYTHON ?= python3
 PRESET ?= starter
-BIND ?= 0.0.0.0:9090
+BIND ?=
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -41,8 +41,8 @@ lint: $(INSTALLED) ## ruff, mypy, and which room may know which
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache --no-logo
 
-serve: $(INSTALLED) ## Start the backend as a service (BIND=host:port; settings: CLIPDIY_* in the environment)
-	$(BIN)/python -m gunicorn --config python:backend.gunicorn_conf --bind $(BIND) backend._wsgi:app
+serve: $(INSTALLED) ## Start the backend as a service (BIND=host:port, else for this machine only; settings: CLIPDIY_* in the environment)
+	$(BIN)/python -m gunicorn --config python:backend.gunicorn_conf $(if $(BIND),--bind $(BIND) )backend._wsgi:app
 
 starter: $(INSTALLED) ## Train the bundled starter weights again (needs npm for the drawings)
 	$(BIN)/python -m clipdiy.starter.training $(ARGS)

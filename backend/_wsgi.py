@@ -1,7 +1,7 @@
 """Entry points: `app` for gunicorn, and a script for `label-studio-ml start backend`."""
 
 if __name__ == "__main__":
-    from backend.web.label_studio_ml_server import main
+    from backend.web.standalone import main
 
     main()
 else:

@@ -93,7 +93,7 @@ def examine(project: int | None = None, *, build: Build = load_weights) -> Itera
         settings.core_config()
     except ValidationError as err:
         for problem in problems_of(err):
-            yield Finding("bad", "settings", problem.removeprefix("setting "))
+            yield Finding("bad", "settings", problem)
         return
     except ConfigError as err:
         yield Finding("bad", "settings", str(err))

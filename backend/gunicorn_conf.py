@@ -9,16 +9,18 @@ import shutil
 import tempfile
 from typing import TYPE_CHECKING
 
+from backend.web.listening import GRACE_S, THREADS, default_bind, open_warning, worker_count
+
 if TYPE_CHECKING:
     from gunicorn.arbiter import Arbiter
     from gunicorn.workers.base import Worker
 
-bind = "0.0.0.0:9090"
-workers = int(os.environ.get("CLIPDIY_WORKERS", "1"))
+bind = os.environ.get("CLIPDIY_BIND") or default_bind()
+workers = worker_count(os.environ.get("CLIPDIY_WORKERS"))
 worker_class = "backend.web.gunicorn_worker.Worker"  # an event loop in front of threads
-threads = 32  # for /predict; other requests have threads of their own
+threads = THREADS
 timeout = 600  # loading the weights counts as silence
-graceful_timeout = 100  # a request may take as long as Label Studio waits
+graceful_timeout = GRACE_S
 accesslog = None
 errorlog = "-"
 control_socket_disable = True  # one socket in the user's home would be shared by every instance
@@ -28,14 +30,28 @@ if workers > 1 and "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="clipdiy-metrics-")
 
 
+def on_starting(server: "Arbiter") -> None:
+    """Warn where others can reach the service and nobody is asked for a password."""
+    bound = [server.cfg.bind] if isinstance(server.cfg.bind, str) else server.cfg.bind
+    warning = open_warning(bound)
+    if warning:
+        server.log.warning(warning)
+
+
+def pre_fork(server: "Arbiter", worker: "Worker") -> None:
+    """Give a worker the lowest number that no living one has: one that replaces another gets its number."""
+    taken = {getattr(other, "slot", None) for other in server.WORKERS.values()}
+    worker.slot = next(number for number in range(len(taken) + 1) if number not in taken)
+
+
 def post_fork(server: "Arbiter", worker: "Worker") -> None:
     """Give every worker a GPU of its own."""
-    if server.cfg.workers > 1 and os.environ.get("CLIPDIY_DEVICE", "auto") in ("auto", "cuda"):
+    if server.cfg.workers > 1 and (os.environ.get("CLIPDIY_DEVICE") or "auto") in ("auto", "cuda"):
         import torch
 
         count = torch.cuda.device_count()
         if count:
-            os.environ["CLIPDIY_DEVICE"] = f"cuda:{(worker.age - 1) % count}"
+            os.environ["CLIPDIY_DEVICE"] = f"cuda:{worker.slot % count}"
 
 
 def child_exit(_server: "Arbiter", worker: "Worker") -> None:

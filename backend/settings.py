@@ -37,7 +37,7 @@ class Settings(BaseSettings):
     A value that makes no sense stops the start with a message that names the variable.
     """
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, extra="ignore", frozen=True)
 
     preset: str = Field("paper", description="Weights and sizes: paper, paper-b16 or starter.")
     method: str = Field(
@@ -210,13 +210,13 @@ ELSEWHERE = frozenset(("CLIPDIY_WORKERS",))
 
 
 def problems_of(err: ValidationError) -> list[str]:
-    """Say which settings make no sense, one line each, by the names of their variables."""
-    lines = []
+    """Say what is wrong with settings, a line for each, naming its variable."""
+    found: dict[str, dict[str, None]] = {}
     for error in err.errors(include_url=False, include_input=False):
-        name = "_".join(str(part) for part in error["loc"][:1]).upper()
-        message = error["msg"].removeprefix("Value error, ")
-        lines.append(f"setting {PREFIX}{name}: {message}" if name else message)
-    return lines
+        # Behind the field stand parts of its type, which nobody can set.
+        name = f"{PREFIX}{str(error['loc'][0]).upper()}: " if error["loc"] else ""
+        found.setdefault(name, {})[str(error["msg"]).removeprefix("Value error, ")] = None
+    return [name + "; or: ".join(messages) for name, messages in found.items()]
 
 
 def misspelt(names: Iterable[str]) -> list[str]:

@@ -2,10 +2,12 @@
 
 import logging
 import os
+import re
 import threading
 import traceback
 from collections import deque
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from http import HTTPStatus
 from typing import Any
 
@@ -18,19 +20,23 @@ from werkzeug.exceptions import (
     ServiceUnavailable,
 )
 
+from backend.deadline import Deadline
 from backend.errors import LabelConfigError, RequestError
 from backend.images.host import LabelStudioHost
 from backend.images.introductions import Introductions, trial_at
 from backend.service import Service
 from backend.web.front import AppFront, Refusal
 from backend.web.openapi import describe
-from backend.web.protocol import PredictRequest, SetupRequest, WebhookRequest, parse, read_json
+from backend.web.protocol import PredictRequest, SetupRequest, TooMuchError, WebhookRequest, memory_of, parse, read_json
 from backend.web.spool import Spool, write_answer
 
 logger = logging.getLogger(__name__)
 
 REMEMBERED_VERSIONS = 100
 RETRY_AFTER_S = 10
+READ_BYTES = 2_000_000_000
+PHRASE_CHARS = 300
+_NO_PHRASE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\s]+")
 # What Label Studio sends; any other word becomes "other", so that a stranger cannot make new metrics.
 WEBHOOK_ACTIONS = frozenset(
     (
@@ -42,9 +48,32 @@ WEBHOOK_ACTIONS = frozenset(
 
 
 class Busy(ServiceUnavailable):
-    """As many requests are being worked on as may be."""
+    """As many requests are being worked on as may be, or as much of them is in memory."""
 
-    description = "too many requests to /predict at once; try again"
+    description = "too many requests at once; try again"
+
+
+class _Bodies:
+    """What is read of JSON in all requests together takes so much memory at most."""
+
+    def __init__(self, left: int) -> None:
+        self._left = left
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def reading(self) -> Iterator[Any]:
+        """Read the request's body; it may be used until the block is left."""
+        data = _body()
+        wanted = memory_of(data)
+        with self._lock:
+            if wanted > self._left:
+                raise Busy
+            self._left -= wanted
+        try:
+            yield read_json(data)
+        finally:
+            with self._lock:
+                self._left += wanted
 
 
 class NotKept(ServiceUnavailable):
@@ -71,6 +100,8 @@ def create_app(service: Service) -> Flask:
     front = AppFront(service.settings)
     app.extensions["clipdiy"] = front
 
+    bodies = _Bodies(READ_BYTES)
+
     @app.before_request
     def look_at_headers() -> Response | None:
         try:
@@ -91,7 +122,8 @@ def create_app(service: Service) -> Flask:
 
     @app.post("/setup")
     def setup() -> Response:
-        body = parse(SetupRequest, _json())
+        with bodies.reading() as sent:
+            body = parse(SetupRequest, sent)
         project = str(body.project or "")
         introductions.remember(project, LabelStudioHost(body.hostname or None, body.access_token or None))
         config = service.read_label_config(body.label_config)
@@ -99,42 +131,55 @@ def create_app(service: Service) -> Flask:
         service.predictor.look_at(config)
         if version not in versions:
             versions.append(version)
+        labels = sum(len(control.drawn) for control in config.controls)
+        logger.info("project %s: set up, %d labels, version %s", project.partition(".")[0] or "?", labels, version)
         return jsonify(model_version=version)
+
+    def answer(body: PredictRequest, deadline: Deadline) -> Response:
+        project = str(body.project or "")
+        config = service.read_label_config(body.label_config)
+        version = service.predictor.model_version(config)
+        tasks = [task.fields() for task in body.tasks]
+        asker: dict[str, Any] = {"project": project.split(".")[0], "host": introductions.of(project)}
+        asker["deadline"] = deadline
+        context = (body.params or {}).get("context")
+        if context:
+            results = [service.predictor.interact(task, config, context, **asker) for task in tasks]
+            for task, result in zip(tasks, results, strict=True):
+                logger.info(
+                    "project %s, task %s: a gesture, %d regions",
+                    asker["project"] or "?",
+                    task["id"],
+                    len(result["result"]),
+                )
+            return jsonify(results=results, model_version=version)
+        with ExitStack() as unless_answered:
+            spool = Spool(service.settings.answer_memory_bytes, service.settings.data_dir)
+            unless_answered.callback(spool.close)
+            kept = service.predictor.predict(tasks, config, keep=spool.keep, **asker)
+            length, pieces = write_answer(spool, kept, version)
+            unless_answered.pop_all()
+        made = Response(pieces, content_type="application/json")
+        made.content_length = length
+        made.call_on_close(spool.close)
+        return made
 
     @app.post("/predict")
     def predict() -> Response:
-        # Before the body is read: one request too many costs neither memory nor time, and slow senders hold places of
-        # /predict only.
+        # Before the body is read: one request too many costs neither memory nor time.
         if not places.acquire(blocking=False):
             raise Busy
         deadline = service.predictor.deadline()
         try:
-            body = parse(PredictRequest, _json())
-            project = str(body.project or "")
-            config = service.read_label_config(body.label_config)
-            tasks = [task.fields() for task in body.tasks]
-            asker: dict[str, Any] = {"project": project.split(".")[0], "host": introductions.of(project)}
-            asker["deadline"] = deadline
-            context = (body.params or {}).get("context")
-            if context:
-                results = [service.predictor.interact(task, config, context, **asker) for task in tasks]
-                return jsonify(results=results, model_version=service.predictor.model_version(config))
-            with ExitStack() as unless_answered:
-                spool = Spool(service.settings.answer_memory_bytes, service.settings.data_dir)
-                unless_answered.callback(spool.close)
-                kept = service.predictor.predict(tasks, config, keep=spool.keep, **asker)
-                length, pieces = write_answer(spool, kept, service.predictor.model_version(config))
-                unless_answered.pop_all()
+            with bodies.reading() as sent:
+                return answer(parse(PredictRequest, sent), deadline)
         finally:
             places.release()
-        answer = Response(pieces, content_type="application/json")
-        answer.content_length = length
-        answer.call_on_close(spool.close)
-        return answer
 
     @app.post("/webhook")
     def webhook() -> tuple[Response, int]:
-        body = parse(WebhookRequest, _json())
+        with bodies.reading() as sent:
+            body = parse(WebhookRequest, sent)
         known = body.action in WEBHOOK_ACTIONS
         service.metrics.webhooks.labels(body.action if known else "other").inc()
         try:
@@ -157,12 +202,21 @@ def create_app(service: Service) -> Flask:
     def openapi() -> Response:
         return Response(description, content_type="application/json")
 
+    @app.errorhandler(TooMuchError)
+    def too_much(err: TooMuchError) -> tuple[Response, int]:
+        logger.warning("%s refused: %s", request.path, err)
+        return jsonify(error=str(err)), 413
+
     @app.errorhandler(RequestError)
     @app.errorhandler(LabelConfigError)
-    def refuse(err: Exception) -> tuple[Response, int]:
+    def refuse(err: Exception) -> Response:
         # One line: what follows is for the caller, and a config's own words must not look like our log.
-        logger.warning("%s refused: %s", request.path, (str(err).splitlines() or ["?"])[0][:500])
-        return jsonify(error=str(err)), 400
+        first = (str(err).splitlines() or ["?"])[0]
+        logger.warning("%s refused: %s", request.path, first[:500])
+        answer = jsonify(error=str(err))
+        # Label Studio shows its user these words and nothing of the body.
+        answer.status = f"400 {reason_phrase(first)}"
+        return answer
 
     @app.errorhandler(HTTPException)
     def http_error(err: HTTPException) -> tuple[Response, int, dict[str, str]]:
@@ -181,7 +235,7 @@ def create_app(service: Service) -> Flask:
     return app
 
 
-def _json() -> Any:
+def _body() -> bytes:
     try:
         data = request.get_data(cache=False)
     except RequestEntityTooLarge:
@@ -193,7 +247,19 @@ def _json() -> Any:
     if request.content_length is None and len(data) == request.max_content_length:
         # Of a body in chunks, Werkzeug silently leaves out what is too much.
         raise RequestEntityTooLarge
-    return read_json(data)
+    return data
+
+
+def reason_phrase(text: str) -> str:
+    """Return a text as it may stand behind a status: one line, not long, and without angle brackets.
+
+    Label Studio shows it in a window, which takes what stands between angle brackets for markup. Letters beyond ASCII
+    are written as UTF-8, in the form that WSGI has for bytes.
+    """
+    phrase = _NO_PHRASE.sub(" ", text.replace("<", "(").replace(">", ")")).strip()
+    if len(phrase) > PHRASE_CHARS:
+        phrase = phrase[: PHRASE_CHARS - 3] + "..."
+    return phrase.encode("utf-8", "replace").decode("latin-1") or "Bad Request"
 
 
 def _place(err: Exception) -> str:

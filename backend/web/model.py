@@ -1,7 +1,9 @@
-"""The label-studio-ml model class: a thin door to the same predictor, for people who run that package's server.
+"""The label-studio-ml model class: a thin door to the same predictor, for programs that run that package's server.
 
 Works with label-studio-ml 1.0.9 (the published package) and 2.x (its Git repository): both make model objects as they
-like, call `predict(tasks, ...)` and take plain lists of dicts. The server we run ourselves is `backend.web.app`.
+like, call `predict(tasks, ...)` and take plain lists of dicts. The server of 1.0.9 answers a wrong version on /setup
+and starts a process for every webhook, so `label-studio-ml start backend` serves `backend.web.app` instead (see
+`backend.web.standalone`).
 """
 
 from collections.abc import Mapping, Sequence

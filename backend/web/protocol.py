@@ -15,7 +15,17 @@ from backend.errors import RequestError
 MAX_DEPTH = 100
 """Lists and objects within one another. Label Studio's own need fewer than 20."""
 
+MAX_TASKS = 100_000
+"""In one request. Label Studio sends everything that is selected at once; nobody answers so many in its time."""
+
 MAX_TEXT_CHARS = 200
+# What is read of JSON takes about so many bytes: an empty object or list with its place, a text beside its
+# characters, a number or a name with its place.
+_CONTAINER_BYTES, _TEXT_BYTES, _VALUE_BYTES = 200, 64, 32
+# More than that for each byte of JSON is nothing that Label Studio sends, but a body that is made to fill memory.
+_FREE_BYTES, _FACTOR = 50_000_000, 20
+# A text, also one without an end. Nothing is looked at twice.
+_TEXT = re.compile(rb'"[^"\\]*+(?:\\.?+[^"\\]*+)*+"?+', re.DOTALL)
 # What would begin a new line, or more, where it is logged.
 _CONTROL = re.compile(r"[\u0000-\u001f\u007f-\u009f\u2028\u2029\ud800-\udfff]")
 
@@ -79,7 +89,7 @@ class PredictRequest(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    tasks: list[Task] = Field(description="In the order in which they are to be answered.")
+    tasks: list[Task] = Field(max_length=MAX_TASKS, description="In the order in which they are to be answered.")
     label_config: str = Field(description="The project's labeling config, as XML.")
     project: Identifier = Field(None, description="As for /setup.")
     params: dict[str, Any] | None = Field(None, description="What else was asked for, such as the context of a tool.")
@@ -93,14 +103,44 @@ class WebhookRequest(BaseModel):
     action: str = Field(min_length=1, max_length=100, description="What happened, such as ANNOTATION_CREATED.")
 
 
+class TooMuchError(RequestError):
+    """A body is JSON, but so many objects that reading it would fill memory."""
+
+
+def memory_of(data: bytes) -> int:
+    """Return about how many bytes the objects of a JSON body will take, without making them.
+
+    An upper estimate for what is JSON; for anything else some number.
+
+    Raises:
+        TooMuchError: If it is much for the body's size.
+    """
+    most = _FREE_BYTES + _FACTOR * len(data)
+    # All of it as one text, and then in parts. One sign beyond those of Latin makes every sign of a text as wide.
+    texts = (2 if data.isascii() else 8) * len(data)
+    estimate = _estimate(data) + texts
+    if estimate > most:
+        # Signs within texts were counted too.
+        estimate = _estimate(_TEXT.sub(b'""', data)) + texts
+    if estimate > most:
+        raise TooMuchError("body: so many small values are not read; send fewer at once")
+    return estimate
+
+
+def _estimate(data: bytes) -> int:
+    containers = data.count(b"{") + data.count(b"[")
+    values = data.count(b",") + data.count(b":") + containers
+    return containers * _CONTAINER_BYTES + data.count(b'"') * (_TEXT_BYTES // 2) + values * _VALUE_BYTES
+
+
 def read_json(data: bytes) -> Any:
     """Read a request's body.
 
     Raises:
-        RequestError: If it is no JSON (which knows neither NaN nor infinity), or nested too deeply.
+        RequestError: If it is no JSON in UTF-8 (which knows neither NaN nor infinity), or nested too deeply.
     """
     try:
-        body = json.loads(data, parse_constant=_refuse_constant)
+        body = json.loads(data.decode(), parse_constant=_refuse_constant)
     except RequestError:
         raise
     except ValueError as err:  # also from bytes that are no Unicode, and numbers with thousands of digits
@@ -132,6 +172,8 @@ def parse(kind: type[Body], body: object) -> Body:
         first = err.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"]) or "body"
         problem = "expected an object" if first["type"] == "model_type" else first["msg"].removeprefix("Value error, ")
+        if place == "tasks" and first["type"] == "too_long":
+            problem = f"expected at most {MAX_TASKS:,} in one request; select fewer at once"
         raise RequestError(f"{place}: {problem}") from err
 
 

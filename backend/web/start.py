@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import TypeVar
@@ -19,16 +20,35 @@ App = TypeVar("App")
 
 # Gunicorn's own code for "the app cannot be loaded": it stops then, instead of starting worker after worker.
 APP_LOAD_ERROR = 4
+MAX_LINE_CHARS = 10_000
+# Controls but for the end of a line, half characters, separators of lines, marks and overrides of direction.
+_UNPRINTABLE = re.compile(
+    "[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+)
 
 
 def set_up_logging(level: str) -> None:
     """Log to standard error, one line a record."""
-    logging.basicConfig(
-        level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr, force=True
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.addFilter(_is_ours_or_serious)
+    logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.getLogger("urllib3").setLevel("WARNING")
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(_is_ours_or_serious)
+
+
+class OneLine(logging.Formatter):
+    """Writes a record as one line: names of labels, answers of other servers and the like cannot pass for a record.
+
+    What begins a new line, moves a cursor or colours a terminal, or turns the direction of reading, is written as an
+    escape. Tracebacks, which are asked for with DEBUG, keep their lines, each set in from the margin.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        text = super().format(record)
+        text = text.replace("\n", "\n    " if record.exc_info or record.stack_info else "\\n")
+        text = _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+        return text if len(text) <= MAX_LINE_CHARS else text[: MAX_LINE_CHARS - 3] + "..."
 
 
 def _is_ours_or_serious(record: logging.LogRecord) -> bool:

@@ -30,7 +30,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 SETTINGS = {f"CLIPDIY_{name.upper()}": field for name, field in Settings.model_fields.items()}
 # Read by gunicorn's configuration, before there is a service.
-VARIABLES = {*SETTINGS, "CLIPDIY_WORKERS"}
+VARIABLES = {*SETTINGS, "CLIPDIY_WORKERS", "CLIPDIY_BIND"}
 
 
 # README and changelog
@@ -313,6 +313,62 @@ def test_compose_mounts_volumes_that_exist_where_the_image_looks():
     assert any(mount.endswith(f":{root}:ro") for mount in SERVICES["backend"]["volumes"])
     root = SERVICES["label-studio"]["environment"]["LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT"]
     assert any(mount.endswith(f":{root}:ro") for mount in SERVICES["label-studio"]["volumes"])
+
+
+def seconds(text):
+    return int(text.removesuffix("s"))
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_compose_ends_services_in_order_and_bounds_them(name):
+    service = SERVICES[name]
+    assert service["init"] is True
+    assert seconds(service["stop_grace_period"]) > gunicorn_conf.graceful_timeout
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert re.fullmatch(r"\$\{\w+:-\d+g\}", service["mem_limit"])
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_compose_gives_the_backend_no_more_than_it_needs(name):
+    service = SERVICES[name]
+    assert (service["cap_drop"], service["read_only"], service["pull_policy"]) == (["ALL"], True, "build")
+    writable = {mount.partition(":")[0] for mount in service["tmpfs"]}
+    [user] = re.findall(r"--uid (\d+)", DOCKERFILE)
+    assert writable == {"/tmp", "/home/clipdiy"}
+    assert any(f"uid={user}" in mount for mount in service["tmpfs"]), "a tmpfs is root's otherwise"
+
+
+def test_health_checks_do_not_go_through_a_proxy():
+    check = SERVICES["label-studio"]["healthcheck"]["test"][-1]
+    checks = re.findall(r"urllib\.request as u; (\S+)\(", DOCKERFILE + check)
+    assert checks == ["u.build_opener(u.ProxyHandler({})).open"] * 2
+
+
+def test_the_image_has_the_commands_and_a_version():
+    assert ("pyproject.toml", "./") in copied()
+    [install] = re.findall(r"^RUN (pip install .*\.)$", DOCKERFILE, re.MULTILINE)
+    assert {"--no-deps", "--no-build-isolation"} <= set(install.split()), "nothing but what is locked"
+    assert DOCKERFILE.index(install) > DOCKERFILE.index("COPY backend")
+    assert "setuptools" in locked("requirements.txt")
+    assert "CLIPDIY_BIND=0.0.0.0:" in DOCKERFILE
+
+
+def test_what_is_private_is_not_committed():
+    ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+    assert {"/photos/", ".env"} <= set(ignored)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("LABEL_STUDIO_COLLECT_ANALYTICS", "false"),
+        ("LABEL_STUDIO_LATEST_VERSION_CHECK", "false"),
+        ("SENTRY_DSN", ""),
+        ("FRONTEND_SENTRY_DSN", ""),
+    ],
+)
+def test_label_studio_sends_nothing_elsewhere(name, value):
+    assert SERVICES["label-studio"]["environment"][name] == value
 
 
 def test_compose_lets_label_studio_reach_a_private_address():

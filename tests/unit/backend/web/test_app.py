@@ -14,7 +14,7 @@ from backend.metrics import Metrics
 from backend.predicting.predictor import Predictor, PredictorOptions
 from backend.service import Service
 from backend.settings import Settings
-from backend.web.app import create_app
+from backend.web.app import create_app, reason_phrase
 from backend.webhooks import WebhookStore
 
 JSON = {"CONTENT_TYPE": "application/json"}
@@ -159,6 +159,20 @@ def test_too_large_a_body(make):
     assert answer.status_code == 413
 
 
+@pytest.mark.parametrize("path", ["/predict", "/setup", "/webhook"])
+def test_a_body_that_is_made_to_fill_memory_is_not_read(client, path):
+    answer = client.post(path, data=b'{"tasks":[' + b"{}," * 300_000 + b"{}]}", content_type="application/json")
+    assert answer.status_code == 413
+    assert "fewer" in answer.json["error"]
+
+
+def test_bodies_that_are_read_at_once_share_their_memory(make, monkeypatch):
+    monkeypatch.setattr("backend.web.app.READ_BYTES", 50_000)
+    client = make()
+    small, large = {"action": "A"}, {"action": "A", "rle": list(range(5000))}
+    assert [client.post("/webhook", json=body).status_code for body in (small, large, small)] == [201, 503, 201]
+
+
 @pytest.mark.parametrize("method", ["get", "delete"])
 def test_what_is_not_allowed_says_what_is(client, method):
     answer = getattr(client, method)("/predict")
@@ -233,6 +247,46 @@ def test_what_is_refused_is_one_line_in_the_log(client, caplog):
     (record,) = [record for record in caplog.records if record.name == "backend.web.app"]
     assert "\n" not in record.getMessage()
     assert len(record.getMessage()) < 600
+
+
+@pytest.mark.parametrize(
+    ("text", "phrase"),
+    [
+        ("plain words", "plain words"),
+        ("<Label> in\r\nX-Header: y", "(Label) in X-Header: y"),
+        ("a\u2028b\x85c\x1bd\te", "a b c d e"),
+        ("", "Bad Request"),
+        ("x" * 1000, "x" * 297 + "..."),
+        ("Köter 猫", "Köter 猫"),
+        ("half \ud800", "half ?"),
+    ],
+)
+def test_a_reason_fits_behind_a_status(text, phrase):
+    assert reason_phrase(text).encode("latin-1").decode() == phrase
+
+
+def test_why_a_config_is_refused_stands_where_label_studio_shows_it(client, caplog):
+    answer = client.post("/setup", json={"schema": "<View/>", "project": "3.1"})
+    first = answer.json["error"].splitlines()[0]
+    assert answer.status == f"400 {reason_phrase(first)}"
+    assert "BrushLabels" in answer.status
+    assert not set("<>") & set(answer.status)
+
+
+def test_what_went_well_is_logged_too(client, caplog):
+    caplog.set_level("INFO")
+    client.post("/setup", json={"project": "3.1", "schema": CONFIG})
+    assert "project 3: set up, 2 labels, version clip-diy-" in caplog.text
+    point = {"type": "keypointlabels", "to_name": "img", "value": {"x": 10, "y": 50, "keypointlabels": ["Dog"]}}
+    body = {"tasks": tasks("ok"), "label_config": CONFIG, "project": "3.1", "params": {"context": {"result": [point]}}}
+    client.post("/predict", json=body)
+    assert "project 3, task 1: a gesture, 1 regions" in caplog.text
+
+
+def test_a_number_that_is_none_is_no_webhook(client, tmp_path):
+    body = b'{"action": "ANNOTATION_CREATED", "annotation": {"lead_time": 1e999}}'
+    assert client.post("/webhook", data=body, content_type="application/json").status_code == 400
+    assert not (tmp_path / "webhooks.jsonl").exists()
 
 
 def test_an_unexpected_error_says_nothing_about_itself(client, monkeypatch):

@@ -9,6 +9,7 @@ import types
 import pytest
 import requests
 from fakes import CONFIG, FakeCore, FakeLoader, tasks
+from label_studio_ml.api import init_app
 from werkzeug.serving import make_server
 
 from backend.metrics import Metrics
@@ -33,9 +34,8 @@ def service(tmp_path, monkeypatch):
 
 @pytest.fixture
 def server(service, tmp_path):
-    from backend.web.label_studio_ml_server import make_app
-
-    http = make_server("127.0.0.1", 0, make_app(str(tmp_path)), threaded=True)
+    app = init_app(model_class=model_room.ClipDiyModel, model_dir=str(tmp_path))
+    http = make_server("127.0.0.1", 0, app, threaded=True)
     thread = threading.Thread(target=http.serve_forever)
     thread.start()
     yield f"http://127.0.0.1:{http.server_port}"
