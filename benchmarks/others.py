@@ -1,6 +1,6 @@
 """Does what is no label stay empty, and what does that cost?
 
-    python -m benchmarks.others [--sets N] [--scenes N] [--draws N] [--first SEED]
+    python -m benchmarks.others [--sets N] [--scenes N] [--draws N] [--first SEED] [--only TABLE]
     python -m benchmarks.others --tune      what the gate and the absolute test were chosen by, on other seeds
     python -m benchmarks.others --near      how near texts come to each other, for the rule of the cosine
     python -m benchmarks.others --cost      a picture's question with and without the list, at ViT-B/32's shapes
@@ -97,6 +97,17 @@ class Cell:
         drawn = [pooled_miou(times(rng, len(tally.hits)), tally) for tally in self.tallies]
         low, high = np.quantile(np.mean(drawn, axis=0), [0.025, 0.975])
         return 100 * float(point), 100 * float(low), 100 * float(high)
+
+    def above(self, base: "Cell") -> str:
+        """Write by how much the mean is above another cell's, and the interval of that over the same scenes."""
+        difference = self.miou()[0] - base.miou()[0]
+        rng = np.random.default_rng(0)
+        drawn = []
+        for tally, other in zip(self.tallies, base.tallies, strict=True):
+            weights = times(rng, len(tally.hits))
+            drawn.append(pooled_miou(weights, tally) - pooled_miou(weights, other))
+        low, high = 100 * np.quantile(np.mean(drawn, axis=0), [0.025, 0.975])
+        return f"{difference:+.1f} ({low:+.1f} to {high:+.1f})"
 
     def false(self) -> tuple[int, int]:
         """Return how many regions are false, and how many there are."""
@@ -234,9 +245,8 @@ def default_rows(segmenter: Segmenter, sets: Sequence[list[Picture]], draws: int
 
 def coverage_rows(segmenter: Segmenter, sets: Sequence[list[Picture]], draws: int) -> None:
     """Print what others that know part of the nouns do."""
-    print(
-        "\n| labels | coverage | others | mIoU | false | rho, regions | rho, pictures |\n|---|---|---|---|---|---|---|"
-    )
+    print("\nMasks as published, not refined:\n")
+    print("| labels | coverage | others | mIoU | false | rho, regions | rho, pictures |\n|---|---|---|---|---|---|---|")
     for size in SIZES:
         for share in COVERAGES:
             # At 0 % the list is empty, and at 100 % the two are the same.
@@ -252,7 +262,7 @@ def coverage_rows(segmenter: Segmenter, sets: Sequence[list[Picture]], draws: in
 def all_labels_rows(segmenter: Segmenter, sets: int, scenes: int, first: int, size: int = 16) -> None:
     """Print what others cost where every noun in the pictures is a label: scenes of 16 nouns alone."""
     sprites = load_sprites()
-    print("\n| others | mIoU | false | rho, regions | rho, pictures |\n|---|---|---|---|---|")
+    print("\n| others | mIoU | false | rho, regions | rho, pictures | against none |\n|---|---|---|---|---|---|")
     cells = {"none": Cell(), "4": Cell(), "10": Cell(), "default (32)": Cell()}
     for number, labels, rest in drawings(sets, 1, size):
         only = Sprites({noun: sprites.by_noun[noun] for noun in labels})
@@ -261,7 +271,7 @@ def all_labels_rows(segmenter: Segmenter, sets: int, scenes: int, first: int, si
         for (_, cell), others in zip(cells.items(), ((), rest[:4], rest[:10], None), strict=True):
             cell.tallies.append(measure(segmenter, pictures, labels, lambda _, o=others: o))
     for name, cell in cells.items():
-        print(f"| {name} | {cell} |", flush=True)
+        print(f"| {name} | {cell} | {cell.above(cells['none'])} |", flush=True)
 
 
 def part_rows(segmenter: Segmenter, sets: Sequence[list[Picture]], draws: int) -> None:
@@ -275,16 +285,19 @@ def part_rows(segmenter: Segmenter, sets: Sequence[list[Picture]], draws: int) -
         "the absolute test alone": OthersConfig(gate_logits=never),
     }
     print("\nMasks as published, not refined:\n")
-    print("| labels | coverage | | mIoU | false | rho, regions | rho, pictures |\n|---|---|---|---|---|---|---|")
+    print("| labels | coverage | | mIoU | false | rho, regions | rho, pictures | against no test |")
+    print(f"|{'---|' * 8}")
     for size in (2, 4, 16):
         for share in (0.5, 1.0):
+            base = None
             for name, config in parts.items():
                 changed = segmenter.with_config(replace(segmenter.config, others=config))
                 cell = Cell()
                 for number, labels, rest in drawings(len(sets), draws, size):
                     known = known_share(rest, share)
                     cell.tallies.append(measure(changed, sets[number], labels, lambda _, k=known: k))
-                print(f"| {size} | {share:.0%} | {name} | {cell} |", flush=True)
+                base = base or cell
+                print(f"| {size} | {share:.0%} | {name} | {cell} | {cell.above(base)} |", flush=True)
 
 
 def tune(scenes: int) -> None:
@@ -374,6 +387,7 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=60)
     parser.add_argument("--draws", type=int, default=1)
     parser.add_argument("--first", type=int, default=FIRST_SEED)
+    parser.add_argument("--only", choices=("default", "labels", "coverage", "parts"), help="one table of the four")
     parser.add_argument("--tune", action="store_true")
     parser.add_argument("--near", action="store_true")
     parser.add_argument("--cost", action="store_true")
@@ -391,14 +405,20 @@ def main() -> None:
     segmenter = build_segmenter(preset("starter", pamr=Pamr()))
     starts = [chosen.first + 1000 * number for number in range(chosen.sets)]
     print(f"weights {segmenter.name}, core {segmenter.identity}, sets of {chosen.scenes} scenes from {starts}")
+    if chosen.only in (None, "labels"):
+        all_labels_rows(segmenter, chosen.sets, chosen.scenes, chosen.first)
+    if chosen.only == "labels":
+        return
     sprites = load_sprites()
     sets = [encode(segmenter, range(start, start + chosen.scenes), sprites) for start in starts]
-    default_rows(segmenter, sets, chosen.draws)
-    all_labels_rows(segmenter, chosen.sets, chosen.scenes, chosen.first)
+    if chosen.only in (None, "default"):
+        default_rows(segmenter, sets, chosen.draws)
     unrefined = build_segmenter(preset("starter"))
     plain = [[replace(picture, features=as_made_by(unrefined, picture)) for picture in pictures] for pictures in sets]
-    coverage_rows(unrefined, plain, chosen.draws)
-    part_rows(unrefined, plain, chosen.draws)
+    if chosen.only in (None, "coverage"):
+        coverage_rows(unrefined, plain, chosen.draws)
+    if chosen.only in (None, "parts"):
+        part_rows(unrefined, plain, chosen.draws)
 
 
 if __name__ == "__main__":

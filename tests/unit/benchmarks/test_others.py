@@ -37,6 +37,14 @@ def test_figures_by_hand():
     assert cell.rho()[0] == pytest.approx(1)
 
 
+def test_a_difference_is_of_the_same_scenes():
+    cell, worse = Cell([tally_by_hand()]), Cell([tally_by_hand()])
+    assert cell.above(worse) == "+0.0 (+0.0 to +0.0)", "one scene drawn twice in both, or in neither"
+    worse.tallies[0].hits = [hits // 2 for hits in worse.tallies[0].hits]
+    assert cell.above(worse).startswith("+")
+    assert worse.above(cell).startswith("-")
+
+
 def test_a_class_that_a_replicate_lacks_is_left_out():
     weights = np.array([[1.0, 1.0], [0.0, 2.0]])
     assert pooled_miou(weights, tally_by_hand()) == pytest.approx([(4 / 6 + 2 / 4) / 2, (6 / 8 + 0) / 2])

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from clipdiy.others.choice import Chooser, kin_matrix, near_cosines
+from clipdiy.others.choice import KEPT_CHOICES, Chooser, kin_matrix, near_cosines
 from clipdiy.others.kin import Kinship
 from clipdiy.others.nouns import default_nouns
 from clipdiy.vocabulary import make_vocabulary
@@ -140,6 +140,21 @@ def test_what_the_background_is_said_to_be_is_found_in_every_template():
     (wall,) = chooser().choose(vocabulary, ()).competing
     assert wall.name == "brick wall"
     assert wall.prompts == tuple(template.format("brick wall") for template in templates)
+
+
+def test_the_background_itself_is_no_other_in_any_template():
+    templates = ("a photo of a {}", "the origami {}.", "graffiti of the {}")
+    assert chooser().choose(make_vocabulary(["dog"], template=templates), ()).competing == ()
+    only = make_vocabulary(["dog"], template="the origami {}")
+    assert chooser().choose(only, ()).competing == ()
+
+
+def test_only_so_many_choices_are_kept():
+    made = chooser()
+    vocabularies = [make_vocabulary([f"label {i}"]) for i in range(KEPT_CHOICES + 1)]
+    first, *_, second_last, _ = [made.choose(vocabulary, ()) for vocabulary in vocabularies]
+    assert made.choose(vocabularies[-2], ()) is second_last
+    assert made.choose(vocabularies[0], ()) is not first
 
 
 def test_a_vocabulary_is_decided_once():

@@ -59,6 +59,25 @@ def test_a_label_that_is_no_nearer_than_other_words_is_not_there(label, there):
     assert (1 in competing_classes(listed(label), 2, SCALE, config).tolist()) == there
 
 
+def test_a_label_as_good_as_the_threshold_is_there():
+    assert 1 in competing_classes(listed(0.16), 2, SCALE, OthersConfig(absent_quantile=1.0))
+
+
+def test_a_label_counts_by_its_best_crop():
+    others = [(0.01 * (i + 1), 0.0) for i in range(LEAST_OTHERS)]
+    config = OthersConfig(gate_logits=1000, absent_quantile=0.75)
+    assert 1 in competing_classes(grids((0.0, 0.0), (0.15, -1.0), *others), 2, SCALE, config)
+
+
+def test_a_label_that_is_not_there_keeps_no_other_out():
+    # At the second crop the absent label is the best; the other has to lead the label that is there alone.
+    others = [(0.5, 0.5)] * (LEAST_OTHERS - 1) + [(0.5, 0.3)]
+    cosines = grids((0.0, 0.0), (0.9, 0.1), (0.1, 0.45), *others)
+    kept = competing_classes(cosines, 3, SCALE, OthersConfig(gate_logits=1.0, absent_quantile=0.5))
+    assert 2 not in kept, "absent"
+    assert 2 + LEAST_OTHERS in kept
+
+
 def test_few_others_say_nothing_about_what_is_there():
     config = OthersConfig(absent_quantile=1.0)
     assert 1 in competing_classes(listed(-0.1, LEAST_OTHERS - 1), 2, SCALE, config)
