@@ -57,6 +57,8 @@ class Recent(Generic[Key, Value]):
         size = self._size_of(value)
         with self._lock:
             self._drop(key)
+            if self._most_bytes is not None and size > self._most_bytes:
+                return value  # the others need not go for what does not fit
             self._kept[key] = value, size
             self._bytes += size
             while self._kept and (

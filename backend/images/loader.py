@@ -5,18 +5,19 @@ import re
 from dataclasses import dataclass
 
 from backend.deadline import Deadline
-from backend.errors import TaskError
+from backend.errors import TaskError, TaskFailure
 from backend.images.addresses import is_at, show_url, split_url
 from backend.images.data_uri import read_data_uri
 from backend.images.host import LabelStudioHost
 from backend.images.local_files import read_local_file
 from backend.images.outbound import Outbound, Resolve, resolve_host
+from backend.images.pixel_budget import PixelBudget
 from backend.images.sources import ImageLimits, ImageSources
 from backend.images.tokens import AccessTokens
 from backend.images.values import as_path, is_local_file, path_at, scheme_of, show_value
 from backend.images.versions import Fetched, Validator
 from clipdiy.errors import ImageError
-from clipdiy.photo import ImageTooLargeError, Photo, decode_photo
+from clipdiy.photo import ImageTooLargeError, ImageTooSlowError, Photo, Window, decode_photo
 
 
 @dataclass(frozen=True)
@@ -66,27 +67,43 @@ class ImageLoader:
             resolve=resolve,
         )
         self._tokens = AccessTokens(self._outbound)
+        self._decoding = PixelBudget(self._limits.max_decoding_px)
 
     def load(self, value: str, *, task_id: object = None, host: LabelStudioHost | None = None) -> Photo:
         """Fetch and decode an image; arguments and errors as `fetch` and `decode`."""
         return self.decode(self.fetch(value, task_id=task_id, host=host), value)
 
-    def decode(self, data: bytes, value: str, *, whole: bool = False) -> Photo:
-        """Decode an image that was fetched.
+    def decode(
+        self, data: bytes, value: str, *, window: Window | None = None, deadline: Deadline | None = None
+    ) -> Photo:
+        """Decode an image that was fetched, when there is room for its pixels.
 
         Args:
             data: The file.
             value: Where it came from, for the message.
-            whole: Keep all of its pixels.
+            window: Only these rows and columns are wanted, with all of their pixels.
+            deadline: Of whoever asks; `ImageLimits.decode_s` holds besides.
 
         Raises:
-            TaskError: `too-large` (in pixels) or `not-an-image`.
+            TaskError: `deadline` if that has come; `too-large` (in pixels), `timeout` or `not-an-image`.
         """
+        deadline = deadline or Deadline.never()
+        limits = self._limits
         try:
-            keep_px = None if whole else self._keep_px
-            return decode_photo(data, max_px=self._limits.max_px, keep_px=keep_px, keep_short_px=self._keep_short_px)
+            return decode_photo(
+                data,
+                max_px=limits.max_px,
+                keep_px=self._keep_px,
+                keep_short_px=self._keep_short_px,
+                window=window,
+                timeout_s=min(limits.decode_s, deadline.left_s),
+                admit=lambda px: self._decoding.hold(px, deadline),
+            )
         except ImageTooLargeError as err:
             raise TaskError("too-large", str(err)) from err
+        except ImageTooSlowError as err:
+            reason: TaskFailure = "deadline" if deadline.has_come else "timeout"
+            raise TaskError(reason, f"{show_value(value)}: {err}") from err
         except ImageError as err:
             raise TaskError("not-an-image", f"{show_value(value)}: {err}") from err
 

@@ -13,7 +13,7 @@ background alone: a person has said that it is there.
 
 import time
 import uuid
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -24,6 +24,7 @@ from backend.deadline import Deadline
 from backend.errors import TaskError
 from backend.images.asking import Asker
 from backend.images.pages import pictures_of
+from backend.images.pixel_budget import PixelBudget
 from backend.images.values import source_key
 from backend.interactive.gesture import Box, Gesture, Phrase
 from backend.interactive.pointing import box_window, inside_box, pointed_at
@@ -31,7 +32,7 @@ from backend.labeling.controls import Area, LabelConfig, MaskControl, MaskLabel
 from backend.outputs.regions import make_prediction, make_regions
 from backend.recent import Recent
 from clipdiy.method import Features
-from clipdiy.photo import Photo
+from clipdiy.photo import Photo, Window
 from clipdiy.segmentation import Segmentation
 from clipdiy.vocabulary import phrases_to_prompts
 
@@ -39,10 +40,16 @@ REMEMBERED_S = 300.0
 """For so long a picture is not asked for again: whoever draws on it sees the one that was loaded."""
 PICTURES = 8
 SEGMENTATIONS = 8
+SEGMENTATION_BYTES = 200_000_000
+"""A label map takes two bytes a pixel: as many pictures of usual size as there may be, or one of 100 megapixels."""
 PIECES = 64
+WORKING_PX = 100_000_000
+"""Most pixels of label maps and masks that are worked on at the same time; one takes up to 12 bytes meanwhile."""
 
 Segment = Callable[[Features, MaskControl], Segmentation]
 """Segments a picture or a piece of one as a control wants it."""
+ReadWindow = Callable[[Window, Deadline], Photo]
+"""Brings a window of a picture as a photo of its own, within a deadline."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +59,12 @@ class Picture:
     Attributes:
         content: SHA-256 of its file.
         features: Its features.
-        read: Brings its pixels, all of them, within a deadline.
+        read: Brings all pixels of a window of it, within a deadline.
     """
 
     content: str
     features: Features
-    read: Callable[[Deadline], Photo]
+    read: ReadWindow
 
 
 class Pictures(Protocol):
@@ -89,7 +96,10 @@ class Interactor:
         self._segment_one = segment
         self._recent: Recent[str, tuple[Picture, float]] = Recent(PICTURES)
         self._pieces: Recent[tuple[str, tuple[int, ...]], Features] = Recent(PIECES)
-        self._segmentations: Recent[Hashable, Segmentation] = Recent(SEGMENTATIONS)
+        self._segmentations: Recent[Hashable, Segmentation] = Recent(
+            SEGMENTATIONS, most_bytes=SEGMENTATION_BYTES, size_of=lambda segmentation: segmentation.label_map.nbytes
+        )
+        self._working = PixelBudget(WORKING_PX)
 
     def answer(
         self,
@@ -128,14 +138,25 @@ class Interactor:
         if value is None:
             raise TaskError("missing-data", f"the task has no page {page}")
         picture = self._picture(value, task.get("id"), asker)
-        found = [
-            *self._points(gesture, controls, picture),
-            *(mask for box in gesture.boxes for mask in self._box(box, controls, picture, asker)),
-            *(mask for phrase in gesture.phrases for mask in self._phrase(phrase, gesture, controls, picture)),
-        ]
-        regions = [_regions(mask, task.get("id"), gesture.item_index) for mask in found if mask.mask.any()]
-        score = max((mask.score for mask in found), default=0.0)
+        height, width = picture.features.size_hw
+        with self._working.hold(height * width, asker.deadline):
+            regions: list[list[dict[str, Any]]] = []
+            score = 0.0
+            for mask in self._masks(gesture, controls, picture, asker):
+                score = max(score, mask.score)
+                if mask.mask.any():
+                    regions.append(_regions(mask, task.get("id"), gesture.item_index))
         return make_prediction(regions, score=score, model_version=model_version)
+
+    def _masks(
+        self, gesture: Gesture, controls: Sequence[MaskControl], picture: Picture, asker: Asker
+    ) -> Iterator[_Mask]:
+        """Yield what was found, one after the other: each is as large as the picture."""
+        yield from self._points(gesture, controls, picture)
+        for box in gesture.boxes:
+            yield from self._box(box, controls, picture, asker)
+        for phrase in gesture.phrases:
+            yield from self._phrase(phrase, gesture, controls, picture)
 
     def _picture(self, value: str, task_id: object, asker: Asker) -> Picture:
         key = source_key(value, task_id, asker.host)
@@ -173,8 +194,7 @@ class Interactor:
         corners = (cols.start, rows.start, cols.stop, rows.stop)
         features = self._pieces.get((picture.content, corners))
         if features is None:
-            pixels = picture.read(asker.deadline).pixels[window]
-            piece = Photo.from_array(np.ascontiguousarray(pixels))
+            piece = picture.read(window, asker.deadline)
             features = self._pieces.put((picture.content, corners), self._pictures.encode_piece(piece, asker))
         content = (picture.content, corners)
         segmentation = self._segment(content, features, control)

@@ -10,7 +10,7 @@ that was begun. A picture that several wait for goes through the networks once.
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field
@@ -22,15 +22,20 @@ from backend.images.asking import Asker
 from backend.images.host import LabelStudioHost
 from backend.images.values import source_key
 from backend.images.versions import Fetched, Validator
-from backend.interactive.interactor import Picture
+from backend.interactive.interactor import Picture, ReadWindow
 from backend.metrics import Metrics
 from backend.predicting.fair_pool import FairPool, FairQueue, Lane
 from backend.predicting.feature_cache import FeatureCache, content_of
 from backend.predicting.segmenting import Segmenting
+from backend.recent import Recent
 from clipdiy.method import Features
-from clipdiy.photo import Photo
+from clipdiy.photo import Photo, Window
 
 logger = logging.getLogger(__name__)
+
+FILES = 8
+FILE_BYTES = 64_000_000
+"""Files of pictures that boxes are drawn on, so that not every box downloads its picture again."""
 
 
 class PhotoLoader(Protocol):
@@ -47,8 +52,10 @@ class PhotoLoader(Protocol):
     ) -> Fetched:
         """Return the file that a task's value names, or that it is still the known one; or raise `TaskError`."""
 
-    def decode(self, data: bytes, value: str, *, whole: bool = False) -> Photo:
-        """Decode it, with all of its pixels if `whole`, or raise `TaskError`."""
+    def decode(
+        self, data: bytes, value: str, *, window: Window | None = None, deadline: Deadline | None = None
+    ) -> Photo:
+        """Decode it, or a window of it with all of its pixels, or raise `TaskError`."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +112,7 @@ class Pictures:
         self._metrics = metrics
         self._image_batch = image_batch
         self._keeping = FairPool(1, "keep")
+        self._files: Recent[str, bytes] = Recent(FILES, most_bytes=FILE_BYTES, size_of=len)
         self._queue: FairQueue[_Encoding] = FairQueue()
         self._encodings: dict[str, _Encoding] = {}
         self._lock = threading.Lock()
@@ -149,7 +157,7 @@ class Pictures:
             self._metrics.cache.labels("hit").inc()
             return LoadedPicture(content, features=features)
         self._metrics.cache.labels("miss").inc()
-        return LoadedPicture(content, photo=self._loader.decode(fetched.data, value))
+        return LoadedPicture(content, photo=self._loader.decode(fetched.data, value, deadline=asker.deadline))
 
     def _fetch(self, value: str, task_id: object, asker: Asker, known: Validator | None = None) -> Fetched:
         return self._loader.fetch_if_changed(
@@ -255,16 +263,15 @@ class Pictures:
         features = _in_time(self.encode(loaded, asker.owner, Lane.INTERACTIVE), asker.deadline)
         return Picture(loaded.content, features, self._reader(value, task_id, asker.host, loaded.content))
 
-    def _reader(self, value: str, task_id: object, host: LabelStudioHost, content: str) -> Callable[[Deadline], Photo]:
-        kept: list[bytes] = []
-
-        def read(deadline: Deadline) -> Photo:
-            if not kept:
+    def _reader(self, value: str, task_id: object, host: LabelStudioHost, content: str) -> ReadWindow:
+        def read(window: Window, deadline: Deadline) -> Photo:
+            data = self._files.get(content)
+            if data is None:
                 data = self._loader.fetch_if_changed(value, task_id=task_id, host=host, deadline=deadline).data
                 if data is None or content_of(data) != content:
                     raise TaskError("download", "the picture has changed since it was opened; open the task again")
-                kept.append(data)
-            return self._loader.decode(kept[0], value, whole=True)
+                self._files.put(content, data)
+            return self._loader.decode(data, value, window=window, deadline=deadline)
 
         return read
 

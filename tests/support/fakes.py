@@ -83,6 +83,7 @@ class FakeLoader:
         self.seen = []
         self.versions = {}
         self.decoded = 0
+        self.decoding = []
 
     def fetch_if_changed(self, value, *, task_id, host, known=None, deadline=None):
         self.seen.append((value, task_id, host))
@@ -98,8 +99,9 @@ class FakeLoader:
             return Fetched(None if known == version else f"{value} {version.etag}".encode(), version)
         return Fetched(value.encode())
 
-    def decode(self, data, value, *, whole=False):
+    def decode(self, data, value, *, window=None, deadline=None):
         self.decoded += 1
+        self.decoding.append((window, deadline))
         kind, _, rest = value.partition(":")
         pixels = np.zeros((8, 6, 3), np.uint8)
         if kind == "ok" and rest:
@@ -109,7 +111,7 @@ class FakeLoader:
             pixels[0, 0, 0] = int(rest)
         elif kind == "breaks":
             pixels[0, 0, 1] = 255
-        return Photo.from_array(pixels)
+        return Photo.from_array(pixels if window is None else np.ascontiguousarray(pixels[window]))
 
 
 def tasks(*values, first=1):

@@ -39,9 +39,11 @@ def test_bytes_are_bounded():
     assert recent.used_bytes == 5
     recent.put(3, "c")
     assert [recent.get(key) for key in (1, 2, 3)] == [None, "bbb", "c"]
-    recent.put(4, "too large")
-    assert len(recent) == 0
-    assert recent.used_bytes == 0
+    assert recent.put(4, "too large") == "too large"
+    assert [recent.get(key) for key in (2, 3, 4)] == ["bbb", "c", None], "the others stay"
+    recent.put(3, "too large")
+    assert recent.get(3) is None, "its earlier value is none of it"
+    assert recent.used_bytes == 3
 
 
 def test_pop():

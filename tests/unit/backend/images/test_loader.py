@@ -393,6 +393,31 @@ def test_time_is_limited(label_studio: WebServer) -> None:
     assert failure(load, "/x").reason == "timeout"
 
 
+def test_pictures_are_decoded_when_there_is_room_for_their_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over all paths: whole pictures to be encoded, and windows of them for gestures."""
+    load = loader(limits=ImageLimits(max_decoding_px=30 * 40 + 10))
+    # Somebody else is decoding.
+    with load._decoding.hold(20, Deadline.never()):
+        for window in (None, (slice(0, 5), slice(0, 5))):
+            with pytest.raises(TaskError) as caught:
+                load.decode(PNG, "x", window=window, deadline=Deadline.after(0.1))
+            assert caught.value.reason == "deadline"
+    assert load.decode(PNG, "x", window=(slice(0, 5), slice(0, 6)), deadline=Deadline.after(5)).size_hw == (5, 6)
+
+
+def test_the_time_to_decode_is_limited() -> None:
+    """By the limit, or by the deadline of whoever asks."""
+    for limits, deadline, reason in (
+        (ImageLimits(decode_s=-1), Deadline.after(60), "timeout"),
+        (ImageLimits(decode_s=60), Deadline.after(0), "deadline"),
+    ):
+        with pytest.raises(TaskError) as caught:
+            loader(limits=limits).decode(PNG, "https://site.test/x.png?sig=secret", deadline=deadline)
+        assert caught.value.reason == reason
+        assert "https://site.test/x.png:" in str(caught.value)
+        assert "secret" not in str(caught.value)
+
+
 def test_a_download_ends_with_the_deadline_of_whoever_asks(label_studio: WebServer) -> None:
     """It is said to be that, and not the source's fault, though the source hangs."""
     label_studio.replies["/x"] = Reply(body=lambda _write, ended: ended.wait(), announce_length=False)

@@ -1,5 +1,7 @@
 """Pointing, drawing and typing: the right mask under the right label, and the networks run once a picture."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -89,8 +91,8 @@ class PieceCore(SceneCore):
 
 
 class SceneLoader(FakeLoader):
-    def decode(self, data, value, *, whole=False):
-        return Photo.from_array(scene())
+    def decode(self, data, value, *, window=None, deadline=None):
+        return Photo.from_array(np.ascontiguousarray(scene()[window or ...]))
 
 
 CONFIG = """<View><Image name="img" value="$image"/>
@@ -312,6 +314,43 @@ def test_the_networks_run_once_for_a_picture(predictor, core):
     assert len(predictor.loader.seen) == 2, "the file of the picture is fetched again only for the first box"
     ask(predictor, rectangle(2, 30, 30, 56, "Dog"))
     assert len(core.pieces) == 1, "another label for the same box"
+
+
+def test_segmentations_are_kept_within_a_limit(monkeypatch, core):
+    """One of 100 megapixels takes 200 MB: eight of them would be kept for good."""
+    size = HEIGHT * WIDTH * 2
+    monkeypatch.setattr("backend.interactive.interactor.SEGMENTATION_BYTES", size * 2)
+    predictor = Predictor(core, SceneLoader(), PredictorOptions(), Metrics())
+    for entry in (words("kitten"), words("dog"), words("red ellipse"), words("dog")):
+        ask(predictor, entry)
+    assert len(core.asked) == 3
+    ask(predictor, words("kitten"))
+    assert len(core.asked) == 4, "there was room for two"
+    predictor.close()
+
+
+def test_large_pictures_are_worked_on_one_after_the_other(monkeypatch, core):
+    monkeypatch.setattr("backend.interactive.interactor.WORKING_PX", HEIGHT * WIDTH)
+    predictor = Predictor(core, SceneLoader(), PredictorOptions(), Metrics())
+    entered, may_go_on = threading.Event(), threading.Event()
+    segment = core.segment
+
+    def slow(*question, **options):
+        entered.set()
+        assert may_go_on.wait(10)
+        return segment(*question, **options)
+
+    monkeypatch.setattr(core, "segment", slow)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(ask, predictor, keypoint(8, 10))
+        assert entered.wait(10)
+        entered.clear()
+        second = pool.submit(ask, predictor, keypoint(8, 40))
+        assert not entered.wait(0.1), "its pixels wait"
+        may_go_on.set()
+        np.testing.assert_array_equal(mask(first.result(10)[0]), LEFT_CAT)
+        np.testing.assert_array_equal(mask(second.result(10)[0]), RIGHT_CAT)
+    predictor.close()
 
 
 def test_the_features_are_those_of_the_prediction(core):

@@ -256,16 +256,29 @@ class TestForGestures:
     def test_bring(self, room):
         picture = room.pictures.bring("ok:8x9", 1, ASKER)
         assert picture.features.size_hw == (8, 9)
-        assert picture.read(Deadline.never()).size_hw == (8, 9)
+        window, deadline = (slice(0, 2), slice(3, 9)), Deadline.never()
+        assert picture.read(window, deadline).size_hw == (2, 6)
         fetched = len(room.loader.seen)
-        picture.read(Deadline.never())
+        picture.read(window, deadline)
         assert len(room.loader.seen) == fetched, "the file is kept"
+        assert room.loader.decoding == [(None, ASKER.deadline), (window, deadline), (window, deadline)]
+
+    def test_files_are_kept_within_a_limit(self, make, monkeypatch):
+        monkeypatch.setattr("backend.predicting.pictures.FILE_BYTES", 9)
+        room = make()
+        for value in ("ok:4x4", "ok:5x5", "ok:5x5"):  # six bytes each
+            room.pictures.bring(value, 1, ASKER).read((slice(0, 1), slice(0, 1)), Deadline.never())
+        fetched = len(room.loader.seen)
+        room.pictures.bring("ok:5x5", 1, ASKER).read((slice(0, 1), slice(0, 1)), Deadline.never())
+        assert len(room.loader.seen) == fetched + 1, "for the features, not for the pixels"
+        room.pictures.bring("ok:4x4", 1, ASKER).read((slice(0, 1), slice(0, 1)), Deadline.never())
+        assert len(room.loader.seen) == fetched + 3
 
     def test_a_picture_that_changed_is_not_read(self, room):
         picture = room.pictures.bring("versioned:a", 1, ASKER)
         room.loader.versions["a"] = "2"
         with pytest.raises(TaskError, match="has changed since"):
-            picture.read(Deadline.never())
+            picture.read((slice(0, 1), slice(0, 1)), Deadline.never())
 
     def test_networks_that_are_busy_until_the_deadline(self, room):
         room.hold()
