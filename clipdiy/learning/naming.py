@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from clipdiy.learning.evidence import CELLS, CellEmbeddings, ClassShares, draw_cells, drawing_order
 
 ROWS_PER_REGION = 6
+MOST_ROWS = 6_000  # of all regions together: with more regions, fewer cells of each
 MOST_STEPS = 60
 LEFT_OUT_GROUPS = 4
 TOLERANCE = 1e-4  # largest change in one step, as a share of the largest weight
@@ -103,6 +104,8 @@ def naming_rows(pictures: Sequence[tuple[str, CellEmbeddings, ClassShares]]) -> 
     Args:
         pictures: Identity, embeddings and shares of each, in order.
     """
+    regions = sum(position != 0 for _, _, shares in pictures for position in shares.positions)
+    count = min(ROWS_PER_REGION, max(1, MOST_ROWS // max(1, regions)))
     x: list[Floats] = []
     positions: list[int] = []
     numbers: list[int] = []
@@ -110,7 +113,7 @@ def naming_rows(pictures: Sequence[tuple[str, CellEmbeddings, ClassShares]]) -> 
         times = drawing_order(identity)
         for position, share in zip(shares.positions, shares.shares, strict=True):
             if position != 0:
-                x.append(embeddings.at(draw_cells(times, share.reshape(CELLS * CELLS), ROWS_PER_REGION)))
+                x.append(embeddings.at(draw_cells(times, share.reshape(CELLS * CELLS), count)))
                 positions.append(position)
                 numbers.append(number)
     sizes = [len(rows) for rows in x]

@@ -137,13 +137,15 @@ def fit_objectness(pictures: Sequence[ObjectnessEvidence], *, with_embedding: bo
     score, loss = offset, _loss(offset, target, weight)
     for _ in range(NEWTON_STEPS):
         likely = 1 / (1 + np.exp(-score.clip(-60, 60)))
-        gradient = rows.T @ (weight * (likely - target)) + theta
-        hessian = (rows.T * (weight * likely * (1 - likely))) @ rows + np.eye(len(theta))
-        step = np.linalg.solve(hessian, gradient)
+        gradient = (rows.T @ (weight * (likely - target)).astype(np.float32)).astype(np.float64) + theta
+        # A matrix with its own transpose: half of the work, and in float32 an eighth.
+        curved = rows * np.sqrt(weight * likely * (1 - likely)).astype(np.float32)[:, None]
+        hessian = (curved.T @ curved).astype(np.float64) + np.eye(len(theta))
+        step: Doubles = np.linalg.solve(hessian, gradient)
         if gradient @ step < DECREMENT * max(1.0, loss):
             break
         size = 1.0
-        along = rows @ step
+        along = (rows @ step.astype(np.float32)).astype(np.float64)
         while size > 1e-6:
             new = theta - size * step
             new_loss = _loss(score - size * along, target, weight) + 0.5 * float(new @ new)
@@ -177,9 +179,9 @@ def _rows(pictures: Sequence[ObjectnessEvidence], *, with_embedding: bool) -> tu
     for picture in pictures:
         cells = draw_cells(drawing_order(picture.identity), np.ceil(picture.known * WHOLE).astype(np.int64), count)
         rule = picture.rule[cells]
-        parts = [rule, np.ones((len(cells), 1))]
+        parts = [rule.astype(np.float32), np.ones((len(cells), 1), np.float32)]
         if with_embedding:
-            parts.append(EMBEDDING_SCALE * picture.embeddings.at(cells).astype(np.float64))
+            parts.append(np.float32(EMBEDDING_SCALE) * picture.embeddings.at(cells))
         rows.append(np.concatenate(parts, axis=1))
         offsets.append(rule.sum(axis=1))
         targets.append(picture.target[cells])
