@@ -59,7 +59,7 @@ class TestScores:
     def test_range(self, seed, classes, guided, exponent, all_stuff):
         grids = random_grids(seed, classes)
         objectness = ObjectnessMap(torch.randn(5, 4) * 10, True, (5.0, 4.0)) if guided else None
-        score = class_scores(grids, objectness, 10.0**exponent, classes if all_stuff else 1)
+        score = class_scores(grids, objectness, 10.0**exponent, ground=classes if all_stuff else 1)
         assert score.shape == (classes,)
         assert score.isfinite().all()
         assert (score >= 0).all()
