@@ -19,7 +19,7 @@ import typer
 from backend.demo.server_process import ServerProcess, backend_process
 from backend.labeling.reader import parse_label_config
 from backend.predicting.answer import answer_task
-from backend.predicting.variants import Variants
+from backend.predicting.segmenting import Segmenting
 from backend.service import finish_threads
 from backend.settings import Settings
 from backend.web.spool import to_json
@@ -37,7 +37,7 @@ CONFIG = brush_config(NOUNS[:20])
 def computing_s(segmenter: Segmenter, files: list[Path], max_px: int) -> float:
     """Return the seconds that all work without downloads takes, one step after the other."""
     config = parse_label_config(CONFIG)
-    variants = Variants(segmenter)
+    segmenting = Segmenting(segmenter)
     begun = time.perf_counter()
     for number, file in enumerate(files):
         photo = decode_photo(
@@ -49,7 +49,7 @@ def computing_s(segmenter: Segmenter, files: list[Path], max_px: int) -> float:
         [features] = segmenter.encode([photo])
         key = (config.controls[0].data_key, None)
         task = {"id": number, "data": {"image": file.name}}
-        to_json(answer_task(task, config, {key: features}, variants.segment, model_version="v"))
+        to_json(answer_task(task, config, {key: features}, segmenting.segment, model_version="v"))
     return time.perf_counter() - begun
 
 

@@ -4,7 +4,7 @@
 
 - Points: the connected part under each, of the segmentation of the whole picture (`backend.interactive.pointing`).
 - Boxes: the piece of the photo inside is encoded as a picture of its own, with its own crops at every scale
-  (`backend.predicting.variants.for_pieces`), and segmented into the box's label, the other labels and the background.
+  (`clipdiy.method.Method.for_pieces`), and segmented into the box's label, the other labels and the background.
 - Phrases: a vocabulary of the phrase, the other labels and the background.
 
 Where the chosen label loses everywhere against the others, they are left out and it is asked for against the
