@@ -13,7 +13,7 @@ import numpy as np
 
 from clipdiy.config import CoreConfig, Pamr, preset
 from clipdiy.dinoiser.config import DinoiserConfig
-from clipdiy.evaluate.bootstrap import Bootstrap
+from clipdiy.evaluate.bootstrap import Bootstrap, interval_around
 from clipdiy.evaluate.confusion import confusion_matrix, quality
 from clipdiy.evaluate.datasets.scenes import OBJECTS, SEED_STEP, SINGLE_OBJECT, SIZES_HW
 from clipdiy.method import Method, build_method, method_named
@@ -62,13 +62,15 @@ def main() -> None:
     for number in (int(part) for part in options.sets.split(",")):
         print(f"scenes:{number}:{options.count}{':single' if options.single else ''}")
         tallies = measure(methods, number, options.count, SINGLE_OBJECT if options.single else OBJECTS)
-        base = tallies["clip-diy"].bootstrap.mean_ious()
+        base = tallies["clip-diy"]
         for name, tally in tallies.items():
-            low, high = tally.bootstrap.interval()
-            worse, better = np.quantile(tally.bootstrap.mean_ious() - base, [0.025, 0.975])
+            miou, replicates = quality(tally.counts).miou, tally.bootstrap.mean_ious()
+            low, high = interval_around(miou, replicates)
+            ahead = miou - quality(base.counts).miou
+            worse, better = interval_around(ahead, replicates - base.bootstrap.mean_ious())
             print(
-                f"  {name:42s} {100 * quality(tally.counts).miou:5.1f} ({100 * low:.1f} to {100 * high:.1f})"
-                f"   against clip-diy {100 * worse:+.1f} to {100 * better:+.1f}",
+                f"  {name:42s} {100 * miou:5.1f} ({100 * low:.1f} to {100 * high:.1f})"
+                f"   against clip-diy {100 * ahead:+5.1f} ({100 * worse:+.1f} to {100 * better:+.1f})",
                 flush=True,
             )
 
@@ -80,7 +82,7 @@ def measure(methods: dict[str, Method], number: int, count: int, objects: tuple[
         name: make_vocabulary(NOUNS, template=method_named(one.config.method).templates(one.config))
         for name, one in methods.items()
     }
-    tallies = {name: Tally(np.zeros((CLASSES, CLASSES), np.int64), Bootstrap(count, CLASSES)) for name in methods}
+    tallies = {name: Tally(np.zeros((CLASSES, CLASSES), np.int64), Bootstrap(CLASSES)) for name in methods}
     for i in range(count):
         scene: Scene = compose_scene(
             number * SEED_STEP + i, size_hw=SIZES_HW[i % len(SIZES_HW)], n_objects=objects, sprites=sprites

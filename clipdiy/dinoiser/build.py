@@ -45,10 +45,19 @@ def build_dinoiser(
     clip = load_clip(clip_files, config, device, cache_dir)
     heads = load_heads(heads_file.path).to(device)
     weights_id = digest_of({**clip_files.digests, **heads_file.digests})
-    doubts = starter_doubts(replace(config, clip=name))
-    # One template for the others: 80 of each of 900 words would take minutes, and change little of what loses anyway.
-    chooser = Chooser(clip.embed_texts, clip.embed_vocabulary, names=starter_others(replace(config, clip=name)))
-    method = Dinoiser(config, clip, heads, name=name, weights_id=weights_id, find_doubts=doubts, chooser=chooser)
+    served = replace(config, clip=name)
+    # One template: 80 for each of hundreds of common things would be minutes of text, for what is drawn as nothing.
+    templates = (config.prompt_template,)
+    chooser = Chooser(clip.embed_texts, clip.embed_vocabulary, names=starter_others(served), templates=templates)
+    method = Dinoiser(
+        config,
+        clip,
+        heads,
+        name=name,
+        weights_id=weights_id,
+        find_doubts=starter_doubts(served),
+        chooser=chooser,
+    )
     if warm_up:
         grey = Photo.from_array(np.full((64, 64, 3), 128, np.uint8))
         method.segment(method.encode([grey])[0], make_vocabulary(["object"], template=templates_of(config)[:1]))

@@ -82,7 +82,7 @@ def refined_label_map(field: ProbabilityField, image: Tensor, size_hw: tuple[int
     return upsampled_argmax(refined, winners.to(torch.int16), size_hw)
 
 
-def class_scores(field: ProbabilityField) -> Tensor:
+def class_scores(field: ProbabilityField, positions: Tensor, classes: int) -> Tensor:
     """Say how good each class's mask may be expected to be: an estimate of its IoU, not calibrated.
 
     As `clipdiy.scores.class_scores`, with the method's own probabilities. Where the background was refined, its
@@ -90,10 +90,13 @@ def class_scores(field: ProbabilityField) -> Tensor:
 
     Args:
         field: Made for `SCORE_PX` pixels to a side: scores are sums, and need no more.
+        positions: Position in the vocabulary that each class of the field is drawn as, int64.
+        classes: How many positions there are, C.
 
     Returns:
         (C,) float32 in [0, 1]; 0 for a class that wins nothing at this resolution.
     """
     likely = field.rows(0, field.size_hw[0]).flatten(1)
-    winner = likely.argmax(dim=0)
-    return expected_iou(likely / likely.sum(dim=0), winner)
+    winner = positions[likely.argmax(dim=0)]
+    drawn = torch.zeros(classes, likely.shape[1], device=likely.device).index_add_(0, positions, likely)
+    return expected_iou(drawn / drawn.sum(dim=0), winner)

@@ -30,11 +30,12 @@ from clipdiy.dinoiser.probabilities import (
 from clipdiy.dinoiser.tower import pad_to_patches, patch_tower
 from clipdiy.dinoiser.windows import Window, limited_size, published_size, sliding_windows
 from clipdiy.errors import ConfigError, FeaturesError
-from clipdiy.explanation import ExplainedPicture, ExplainedStep, Explanation
+from clipdiy.explanation import ExplainedPicture, ExplainedRegions, ExplainedStep, Explanation
 from clipdiy.features import pack_picture, picture_bytes, unpack_picture
 from clipdiy.loading import digest_of
 from clipdiy.others.choice import Choice, Chooser
 from clipdiy.others.nouns import LIST_VERSION
+from clipdiy.others.presence import competing_classes
 from clipdiy.photo import Photo
 from clipdiy.prune import likely_classes
 from clipdiy.scores import SCORE_PX, picture_score
@@ -119,7 +120,7 @@ class Dinoiser:
             name: What a person calls these weights.
             weights_id: Changes whenever the weights do, for example a digest of the files.
             find_doubts: Says what in a vocabulary these weights cannot know; see `doubts`.
-            chooser: Chooses what competes with labels; by default out of the list that comes with the product.
+            chooser: Chooses what competes with labels and is none; by default from the list of common things.
 
         Raises:
             ConfigError: If the image tower is neither a plain ViT nor a ResNet, or the heads belong to another width.
@@ -169,11 +170,6 @@ class Dinoiser:
         return self.with_config(
             replace(self.config, method_config=replace(self.settings, way="whole", long_px=most_px))
         )
-
-    @property
-    def scales(self) -> tuple[int, ...]:
-        """There are none to choose from: it looks at the picture once."""
-        return ()
 
     def kept_bytes(self, size_hw: tuple[int, int]) -> int:
         """Estimate how many bytes the features of a photo of this size take.
@@ -242,6 +238,7 @@ class Dinoiser:
             settings.background,
             settings.delta,
             asdict(config.clean_up),
+            asdict(config.others),
             config.pamr and asdict(config.pamr),
             config.prune_logits,
             LIST_VERSION,
@@ -327,11 +324,9 @@ class Dinoiser:
             labels = direct_label_map(probabilities[0].values, probabilities[0].extent_hw, size_hw)
         else:
             labels = strip_label_map(field(size_hw))
-        drawn = torch.where(competing < len(vocabulary), competing, 0)
-        labels = drawn.to(labels.dtype)[labels.long()]
-        scores = torch.zeros(len(vocabulary.prompts), device=self.device)
-        scores.index_copy_(0, competing, class_scores(field((SCORE_PX, SCORE_PX))))
-        scores = scores[: len(vocabulary)]
+        drawn_as = _drawn_as(competing, vocabulary)
+        labels = drawn_as.to(labels.dtype)[labels.long()]
+        scores = class_scores(field((SCORE_PX, SCORE_PX)), drawn_as, len(vocabulary))
         pixels = size_hw[0] * size_hw[1]
         label_map = clean_up(labels.cpu().numpy().view(np.uint16), self.config.clean_up.min_area * pixels)
         area = count_pixels(label_map, len(vocabulary)) / pixels
@@ -366,28 +361,36 @@ class Dinoiser:
         probabilities, competing = self._probabilities(features, vocabulary)
         seen = self.looked_at(photo, patch)
         field = ProbabilityField(probabilities, features.seen_hw, (EXPLAIN_PX, EXPLAIN_PX))
-        classes = len(vocabulary)
-        shape = len(vocabulary.prompts), EXPLAIN_PX, EXPLAIN_PX
-        after = torch.zeros(shape, device=self.device).index_copy_(0, competing, field.rows(0, EXPLAIN_PX))
+        maps = field.rows(0, EXPLAIN_PX)
+        every = torch.zeros(len(vocabulary.prompts), EXPLAIN_PX, EXPLAIN_PX, device=self.device)
+        after = every.index_copy_(0, competing, maps)[: len(vocabulary)]
+        # The first of the others is what comes after the last label.
+        other = (competing[maps.argmax(dim=0)] - (len(vocabulary) - 1)).clamp(min=0).to(torch.int16).cpu()
         tiles = [
             ProbabilityTile(grid, tile.window, tile.extent_hw)
             for grid, tile in zip(self._cosines(features, vocabulary), features.tiles, strict=True)
         ]
-        cosines = ProbabilityField(tiles, features.seen_hw, (EXPLAIN_PX, EXPLAIN_PX)).rows(0, EXPLAIN_PX)
+        cosines = ProbabilityField(tiles, features.seen_hw, (EXPLAIN_PX, EXPLAIN_PX)).rows(
+            0, EXPLAIN_PX, slice(0, len(vocabulary))
+        )
         row, col = seen.patch
         most = float(seen.background.abs().max())
+        pictures: list[ExplainedPicture | ExplainedRegions] = [
+            ExplainedPicture("patches as colours", seen.dense),
+            ExplainedPicture(f"patches like {row}, {col}", seen.correlation, (-1.0, 1.0)),
+            ExplainedPicture("pooled", seen.pooled),
+            ExplainedPicture("foreground", seen.background, (-most, most)),
+        ]
+        if other.any():
+            names = tuple(label.name for label in vocabulary.others)
+            pictures.append(ExplainedRegions("taken by others", other, names))
         return Explanation(
+            tuple(pictures),
             (
-                ExplainedPicture("patches as colours", seen.dense),
-                ExplainedPicture(f"patches like {row}, {col}", seen.correlation, (-1.0, 1.0)),
-                ExplainedPicture("pooled", seen.pooled),
-                ExplainedPicture("foreground", seen.background, (-most, most)),
+                ExplainedStep("cosine", "of pooled patches", cosines.cpu(), "cosine"),
+                ExplainedStep("probability", "after the background", after.cpu(), "probability"),
             ),
-            (
-                ExplainedStep("cosine", "of pooled patches", cosines[:classes].cpu(), "cosine"),
-                ExplainedStep("probability", "after the background", after[:classes].cpu(), "probability"),
-            ),
-            cosines[:classes].flatten(1).amax(dim=1).cpu(),
+            cosines.flatten(1).amax(dim=1).cpu(),
         )
 
     @torch.inference_mode()
@@ -495,16 +498,15 @@ class Dinoiser:
     def _probabilities(
         self, features: DinoiserFeatures, vocabulary: Vocabulary
     ) -> tuple[list[ProbabilityTile], Tensor]:
-        """Return each tile's probabilities, and which positions of the vocabulary they stand for (ascending).
-
-        Others stand behind the labels.
-        """
+        """Return each tile's probabilities, and which classes they stand for: ascending int64, others last."""
         use = self.settings.background
         cosines = self._cosines(features, vocabulary)
-        competing = torch.arange(len(vocabulary.prompts), device=self.device)
+        patches = torch.cat([grid.flatten(1) for grid in cosines], dim=1)[:, None]
+        competing = torch.arange(len(patches), device=self.device)
+        if vocabulary.others:
+            competing = competing_classes((patches,), len(vocabulary), TEMPERATURE, self.config.others)
         if self.config.prune_logits is not None:
-            together = torch.cat([grid.flatten(1) for grid in cosines], dim=1)[:, None]
-            competing = likely_classes(together, TEMPERATURE, self.config.prune_logits)
+            competing = competing[likely_classes(patches[competing], TEMPERATURE, self.config.prune_logits)]
         if use == "none":
             competing = competing[competing > 0]
         tiles = []
@@ -541,6 +543,11 @@ def as_colours(*features: Tensor) -> tuple[Tensor, ...]:
     low, high = (torch.quantile(shown[-1], share, dim=1, keepdim=True) for share in (0.01, 0.99))
     coloured = [((one - low) / (high - low).clamp(min=1e-6)).clamp(0, 1) for one in shown]
     return tuple(one.T.reshape(*feature.shape[1:], -1) for one, feature in zip(coloured, features, strict=True))
+
+
+def _drawn_as(competing: Tensor, vocabulary: Vocabulary) -> Tensor:
+    """Return which position of the vocabulary each class that takes part is drawn as: others as background."""
+    return competing.where(competing < len(vocabulary), 0)
 
 
 def _cut(image: Tensor, window: Window) -> Tensor:

@@ -11,14 +11,14 @@ from dinoiser_tiny import CONFIG, PHOTO, changed, load_dinoiser
 from tiny import VOCABULARY
 from tiny import photo as noise
 
-from clipdiy.config import CleanUp, Pamr, SegmentOptions
+from clipdiy.config import CleanUp, OthersConfig, Pamr, SegmentOptions
 from clipdiy.dinoiser.config import Windows
 from clipdiy.dinoiser.features import DinoiserFeatures
 from clipdiy.dinoiser.heads import DinoiserHeads, pool
 from clipdiy.dinoiser.method import Dinoiser, as_colours
 from clipdiy.errors import ConfigError, FeaturesError
 from clipdiy.photo import Photo
-from clipdiy.vocabulary import make_vocabulary
+from clipdiy.vocabulary import Label, make_vocabulary
 
 WINDOWED = changed(CONFIG, way="windows", windows=Windows(short_px=48, window_px=48, stride_px=24))
 
@@ -186,6 +186,44 @@ def test_pruned_classes_are_gone_and_names_stay(loaded):
     full = loaded.with_config(changed(CONFIG, background="plain")).segment(features, VOCABULARY)
     assert len(pruned.present) == 1
     assert set(pruned.present) <= set(full.present)
+
+
+class TestOthers:
+    words = (Label("tree", ("a photo of a tree",)), Label("road", ("a photo of a road",)))
+
+    def test_what_an_other_wins_is_background(self, loaded):
+        dinoiser = loaded.with_config(changed(CONFIG, background="plain", others=OthersConfig(-100.0, None)))
+        features = dinoiser.encode([PHOTO])[0]
+        # As a label and as an other, a word competes alike.
+        named = make_vocabulary(["cat", "tree", "road"])
+        beside = make_vocabulary(["cat"]).with_others(self.words)
+        as_labels, as_others = dinoiser.segment(features, named), dinoiser.segment(features, beside)
+        assert {2, 3} & set(as_labels.present), "otherwise there is nothing to see"
+        expected = np.where(as_labels.label_map >= 2, 0, as_labels.label_map)
+        assert (as_others.label_map == expected).mean() >= 0.999
+        assert as_others.score.shape == (2,)
+        shown = dinoiser.explain(PHOTO, features, beside)
+        assert shown.steps[-1].values.shape == (2, 256, 256)
+        taken = shown.pictures[-1]
+        assert taken.caption == "taken by others"
+        assert taken.names == ("tree", "road")
+        share = [float((taken.regions == i).float().mean()) for i in (1, 2)]
+        np.testing.assert_allclose(share, as_labels.area[2:], atol=0.02)
+
+    def test_they_are_part_of_the_identity(self, loaded):
+        other = loaded.with_config(changed(CONFIG, others=OthersConfig(absent_quantile=None)))
+        assert other.identity != loaded.identity
+        assert other.encoder_identity == loaded.encoder_identity
+
+    def test_a_person_can_name_them(self, loaded):
+        choice = loaded.choose_others(make_vocabulary(["cat"]), ["tree", "cat"])
+        assert [label.name for label in choice.competing] == ["tree"]
+        assert [left.other for left in choice.left_out] == ["cat"]
+
+
+def test_prompts_can_be_embedded_before_they_are_asked_for(loaded):
+    loaded.embed_prompts(["a photo of a zebra"])
+    assert "a photo of a zebra" in loaded.clip._known_texts
 
 
 def test_refined_by_colours(loaded):

@@ -155,12 +155,22 @@ class TestScores:
         # Four pixels read at their own size: two of class 0 (0.9, 0.8), two of class 1 (0.6, 1.0).
         values = torch.tensor([[[0.9, 0.8], [0.4, 0.0]], [[0.1, 0.2], [0.6, 1.0]]])
         field = ProbabilityField([ProbabilityTile(values, Window(0, 0, 2, 2), (2, 2))], None, (2, 2))
-        torch.testing.assert_close(class_scores(field), torch.tensor([1.7 / 2.4, 1.6 / 2.3]))
+        scores = class_scores(field, torch.arange(2), 2)
+        torch.testing.assert_close(scores, torch.tensor([1.7 / 2.4, 1.6 / 2.3]))
+        # The same drawn as the positions 2 and 0 of three.
+        moved = class_scores(field, torch.tensor([2, 0]), 3)
+        torch.testing.assert_close(moved, torch.tensor([1.6 / 2.3, 0.0, 1.7 / 2.4]))
 
     def test_a_refined_background_counts_once(self):
         values = torch.tensor([[[1.0]], [[0.6]], [[0.0]]])
         field = ProbabilityField([ProbabilityTile(values, Window(0, 0, 1, 1), (1, 1))], None, (1, 1))
-        torch.testing.assert_close(class_scores(field), torch.tensor([1 / 1.6, 0.0, 0.0]))
+        torch.testing.assert_close(class_scores(field, torch.arange(3), 3), torch.tensor([1 / 1.6, 0.0, 0.0]))
+
+    def test_what_is_drawn_as_background_counts_as_background(self):
+        values = torch.tensor([[[0.2, 0.1]], [[0.3, 0.8]], [[0.5, 0.1]]])
+        field = ProbabilityField([ProbabilityTile(values, Window(0, 0, 1, 2), (1, 2))], None, (1, 2))
+        scores = class_scores(field, torch.tensor([0, 1, 0]), 2)
+        torch.testing.assert_close(scores, torch.tensor([0.7 / 1.2, 0.8 / 1.3]))
 
 
 class TestRefinedByColours:
