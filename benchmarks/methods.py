@@ -7,12 +7,12 @@ picture, 95 % intervals by bootstrap over pictures, differences paired.
 """
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from clipdiy.config import CoreConfig, Pamr, preset
-from clipdiy.dinoiser.config import DinoiserConfig
+from clipdiy.dinoiser.config import STARTER_SETTINGS
 from clipdiy.evaluate.bootstrap import Bootstrap, interval_around
 from clipdiy.evaluate.confusion import confusion_matrix, quality
 from clipdiy.evaluate.datasets.scenes import OBJECTS, SEED_STEP, SINGLE_OBJECT, SIZES_HW
@@ -25,18 +25,18 @@ CLASSES = 1 + len(NOUNS)
 DIY, DINOISER = preset("starter"), preset("starter", method="clip-dinoiser")
 
 
-def plain(config: CoreConfig = DINOISER, **settings: object) -> CoreConfig:
-    """Return a configuration with settings of the second method."""
-    return CoreConfig(**{**vars(config), "method_config": DinoiserConfig(**settings)})
+def dinoiser(**settings: object) -> CoreConfig:
+    """Return the second method's configuration with some settings changed."""
+    return replace(DINOISER, method_config=replace(STARTER_SETTINGS, **settings))
 
 
 WAYS: dict[str, CoreConfig] = {
     "clip-diy": DIY,
     "clip-dinoiser": DINOISER,
-    "clip-dinoiser, no background refinement": plain(background="plain"),
-    "clip-dinoiser, patches not pooled": plain(gamma=0.999, background="plain"),
-    "clip-diy, edges refined": CoreConfig(**{**vars(DIY), "pamr": Pamr()}),
-    "clip-dinoiser, edges refined": CoreConfig(**{**vars(DINOISER), "pamr": Pamr()}),
+    "clip-dinoiser, no background refinement": dinoiser(background="plain"),
+    "clip-dinoiser, patches not pooled": dinoiser(gamma=0.999, background="plain"),
+    "clip-diy, edges refined": replace(DIY, pamr=Pamr()),
+    "clip-dinoiser, edges refined": replace(DINOISER, pamr=Pamr()),
 }
 
 

@@ -46,6 +46,8 @@ def test_settings_of_another_method_are_refused():
     with pytest.raises(ConfigError, match="must be a DinoiserConfig"):
         settings_of(replace(PLAIN, method_config=Windows()))
     assert settings_of(PLAIN) == DinoiserConfig()
+    assert settings_of(STARTER).long_px == 256
+    assert settings_of(replace(STARTER, method_config=DinoiserConfig())).long_px == 640
 
 
 WEIGHTS = {
