@@ -12,7 +12,6 @@ background alone: a person has said that it is there.
 """
 
 import time
-import uuid
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -28,8 +27,8 @@ from backend.images.pixel_budget import PixelBudget
 from backend.images.values import source_key
 from backend.interactive.gesture import Box, Gesture, Phrase
 from backend.interactive.pointing import box_window, inside_box, pointed_at
-from backend.labeling.controls import Area, LabelConfig, MaskControl, MaskLabel
-from backend.outputs.regions import make_prediction, make_regions
+from backend.labeling.controls import LabelConfig, MaskControl, MaskLabel
+from backend.outputs.regions import make_prediction, make_suggestion
 from backend.recent import Recent
 from clipdiy.method import Features
 from clipdiy.photo import Photo, Window
@@ -144,8 +143,9 @@ class Interactor:
             score = 0.0
             for mask in self._masks(gesture, controls, picture, asker):
                 score = max(score, mask.score)
-                if mask.mask.any():
-                    regions.append(_regions(mask, task.get("id"), gesture.item_index))
+                regions.append(
+                    make_suggestion(mask.mask, mask.control, mask.label, mask.score, item_index=gesture.item_index)
+                )
         return make_prediction(regions, score=score, model_version=model_version)
 
     def _masks(
@@ -292,25 +292,3 @@ def _score_of(segmentation: Segmentation, mask: NDArray[np.bool_]) -> float:
     """Return the score of the classes under a mask, each weighted by its share of it."""
     counts = np.bincount(segmentation.label_map[mask], minlength=len(segmentation.score))
     return float((counts * segmentation.score).sum() / counts.sum()) if counts.sum() else 0.0
-
-
-def _regions(found: _Mask, task_id: object, item_index: int | None) -> list[dict[str, Any]]:
-    """Turn a mask into regions of its control's form. What was asked for is answered however small or unsure it is."""
-    name = MaskLabel("", ("?",)) if found.label is None else replace(found.label, threshold=0.0, min_area=Area())
-    control = replace(found.control, labels=(name,))
-    label_map = found.mask.astype(np.uint16)
-    share = float(found.mask.mean())
-    segmentation = Segmentation(
-        label_map, np.array([1 - share, share]), np.array([0, found.score], np.float32), found.score
-    )
-    # A new id each time: a suggestion must never be taken for a region that is there already.
-    made = make_regions(segmentation, control, task_id=task_id, model_version=uuid.uuid4().hex, item_index=item_index)
-    if found.label is None:
-        made = [_unlabelled(region) for region in made if region["type"] != "labels"]
-    return made
-
-
-def _unlabelled(region: dict[str, Any]) -> dict[str, Any]:
-    """Leave the label out: on accepting it, Label Studio gives the region the label that is chosen on the screen."""
-    value = {name: part for name, part in region["value"].items() if name != region["type"]}
-    return {**region, "value": value}

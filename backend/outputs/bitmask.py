@@ -2,10 +2,14 @@
 
 import base64
 import io
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from backend.labeling.controls import MaskControl
+from backend.outputs.shape import Shape
 
 _PREFIX = "data:image/png;base64,"
 _QUICK = 1  # of zlib's levels; a mask is nearly all runs
@@ -18,3 +22,9 @@ def to_data_url(mask: NDArray[np.bool_]) -> str:
     buffer = io.BytesIO()
     Image.fromarray(rgba).save(buffer, "PNG", compress_level=_QUICK)
     return _PREFIX + base64.b64encode(buffer.getvalue()).decode()
+
+
+def write_bitmasks(label_map: NDArray[np.uint16], positions: Sequence[int], _control: MaskControl) -> Iterator[Shape]:
+    """Write one picture a class; see `backend.outputs.shape.Writer`."""
+    for position in positions:
+        yield Shape(position, {"imageDataURL": to_data_url(label_map == position)})

@@ -27,16 +27,18 @@ Worked by hand, a mask of one row and three pixels `[[0, 255, 255]]`: 12 bytes, 
 Because every run is a multiple of four bytes, encoding never needs tokens that begin with 0. Masks painted by hand in
 the browser have them (soft edges), so decoding understands both.
 
-Nothing here knows what a task or a label is. The tests compare it with the SDK's own codec.
+Only `write_brushes` knows what a control is. The tests compare the codec with the SDK's own.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from backend.errors import RleError
+from backend.labeling.controls import MaskControl
+from backend.outputs.shape import Shape
 from clipdiy.errors import ShapeError
 
 _CHANNELS = 4
@@ -45,6 +47,15 @@ _LENGTH_BITS = (3, 4, 8, 16)
 _LONGEST_RUN = 1 << _LENGTH_BITS[-1]
 _HEADER_BITS = 32 + 5 + 4 * len(_LENGTH_BITS)
 _OPAQUE = 255
+
+
+def write_brushes(label_map: NDArray[np.uint16], positions: Sequence[int], _control: MaskControl) -> Iterator[Shape]:
+    """Write one mask a class, at the picture's full size; see `backend.outputs.shape.Writer`.
+
+    The browser decodes it at the picture's natural size and looks at nothing else.
+    """
+    for position, rle in encode_label_map(label_map, positions).items():
+        yield Shape(position, {"format": "rle", "rle": rle})
 
 
 def encode_mask(mask: NDArray[np.bool_] | NDArray[np.uint8]) -> list[int]:

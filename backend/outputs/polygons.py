@@ -8,13 +8,16 @@ The line follows the edges of pixels, not their centres. Through the centres it 
 around, which for a part of 10 x 10 pixels is a fifth of it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from backend.labeling.controls import MaskControl
+from backend.outputs.fields import percent
 from backend.outputs.parts import Part, parts_of
+from backend.outputs.shape import Shape
 
 TOLERANCE_PX = 1.5
 """How far the simplified line may lie from the exact one. Less than 1.25 keeps every step of a slanting edge."""
@@ -24,6 +27,14 @@ FINEST_PX = 0.2
 SEAM_CANDIDATES = 64
 
 Points = NDArray[np.float64]
+
+
+def write_polygons(label_map: NDArray[np.uint16], positions: Sequence[int], control: MaskControl) -> Iterator[Shape]:
+    """Write one closed line for each connected part; see `backend.outputs.shape.Writer`."""
+    tolerance = TOLERANCE_PX if control.tolerance_px is None else control.tolerance_px
+    for position in positions:
+        for number, points in enumerate(polygons_of(label_map == position, tolerance)):
+            yield Shape(position, {"points": percent(points, label_map.shape), "closed": True}, number)
 
 
 def polygons_of(

@@ -8,7 +8,9 @@ from typing import Any
 
 from backend.images.pages import ImageKey
 from backend.labeling.controls import LabelConfig, MaskControl
-from backend.outputs.regions import make_choices, make_prediction, make_regions, select
+from backend.outputs.choices import make_choices
+from backend.outputs.regions import make_prediction, make_regions
+from backend.outputs.selection import select
 from clipdiy.method import Features
 from clipdiy.segmentation import Segmentation
 from clipdiy.vocabulary import Vocabulary
