@@ -56,8 +56,9 @@ app = create_app(Service(Settings(data_dir=folder, max_requests={places}), predi
 """
 
 
-@pytest.fixture(params=[1])
-def server(request, tmp_path):
+@pytest.fixture(scope="module", params=[1])
+def server(request, tmp_path_factory):
+    tmp_path = tmp_path_factory.mktemp("gunicorn")
     (tmp_path / "configuration.py").write_text(CONFIGURATION.format(workers=request.param))
     path = [str(Path(fakes.__file__).parent)]
     (tmp_path / "slow_app.py").write_text(textwrap.dedent(APP).format(path=path, folder=str(tmp_path), places=PLACES))
@@ -99,26 +100,16 @@ def test_bodies_that_trickle_in_hold_no_place(server):
     assert {"408", "413", "415"} <= set(described["responses"])
 
 
-def test_an_answer_under_way_is_given_before_the_end(server):
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        running = pool.submit(predict, server, *["slow:250"] * 6)
-        while "requests_running 1.0" not in requests.get(f"{server.url}/metrics", timeout=10).text:
-            time.sleep(0.01)
-        os.kill(server.pid, signal.SIGTERM)
-        answer = running.result()
-    assert answer.status_code == 200
-    assert all(answer.json()["results"])
-    assert "Traceback" not in server.log_text()
-
-
 @pytest.mark.parametrize("server", [2], indirect=True)
-def test_all_workers_know_what_was_said_to_one(server, tmp_path):
+def test_all_workers_know_what_was_said_to_one(server):
+    seen = server.log_path.with_name("asked")
+
     def asked():
-        return {tuple(line.split()) for line in (tmp_path / "asked").read_text().splitlines()}
+        return {tuple(line.split()) for line in seen.read_text().splitlines()}
 
     body = {"project": "7.1", "schema": fakes.CONFIG, "hostname": "http://ls:8080", "access_token": "t"}
     for token in ("first", "second"):
-        (tmp_path / "asked").write_text("")
+        seen.write_text("")
         assert requests.post(f"{server.url}/setup", json={**body, "access_token": token}, timeout=20).ok
         for _ in range(500):
             body_of = {"tasks": fakes.tasks("ok"), "label_config": fakes.CONFIG, "project": "7.1"}
@@ -136,3 +127,16 @@ def test_an_app_that_says_nothing_is_served_too():
 
 def test_the_limit_of_open_files_is_no_smaller_afterwards():
     assert raise_file_limit() >= 256
+
+
+def test_an_answer_under_way_is_given_before_the_end(server):
+    # The last: it ends the server.
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        running = pool.submit(predict, server, *["slow:250"] * 6)
+        while "requests_running 1.0" not in requests.get(f"{server.url}/metrics", timeout=10).text:
+            time.sleep(0.01)
+        os.kill(server.pid, signal.SIGTERM)
+        answer = running.result()
+    assert answer.status_code == 200
+    assert all(answer.json()["results"])
+    assert "Traceback" not in server.log_text()
