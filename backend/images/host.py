@@ -1,6 +1,7 @@
 """Which Label Studio is meant: the one type for it, from /setup to what is asked for a picture. Pure."""
 
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 
@@ -14,12 +15,23 @@ class LabelStudioHost:
         aliases: Other addresses under which it appears in tasks.
         is_configured: The operator named it, so it may have any address. One that only introduced itself is a host like
             any other, but for the credentials that it sent itself.
+        is_neighbour: It runs on this machine and said so from here, so it may have a loopback address.
     """
 
     url: str | None = None
     token: str | None = field(default=None, repr=False)
     aliases: tuple[str, ...] = ()
     is_configured: bool = False
+    is_neighbour: bool = False
+
+    @property
+    def is_loopback(self) -> bool:
+        """Its address means whichever machine it is asked from."""
+        try:
+            name = urlsplit(self.url or "").hostname or ""
+            return name == "localhost" or ip_address(name).is_loopback
+        except ValueError:
+            return False
 
     @property
     def base_url(self) -> str:

@@ -112,4 +112,5 @@ class ImageSources:
             token = self.token or offered
             return LabelStudioHost(self.label_studio_url, token, aliases, is_configured=True)
         # Our own token stays here: whoever can reach /setup could introduce a host that collects it.
-        return LabelStudioHost(introduced, offered) if introduced else None
+        near = host is not None and host.is_neighbour
+        return LabelStudioHost(introduced, offered, is_neighbour=near) if introduced else None

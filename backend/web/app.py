@@ -8,7 +8,9 @@ import traceback
 from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from http import HTTPStatus
+from ipaddress import ip_address
 from typing import Any
 
 from flask import Flask, Response, jsonify, request
@@ -22,9 +24,11 @@ from werkzeug.exceptions import (
 
 from backend.deadline import Deadline
 from backend.errors import LabelConfigError, RequestError
+from backend.images.addresses import show_url
 from backend.images.host import LabelStudioHost
 from backend.images.introductions import Introductions, trial_at
 from backend.service import Service
+from backend.settings import Settings
 from backend.web.front import AppFront, Refusal
 from backend.web.openapi import describe
 from backend.web.protocol import PredictRequest, SetupRequest, TooMuchError, WebhookRequest, memory_of, parse, read_json
@@ -125,7 +129,7 @@ def create_app(service: Service) -> Flask:
         with bodies.reading() as sent:
             body = parse(SetupRequest, sent)
         project = str(body.project or "")
-        introductions.remember(project, LabelStudioHost(body.hostname or None, body.access_token or None))
+        introductions.remember(project, _introduced(body, service.settings))
         config = service.read_label_config(body.label_config)
         version = service.predictor.model_version(config)
         service.predictor.look_at(config)
@@ -140,7 +144,10 @@ def create_app(service: Service) -> Flask:
         config = service.read_label_config(body.label_config)
         version = service.predictor.model_version(config)
         tasks = [task.fields() for task in body.tasks]
-        asker: dict[str, Any] = {"project": project.split(".")[0], "host": introductions.of(project)}
+        host = introductions.of(project)
+        # One on this machine's loopback was only kept because it said so from here.
+        host = replace(host, is_neighbour=host.is_loopback)
+        asker: dict[str, Any] = {"project": project.split(".")[0], "host": host}
         asker["deadline"] = deadline
         context = (body.params or {}).get("context")
         if context:
@@ -260,6 +267,33 @@ def reason_phrase(text: str) -> str:
     if len(phrase) > PHRASE_CHARS:
         phrase = phrase[: PHRASE_CHARS - 3] + "..."
     return phrase.encode("utf-8", "replace").decode("latin-1") or "Bad Request"
+
+
+def _introduced(body: SetupRequest, settings: Settings) -> LabelStudioHost:
+    """Return what a Label Studio said of itself.
+
+    Where it says that it is on a loopback address it must be on this machine, or its address is not ours to use: then
+    it is left out, and the log says what to set.
+    """
+    host = LabelStudioHost(body.hostname or None, body.access_token or None)
+    if not host.is_loopback or settings.label_studio_url is not None or _is_from_here():
+        return host
+    logger.warning(
+        "project %s: Label Studio says that it is at %s, which means another machine there than here: set "
+        "CLIPDIY_LABEL_STUDIO_URL to its address as this service reaches it",
+        *(str(body.project or "?").partition(".")[0], show_url(host.url or "")),
+    )
+    return LabelStudioHost(None, host.token)
+
+
+def _is_from_here() -> bool:
+    """Whether who asks is on this machine, and nobody else behind a proxy on it."""
+    if any(name in request.headers for name in ("Forwarded", "X-Forwarded-For", "X-Real-Ip", "Via")):
+        return False
+    try:
+        return ip_address(request.remote_addr or "").is_loopback
+    except ValueError:
+        return False
 
 
 def _place(err: Exception) -> str:

@@ -504,3 +504,17 @@ class TestVersions:
         with pytest.raises(TaskError):
             self.fetch(versions, "/etag", Validator(etag=etag, at=digest_of(versions.url + "/etag")))
         assert not any("x-injected" in seen.headers for seen in versions.seen)
+
+
+def test_a_neighbour_may_have_a_loopback_address_and_no_other_private_one(web: WebServer) -> None:
+    web.replies["/x"] = Reply(body=b"here")
+    near = LabelStudioHost(web.url, is_neighbour=True)
+    assert get(f"{web.url}/x", HostPolicy(), home=near) == b"here"
+    assert reason_of(lambda: get(f"{web.url}/x", HostPolicy(), home=LabelStudioHost(web.url))) == "refused"
+    other_port = web.url.rpartition(":")[0] + ":1"
+    assert reason_of(lambda: get(f"{other_port}/x", HostPolicy(), home=near)) == "refused", "only itself"
+    inside = LabelStudioHost("http://site.test:80", is_neighbour=True)
+    names = Names(site_test="10.0.0.7")
+    assert reason_of(lambda: get("http://site.test/x", HostPolicy(), home=inside, resolve=names)) == "refused"
+    denied = HostPolicy(denied_hosts=("127.0.0.1", "localhost"))
+    assert reason_of(lambda: get(f"{web.url}/x", denied, home=near)) == "refused"

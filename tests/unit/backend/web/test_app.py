@@ -408,3 +408,45 @@ def test_one_request_too_many_is_told_to_come_back(make):
         first.join()
     assert answers[0].status_code == 200
     assert predict(client, "ok").status_code == 200
+
+
+class TestOneMachine:
+    """A Label Studio on this machine's loopback needs no setting; one that only seems to be there gets none of it."""
+
+    @pytest.fixture
+    def asked(self, monkeypatch):
+        hosts = []
+        fetch = lambda self, value, *, host, **_rest: hosts.append(host) or 1 / 0  # noqa: E731
+        monkeypatch.setattr(FakeLoader, "fetch_if_changed", fetch)
+        return hosts
+
+    @pytest.mark.parametrize("url", ["http://localhost:8080", "http://127.0.0.1:8080", "http://[::1]:8080"])
+    def test_it_is_a_neighbour(self, client, asked, url):
+        client.post("/setup", json={"project": "7.1", "schema": CONFIG, "hostname": url, "access_token": "t"})
+        predict(client, "ok", project="7.1")
+        assert asked == [LabelStudioHost(url, "t", is_neighbour=True)]
+
+    def test_one_elsewhere_is_none(self, client, asked):
+        body = {"project": "7.1", "schema": CONFIG, "hostname": "http://10.0.0.7:8080", "access_token": "t"}
+        client.post("/setup", json=body)
+        predict(client, "ok", project="7.1")
+        assert asked == [LabelStudioHost("http://10.0.0.7:8080", "t")]
+
+    @pytest.mark.parametrize(
+        "request_from",
+        [
+            {"environ_overrides": {"REMOTE_ADDR": "172.18.0.3"}},
+            {"environ_overrides": {"REMOTE_ADDR": ""}},
+            {"headers": {"X-Forwarded-For": "203.0.113.9"}},
+            {"headers": {"Forwarded": "for=203.0.113.9"}},
+        ],
+        ids=["another container", "nobody knows", "behind a proxy", "behind a proxy, as RFC 7239 says it"],
+    )
+    def test_what_comes_from_elsewhere_cannot_name_our_loopback(self, client, asked, caplog, request_from):
+        body = {"project": "7.1", "schema": CONFIG, "hostname": "http://localhost:8080", "access_token": "secret"}
+        client.post("/setup", json=body, **request_from)
+        predict(client, "ok", project="7.1")
+        assert asked == [LabelStudioHost(None, "secret")]
+        assert "project 7: Label Studio says that it is at http://localhost:8080" in caplog.text
+        assert "CLIPDIY_LABEL_STUDIO_URL" in caplog.text
+        assert "secret" not in caplog.text
