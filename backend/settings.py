@@ -39,10 +39,8 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, extra="ignore", frozen=True)
 
-    preset: str = Field("paper", description="Weights and sizes: paper, paper-b16 or starter.")
-    method: str = Field(
-        "clip-diy", description="How pictures are segmented; `clipdiy segment --help` lists the methods."
-    )
+    preset: str = Field("paper", description="Method, weights and sizes: paper, paper-b16, dinoiser or starter.")
+    method: str | None = Field(None, description="Another method than the preset's: clip-diy or clip-dinoiser.")
     clip: str | None = Field(None, description="Another OpenCLIP model: ARCHITECTURE:TAG or local-dir:FOLDER.")
     found: str | None = Field(None, description="Other FOUND weights: local-dir:FOLDER.")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
@@ -157,9 +155,9 @@ class Settings(BaseSettings):
 
     @field_validator("method")
     @classmethod
-    def _known_method(cls, value: str) -> str:
+    def _known_method(cls, value: str | None) -> str | None:
         try:
-            return method_named(value).name
+            return value and method_named(value).name
         except ConfigError as err:
             raise ValueError(str(err)) from err
 
@@ -191,7 +189,6 @@ class Settings(BaseSettings):
             ConfigError: If the values contradict each other.
         """
         changes: dict[str, object] = {
-            "method": self.method,
             "device": self.device,
             "dtype": self.dtype,
             "runtime": self.runtime,
@@ -201,7 +198,8 @@ class Settings(BaseSettings):
             "pamr": None if self.refine == "never" else Pamr(),
             "prompt_template": self.prompt_template,
         }
-        changes.update({key: value for key, value in (("clip", self.clip), ("found", self.found)) if value})
+        optional = {"method": self.method, "clip": self.clip, "found": self.found}
+        changes.update({key: value for key, value in optional.items() if value})
         return preset(self.preset, **changes)
 
 

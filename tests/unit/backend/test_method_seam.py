@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 from fakes import CONFIG, FakeLoader
+from on_screen import iou, stored_mask
+from pictures import data_uri, label_config, png, scene
 
 from backend.service import build_service
 from backend.settings import Settings
@@ -119,4 +121,21 @@ def test_a_registered_method_answers_predict(toy, tmp_path, monkeypatch):
     assert toy[0].encoded == 1, "its features are kept as bytes, and read again"
     version = client.post("/setup", json={"schema": CONFIG, "project": "1.1"}).get_json()["model_version"]
     assert version.startswith("clip-diy-toy-")
+    service.predictor.close()
+
+
+def test_the_second_method_answers_predict_with_real_weights(tmp_path):
+    """CLIP-DINOiser on the starter: a picture of an elephant gets one, from features that are kept."""
+    settings = Settings(preset="starter", method="clip-dinoiser", device="cpu", data_dir=tmp_path)
+    service = build_service(settings)
+    client = create_app(service).test_client()
+    picture = scene(7102, nouns=("elephant",))
+    config = label_config("elephant", "dog")
+    body = {"tasks": [{"id": 1, "data": {"image": data_uri(png(picture.image))}}], "label_config": config}
+    first, again = (client.post("/predict", json=body).get_json()["results"][0] for _ in range(2))
+    assert first == again
+    [region] = [one for one in first["result"] if one["value"]["brushlabels"] == ["elephant"]]
+    assert iou(stored_mask(region), picture.objects) > 0.5
+    encoded = service.metrics.registry.get_sample_value("clipdiy_stage_seconds_count", {"stage": "encode"})
+    assert encoded == 1
     service.predictor.close()

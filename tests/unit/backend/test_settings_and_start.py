@@ -108,3 +108,20 @@ def test_it_is_said_at_the_start(monkeypatch, caplog):
     monkeypatch.setattr("backend.web.start.set_up_logging", lambda _level: None)
     start(lambda settings: settings, lambda service: service)
     assert "CLIPDIY_PRESSET is no setting; was CLIPDIY_PRESET meant?" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("settings", "method"),
+    [
+        ({"preset": "paper"}, "clip-diy"),
+        ({"preset": "dinoiser"}, "clip-dinoiser"),
+        ({"preset": "starter", "method": "clip-dinoiser"}, "clip-dinoiser"),
+    ],
+)
+def test_the_method_is_the_presets_unless_another_is_named(settings, method):
+    assert Settings(**settings).core_config().method == method
+
+
+def test_a_method_that_nobody_knows():
+    with pytest.raises(ValidationError, match="clip-diy, clip-dinoiser"):
+        Settings(method="clip-die")
