@@ -167,7 +167,7 @@ class Interactor:
         return picture
 
     def _segment(self, content: Hashable, features: Features, control: MaskControl) -> Segmentation:
-        question = (content, features.made_by, control.vocabulary, control.scales, control.unrefined)
+        question = (content, features.made_by, control.vocabulary, control.scales, control.refine)
         known = self._segmentations.get(question)
         return known or self._segmentations.put(question, self._segment_one(features, control))
 

@@ -14,11 +14,11 @@ What is read of a config
       <Label value="Rust" threshold="0.6" min_area="1%"/>    only where it is sure, and not in specks
       <Label value="Background" alias="wall"/>               t0, asked for as "wall"
     </BrushLabels>
-    <Image name="img" value="$photo"/>                     or valueList="$pages": regions for every page
+    <Image name="img" value="$photo"/>                     or "$doc.photo", or valueList="$pages": every page
 
     BitmaskLabels, PolygonLabels, RectangleLabels          the same, answered in their own form
     Labels + Brush, Bitmask, Polygon or Rectangle          the same, for shapes that borrow their labels
-    Choices                                                which labels are there (see `_Reader.choices`)
+    Choices                                                which labels are there (see `_Reader._choices`)
     value="$labels" on one of them                         labels that stand in the task (`MaskControl.for_task`)
     predict="false" (or "true") on one of them             leave it to people (or do not)
     Rectangle(Labels) with smart="true"                    a tool to ask for masks with, where others take them
@@ -109,6 +109,13 @@ MAX_PLACES = 3
 """How often `{}` stands in one template."""
 MAX_NAME_CHARS = 300
 _SKIPPED_SHOWN = 20
+# What is said of a picture, not seen in it.
+_JUDGEMENTS = """
+good bad ok okay yes no true false maybe unsure unknown unclear clear sharp blurred blurry keep discard skip accept
+accepted reject rejected approve approved pass fail valid invalid usable unusable relevant irrelevant correct incorrect
+right wrong easy hard difficult high medium low positive negative neutral other none n/a
+"""
+_JUDGEMENT_WORDS = frozenset(_JUDGEMENTS.split())
 
 
 @dataclass(frozen=True)
@@ -188,6 +195,9 @@ class _Reader:
             if tag(element) == "labels":
                 for to_name in self._to_names(element):
                     self._labels_for.setdefault(to_name, []).append(element)
+        self._repeated = {
+            id(inside) for element in self._elements if tag(element) == "repeater" for inside in element.iter()
+        }
         self._prompts_left = MAX_PROMPTS
         self._controls_left = MAX_CONTROLS
         self.skipped: list[str] = []
@@ -199,7 +209,7 @@ class _Reader:
         smart: list[ET.Element] = []
         for element in self._elements:
             kind = _KINDS.get(tag(element))
-            if kind is None or not self._is_wanted(element):
+            if kind is None or not self._is_served(element):
                 continue
             if tag(element) in _BOXES and _is_smart(element):
                 smart.append(element)
@@ -215,7 +225,7 @@ class _Reader:
             beside.setdefault(control.to_name, []).append(control)
         rivals = {to_name: _labels_of(controls) for to_name, controls in beside.items()}
         for element in self._elements:
-            if tag(element) == "choices" and self._is_wanted(element):
+            if tag(element) == "choices" and self._is_served(element):
                 made += [(places[id(element)], control) for control in self._choices(element, beside, rivals)]
         return [control for _, control in sorted(made, key=lambda pair: pair[0])]
 
@@ -228,7 +238,8 @@ class _Reader:
         """Yield a control per image whose choices say what is in the picture.
 
         A question such as "quality: good, blurred" is none of our business. So beside controls for masks of the same
-        image, choices count if one of them is a label there too, or with `predict="true"`. Choices that are such
+        image, choices count if one of them is a label there too, or with `predict="true"`; where there are none, unless
+        all of them are judgements ("good, bad"): CLIP would call every picture good. Choices that are such
         labels take over their prompts, and the labels that are no choice still compete for the picture.
 
         Args:
@@ -242,9 +253,17 @@ class _Reader:
         for source in self._sources(element, where):
             beside = masks.get(source.name, ())
             made = self._control(element, "choices", source, where, "choice")
+            asked = attribute(element, "predict") is not None
+            if not beside and not asked and made.drawn and all(_is_judgement(label) for label in made.drawn):
+                values = ", ".join(shown(label.value) for label in made.drawn[:3])
+                self._skip(
+                    f"{where} asks for a judgement ({values}), not for what is in the picture, so it is left to "
+                    'people; predict="true" on it asks for it all the same'
+                )
+                continue
             rivals = labels_of_masks.get(source.name, {})
             shared = any(label.value in rivals for label in made.drawn)
-            if beside and not shared and attribute(element, "predict") is None:
+            if beside and not shared and not asked:
                 self._skip(
                     f"{where} shares no label with a control for masks, so it is left to people; "
                     'predict="true" on it asks for it all the same'
@@ -306,6 +325,18 @@ class _Reader:
         if given not in ("true", "false"):
             raise contradiction(element, f'predict is "true" or "false", got {shown(given)}', predict="true")
         return given == "true"
+
+    def _is_served(self, element: ET.Element) -> bool:
+        """Whether a control is wanted, and stands where it can be answered; note why not."""
+        if not self._is_wanted(element):
+            return False
+        if id(element) in self._repeated:
+            self._skip(
+                f"{_name_of(element)} stands in a Repeater, which is not served: show the pages with one Image that "
+                'has valueList="$..."'
+            )
+            return False
+        return True
 
     def _masks(self, element: ET.Element, kind: ControlKind) -> Iterator[MaskControl]:
         """Yield one control per image that the element names; note why there is none."""
@@ -384,6 +415,14 @@ class _Reader:
         value = (attribute(element, "value") or "").strip()
         labels_key = value[1:] if value.startswith("$") and _VARIABLE.fullmatch(value) else None
         drawn = sum(not label.is_background for label in labels)
+        if labels and labels_key is not None:
+            raise contradiction(
+                element,
+                f'{where} has labels in it and value="{shown(value)[1:-1]}", labels that stand in each task: Label '
+                "Studio refuses predictions with the task's labels then, and with them all of their batch. Put all "
+                "labels into the tasks, or all into the config",
+                value="",
+            )
         if not drawn and labels_key is None:
             besides = " besides the background" if labels else ""
             raise unusable(f'{where} has no <{label_tag.title()} value="..."/> in it{besides}')
@@ -399,7 +438,7 @@ class _Reader:
             rules=rules,
             is_list=source.is_list,
             scales=self._first(both, "model_scales", self._read_scales),
-            unrefined=self._is_unrefined(self._first(both, "refine", self._read_refinement)),
+            refine=self._first(both, "refine", self._read_refinement, self._refining != "asked"),
             tolerance_px=self._first(both, "tolerance", _read_tolerance),
             others=self._first(both, "others", self._read_others, self._others),
         )
@@ -467,13 +506,8 @@ class _Reader:
                 "refine asks for what this service does not do: it has to be started with CLIPDIY_REFINE=asked",
                 refine="none",
             )
-        return wanted
-
-    def _is_unrefined(self, wanted: bool | None) -> bool:
-        """Whether to leave out what the core would do."""
-        if self._refining == "never":
-            return False
-        return not wanted if wanted is not None else self._refining == "asked"
+        # Where nothing is refined there is nothing to leave out, and the config means the same.
+        return wanted or self._refining == "never"
 
     def _label(self, element: ET.Element, rules: LabelRules) -> MaskLabel | None:
         given = attributes(element)
@@ -506,6 +540,10 @@ def _is_smart(element: ET.Element) -> bool:
 def _labels_of(controls: Sequence[MaskControl]) -> dict[str, MaskLabel]:
     """Return labels by their values; the first of a value counts."""
     return {label.value: label for control in reversed(controls) for label in control.drawn}
+
+
+def _is_judgement(label: MaskLabel) -> bool:
+    return label.value.strip().lower() in _JUDGEMENT_WORDS
 
 
 def _borrows(label: MaskLabel, rivals: Mapping[str, MaskLabel], made: MaskControl) -> bool:

@@ -43,7 +43,7 @@ def answer_task(
     known: dict[tuple[ImageKey, Vocabulary, object, object, object], Segmentation] = {}
 
     def ask(key: ImageKey, control: MaskControl) -> Segmentation:
-        question = key, control.vocabulary, control.others, control.scales, control.unrefined
+        question = key, control.vocabulary, control.others, control.scales, control.refine
         if question not in known:
             known[question] = segment(features[key], control)
         return known[question]

@@ -21,7 +21,6 @@ from web_server import Names, Reply, Seen, WebServer
 from backend.deadline import Deadline
 from backend.errors import SettingsError, TaskError
 from backend.images.loader import ImageLoader
-from backend.images.pages import image_value
 from backend.images.sources import ImageLimits, ImageSources
 from backend.images.values import SCHEMES, show_value
 
@@ -529,30 +528,6 @@ def test_many_threads_share_one_loader(label_studio: WebServer) -> None:
     with ThreadPoolExecutor(8) as pool:
         photos = list(pool.map(lambda number: load.load(f"/{number}.png"), range(20)))
     assert [photo.size_hw[0] for photo in photos] == list(range(1, 21))
-
-
-IMAGE_VALUES: dict[str, tuple[object, str]] = {
-    "missing": ({"text": "a", "other": 1}, "has no 'image'; it has 'text', 'other'"),
-    "empty data": ({}, "no field at all"),
-    "null": ({"image": None}, "has no 'image'"),
-    "a list": ({"image": ["/x.png"]}, "got list"),
-    "a number": ({"image": 7}, "got int"),
-    "blank": ({"image": " "}, "an empty text"),
-    "no fields": (["x"], "got list"),
-    "nothing": (None, "got NoneType"),
-}
-
-
-@pytest.mark.parametrize(("data", "message"), IMAGE_VALUES.values(), ids=IMAGE_VALUES)
-def test_says_what_is_missing_in_a_task(data: object, message: str) -> None:
-    with pytest.raises(TaskError, match=message) as caught:
-        image_value(data, "image")
-    assert caught.value.reason == "missing-data"
-
-
-def test_takes_the_value_out_of_a_task() -> None:
-    assert image_value({"image": "/x.png", "$undefined$": "/y.png"}, "image") == "/x.png"
-    assert image_value({"$undefined$": "/y.png"}, "image") == "/y.png"
 
 
 def test_values_in_messages_are_short_and_without_secrets() -> None:

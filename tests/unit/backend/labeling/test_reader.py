@@ -240,19 +240,19 @@ def test_scales_and_refinement() -> None:
 
 
 REFINED = {
-    "never, not asked": ("never", "", False),
-    "never, asked not to": ("never", 'refine="none"', False),
-    "asked, not asked": ("asked", "", True),
-    "asked, asked": ("asked", 'refine="pamr"', False),
-    "asked, asked in other words": ("asked", 'refine="True"', False),
-    "always, not asked": ("always", "", False),
-    "always, asked not to": ("always", 'refine="false"', True),
+    "never, not asked": ("never", "", True),
+    "never, asked not to": ("never", 'refine="none"', True),
+    "asked, not asked": ("asked", "", False),
+    "asked, asked": ("asked", 'refine="pamr"', True),
+    "asked, asked in other words": ("asked", 'refine="True"', True),
+    "always, not asked": ("always", "", True),
+    "always, asked not to": ("always", 'refine="false"', False),
 }
 
 
-@pytest.mark.parametrize(("refining", "attribute", "unrefined"), REFINED.values(), ids=REFINED)
-def test_refinement(refining: Any, attribute: str, unrefined: bool) -> None:
-    assert steered(attribute, refining=refining).unrefined is unrefined
+@pytest.mark.parametrize(("refining", "attribute", "refine"), REFINED.values(), ids=REFINED)
+def test_refinement(refining: Any, attribute: str, refine: bool) -> None:
+    assert steered(attribute, refining=refining).refine is refine
 
 
 def test_refinement_that_the_service_does_not_do() -> None:
@@ -376,6 +376,47 @@ def test_choices_alone() -> None:
     assert several.vocabulary.names == ("background", "Cat", "Dog")
 
 
+JUDGEMENTS = {
+    "good or bad": ("good", "bad"),
+    "capitals and blanks": ("Yes ", "NO"),
+    "sharpness": ("sharp", "blurred", "unsure"),
+}
+
+
+@pytest.mark.parametrize("values", JUDGEMENTS.values(), ids=JUDGEMENTS)
+def test_choices_that_judge_a_picture_are_left_to_people(values: tuple[str, ...]) -> None:
+    """CLIP would call every picture good."""
+    with pytest.raises(LabelConfigError, match="Choices 'c' asks for a judgement"):
+        view(choices(values=values))
+    (asked,) = view(choices('predict="true"', values)).controls
+    assert asked.kind == "choices"
+    seen = view(choices(values=values) + choices(values=("Cat", "good")).replace('"c"', '"c2"'))
+    assert [control.from_name for control in seen.controls] == ["c2"]
+    assert "judgement" in seen.skipped[0]
+
+
+REPEATED = """<Repeater on="$pages" indexFlag="{{idx}}"><Image name="page_{{idx}}" value="$pages[{{idx}}].url"/>
+    <View><BrushLabels name="b_{{idx}}" toName="page_{{idx}}"><Label value="Cat"/></BrushLabels></View>
+    <Choices name="c_{{idx}}" toName="page_{{idx}}"><Choice value="Cat"/></Choices></Repeater>"""
+
+
+def test_what_is_repeated_is_not_served_and_says_what_is() -> None:
+    with pytest.raises(LabelConfigError, match=r"'b_\{\{idx\}\}' stands in a Repeater.*valueList"):
+        parse_label_config(f"<View>{REPEATED}</View>")
+    found = view(REPEATED + '<BrushLabels name="b" toName="img"><Label value="Cat"/></BrushLabels>')
+    assert [control.from_name for control in found.controls] == ["b"]
+    assert [sentence.count("Repeater") for sentence in found.skipped] == [1, 1]
+    assert (
+        view(
+            REPEATED.replace("<BrushLabels", '<BrushLabels predict="false"').replace(
+                "<Choices", '<Choices predict="false"'
+            )
+            + '<BrushLabels name="b" toName="img"><Label value="Cat"/></BrushLabels>'
+        ).skipped
+        == ()
+    )
+
+
 def test_choices_beside_masks_take_over_prompts_and_rivals() -> None:
     brush = (
         '<BrushLabels name="b" toName="img"><Label value="Background" alias="wall"/>'
@@ -427,10 +468,29 @@ def test_labels_from_the_tasks_data() -> None:
     assert control.background == ("a wall",)
 
 
-def test_labels_of_the_config_and_of_the_task_together() -> None:
-    control = dynamic(["Dog"], DYNAMIC.replace("/></View>", '><Label value="Cat"/></BrushLabels></View>'))
-    assert control.vocabulary.names == ("background", "Cat", "Dog")
-    assert control.background == ("a background",)
+@pytest.mark.parametrize("label", ['<Label value="Cat"/>', '<Label value="Background"/>'])
+@pytest.mark.parametrize("tag", ["BrushLabels", "PolygonLabels"])
+def test_labels_of_the_config_and_of_the_task_together_are_refused(tag: str, label: str) -> None:
+    xml = f'<View>{IMAGE}<{tag} name="b" toName="img" value="$labels">{label}</{tag}></View>'
+    with pytest.raises(LabelConfigError, match="all labels into the tasks, or all into the config") as caught:
+        parse_label_config(xml)
+    assert 'value=""' in str(caught.value).splitlines()[-1]
+
+
+@pytest.mark.parametrize("tag", ["BrushLabels", "PolygonLabels", "RectangleLabels", "BitmaskLabels"])
+def test_label_studio_accepts_labels_of_tasks_only_where_the_config_has_none(tag: str) -> None:
+    """Why both together are refused. If this fails, Label Studio has changed, and they need not be."""
+    value = {"brushlabels": {"format": "rle", "rle": [1]}, "bitmasklabels": {"imageDataURL": "data:image/png;base64,"}}
+    value["polygonlabels"] = {"points": [[0, 0], [0, 9], [9, 9]], "closed": True}
+    value["rectanglelabels"] = {"x": 0, "y": 0, "width": 9, "height": 9, "rotation": 0}
+    region = {"id": "a", "from_name": "b", "to_name": "img", "type": tag.lower(), "original_width": 9}
+    region |= {"original_height": 9, "image_rotation": 0, "value": {**value[tag.lower()], tag.lower(): ["Dog"]}}
+    accepted = []
+    for label in ("", '<Label value="Cat"/>'):
+        xml = f'<View>{IMAGE}<{tag} name="b" toName="img" value="$labels">{label}</{tag}></View>'
+        prediction = {"result": [region], "score": 0.5, "model_version": "v"}
+        accepted.append(not LabelInterface(xml).validate_prediction(prediction, return_errors=True))
+    assert accepted == [True, False]
 
 
 WITHOUT_LABELS = {
@@ -742,9 +802,9 @@ OTHER = {
     "tolerance": identity(CAT, brush='name="brush" toName="img" tolerance="3"'),
     "pages": identity(CAT, image='name="img" valueList="$image"'),
     "form": identity(CAT).replace("brushlabels", "bitmasklabels"),
-    "labels of tasks": identity(CAT, brush='name="brush" toName="img" value="$labels"'),
-    "the rule for them": identity(CAT, brush='name="brush" toName="img" value="$labels" min_area="1%"'),
-    "other labels of tasks": identity(CAT, brush='name="brush" toName="img" value="$words"'),
+    "labels of tasks": identity("", brush='name="brush" toName="img" value="$labels"'),
+    "the rule for them": identity("", brush='name="brush" toName="img" value="$labels" min_area="1%"'),
+    "other labels of tasks": identity("", brush='name="brush" toName="img" value="$words"'),
 }
 
 
