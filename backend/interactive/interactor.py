@@ -257,7 +257,7 @@ def _home(controls: Sequence[MaskControl], value: str | None) -> tuple[MaskContr
 def _named_by(
     text: str, controls: Sequence[MaskControl], otherwise: MaskControl
 ) -> tuple[MaskControl, MaskLabel | None]:
-    """Return the label that a phrase is the name of, or a prompt of; the only label, if there is one only."""
+    """Return the label whose name or prompt a phrase is; the only label, if there is only one."""
     for control in controls:
         prompts = {prompt.lower() for prompt in phrases_to_prompts((text,), control.rules.templates)}
         for label in control.drawn:

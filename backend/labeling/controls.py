@@ -156,8 +156,8 @@ def make_label(attributes: Mapping[str, str], rules: LabelRules) -> MaskLabel | 
         rules: What holds unless the label says otherwise.
 
     Returns:
-        The label; `None` for one with neither value nor alias, which no result could name (Label Studio passes it
-        over too).
+        The label; `None` for one with neither value nor alias, which no result could name (Label Studio skips it
+        too).
 
     Raises:
         LabelError: If `threshold` or `min_area` make no sense, a text is too long, or there are too many phrases.

@@ -151,7 +151,7 @@ def parse_label_config(
         xml: The config. Document type declarations, and with them entities, are refused.
         templates: Texts that phrases are put into unless the control has a `prompt`, `{}` standing for the phrase.
         scales: Crop sizes that are encoded, for checking `model_scales`; `None` takes any.
-        refining: Whether the service refines masks; decides what `refine` may say, and means where it says nothing.
+        refining: Whether the service refines masks; decides what `refine` may say, and what is meant without it.
         others: What competes with the labels of controls that do not say so themselves.
 
     What it costs to read is bounded: by the limits of `parse_xml`, `MAX_CONTROLS`, `MAX_PROMPTS`, `MAX_TEMPLATES`,
@@ -237,7 +237,7 @@ class _Reader:
     ) -> Iterator[MaskControl]:
         """Yield a control per image whose choices say what is in the picture.
 
-        A question such as "quality: good, blurred" is none of our business. So beside controls for masks of the same
+        A question such as "quality: good, blurred" is not for us to answer. So beside controls for masks of the same
         image, choices count if one of them is a label there too, or with `predict="true"`; where there are none, unless
         all of them are judgements ("good, bad"): CLIP would call every picture good. Choices that are such
         labels take over their prompts, and the labels that are no choice still compete for the picture.

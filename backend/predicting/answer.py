@@ -38,7 +38,7 @@ def answer_task(
         model_version: Under which Label Studio stores it.
 
     Raises:
-        TaskError: If the task has not the labels that its config promises.
+        TaskError: If the task lacks the labels that its config promises.
     """
     known: dict[tuple[ImageKey, Vocabulary, object, object, object], Segmentation] = {}
 
