@@ -19,7 +19,7 @@ def read_local_file(
     Args:
         path: `/data/local-files/?d=...`.
         roots: Folders to look in, in this order.
-        max_bytes: Most that is taken.
+        max_bytes: Largest file that is taken.
         known: Version that the same path gave before.
 
     Returns:

@@ -129,7 +129,7 @@ class Outbound:
 
         Args:
             url: Its address.
-            max_bytes: Most that is taken.
+            max_bytes: Largest file that is taken.
             deadline: For everything together.
             home: The Label Studio that is meant. If it is configured, the policy does not apply to it.
             authorization: Value of that header, for `home` only.

@@ -5,6 +5,7 @@ from typing import Any
 
 from backend.errors import TaskError, TaskFailure
 from backend.labeling.controls import MAX_PAGES, MaskControl
+from backend.labeling.data_path import value_at
 
 _UNDEFINED_KEY = "$undefined$"
 """Under which Label Studio keeps an upload until the config says what the field is called."""
@@ -26,7 +27,7 @@ def pictures_of(data: Any, controls: Iterable[MaskControl]) -> dict[ImageKey, st
     """
     found: dict[ImageKey, str] = {}
     for key, is_list in dict.fromkeys((control.data_key, control.is_list) for control in controls):
-        pages = data.get(key) if is_list and isinstance(data, dict) else None
+        pages = value_at(data, key) if is_list else None
         if not isinstance(pages, list):
             # One address where a list may stand is the first page.
             found[key, 0 if is_list else None] = image_value(data, key)
@@ -44,14 +45,17 @@ def image_value(data: object, key: str) -> str:
 
     Args:
         data: The task's data.
-        key: The field that the config names. Uploads made before there was a config stand under `$undefined$`.
+        key: The field that the config names, or a path (`doc.image`); see `backend.labeling.data_path`. Uploads made
+            before there was a config stand under `$undefined$`.
 
     Raises:
         TaskError: `missing-data`, naming the fields there are.
     """
     if not isinstance(data, Mapping):
         raise TaskError("missing-data", f"expected the task's data as fields with names, got {type(data).__name__}")
-    value: Any = data.get(key, data.get(_UNDEFINED_KEY))
+    value = value_at(data, key)
+    if value is None and key not in data:
+        value = data.get(_UNDEFINED_KEY)
     if isinstance(value, str) and value.strip():
         return value
     if value is None:

@@ -24,7 +24,7 @@ class ImageLimits:
         max_decoding_px: Most pixels that are decoded at the same time, over all requests. One takes up to 16 bytes
             meanwhile; a JPEG that is wanted small is decoded small. A larger picture is decoded when no other is.
         decode_s: For decoding one picture, as far as Pillow lets itself be stopped (see `clipdiy.photo.decode_photo`).
-        timeout_s: For one download in all: looking for the host, redirects, every byte.
+        timeout_s: For one download in all: looking up the host, redirects, every byte.
         connect_timeout_s: For each connection to be made.
         max_redirects: Redirects that are followed.
     """

@@ -1,6 +1,6 @@
 """Which Authorization header an access token of Label Studio asks for.
 
-Label Studio knows two kinds. A legacy token (40 hexadecimal digits) is sent as it is: `Token ...`. A personal access
+Label Studio has two kinds. A legacy token (40 hexadecimal digits) is sent as it is: `Token ...`. A personal access
 token is a JWT of type `refresh`, which opens nothing itself: it is exchanged at `/api/token/refresh/` for an access
 token that lives some minutes and is sent as `Bearer ...`. Access tokens are kept until shortly before they end.
 

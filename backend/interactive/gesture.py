@@ -84,7 +84,7 @@ class Gesture:
 def read_gesture(context: object) -> Gesture | None:
     """Read a context.
 
-    Entries of other kinds (the person's brush strokes) are passed over. Of what was typed, the newest text counts: the
+    Entries of other kinds (the person's brush strokes) are skipped. Of what was typed, the newest text counts: the
     others have been answered.
 
     Args:

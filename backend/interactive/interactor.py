@@ -167,7 +167,7 @@ class Interactor:
         return picture
 
     def _segment(self, content: Hashable, features: Features, control: MaskControl) -> Segmentation:
-        question = (content, features.made_by, control.vocabulary, control.scales, control.unrefined)
+        question = (content, features.made_by, control.vocabulary, control.scales, control.refine)
         known = self._segmentations.get(question)
         return known or self._segmentations.put(question, self._segment_one(features, control))
 
@@ -257,7 +257,7 @@ def _home(controls: Sequence[MaskControl], value: str | None) -> tuple[MaskContr
 def _named_by(
     text: str, controls: Sequence[MaskControl], otherwise: MaskControl
 ) -> tuple[MaskControl, MaskLabel | None]:
-    """Return the label that a phrase is the name of, or a prompt of; the only label, if there is one only."""
+    """Return the label whose name or prompt a phrase is; the only label, if there is only one."""
     for control in controls:
         prompts = {prompt.lower() for prompt in phrases_to_prompts((text,), control.rules.templates)}
         for label in control.drawn:

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from backend.errors import TaskError
+from backend.labeling.data_path import value_at
 from clipdiy.config import PUBLISHED_TEMPLATE
 from clipdiy.vocabulary import BACKGROUND, Label, Vocabulary, phrases_to_prompts
 
@@ -155,8 +156,8 @@ def make_label(attributes: Mapping[str, str], rules: LabelRules) -> MaskLabel | 
         rules: What holds unless the label says otherwise.
 
     Returns:
-        The label; `None` for one with neither value nor alias, which no result could name (Label Studio passes it
-        over too).
+        The label; `None` for one with neither value nor alias, which no result could name (Label Studio skips it
+        too).
 
     Raises:
         LabelError: If `threshold` or `min_area` make no sense, a text is too long, or there are too many phrases.
@@ -198,18 +199,18 @@ class MaskControl:
     Attributes:
         from_name: Name of the control that the regions belong to.
         to_name: Name of the image.
-        data_key: Where the image is found in the task's data (`image` for `value="$image"`).
+        data_key: Where the image is found in the task's data (`image` for `value="$image"`); see `value_at`.
         kind: Type of the results, in Label Studio's words.
         labels: In the order of the config. Labels are positions: two of them may have one value.
         background: Prompts of t0.
         labels_name: For a shape without labels of its own (`Brush`), the `Labels` control that names its regions.
-        labels_key: Further labels stand in the task's data under this name.
+        labels_key: The labels stand in the task's data under this name, and none in the config.
         rules: What holds for those.
         is_list: The task's data hold a list of pages (`valueList`), each with regions of its own.
         is_single: Of several labels that are there, only the best is answered (`Choices` without `choice="multiple"`).
         per_item: `Choices` that are given for each page, not for the whole task.
         scales: Crop sizes that are looked at; `None` means all that were encoded.
-        unrefined: The edges are left as they are though the service could refine them.
+        refine: Whether edges follow the picture, where the service can do that.
         tolerance_px: How far a polygon may lie from the edge of its mask.
         others: What competes with the labels and stays empty, if anything does.
     """
@@ -227,7 +228,7 @@ class MaskControl:
     is_single: bool = False
     per_item: bool = False
     scales: tuple[int, ...] | None = None
-    unrefined: bool = False
+    refine: bool = True
     tolerance_px: float | None = None
     others: Others | None = None
 
@@ -241,7 +242,7 @@ class MaskControl:
         """The control's own vocabulary: t0, then `drawn`.
 
         Raises:
-            VocabularyError: If all labels stand in the task's data; see `for_task`.
+            VocabularyError: If the labels stand in the task's data; see `for_task`.
         """
         t0 = Label(BACKGROUND, self.background)
         return Vocabulary((t0, *(Label(label.value, label.prompts) for label in self.drawn)))
@@ -252,7 +253,7 @@ class MaskControl:
         return len(self.background) + sum(len(label.prompts) for label in self.drawn)
 
     def for_task(self, data: object) -> "MaskControl":
-        """Add the labels that stand in a task's data, after those of the config.
+        """Take the labels that stand in a task's data.
 
         Args:
             data: The task's data. Under `labels_key` a list of objects with the attributes of a `<Label>` (`value`,
@@ -266,11 +267,9 @@ class MaskControl:
         """
         if self.labels_key is None:
             return self
-        added = task_labels(data, self.labels_key, self.rules)
-        further = tuple(prompt for label in added if label.is_background for prompt in label.prompts)
-        own = any(label.is_background for label in self.labels)
-        background = (*(self.background if own else ()), *further) or self.background
-        return replace(self, labels=(*self.labels, *added), background=background, labels_key=None)
+        labels = task_labels(data, self.labels_key, self.rules)
+        background = tuple(prompt for label in labels if label.is_background for prompt in label.prompts)
+        return replace(self, labels=labels, background=background or self.background, labels_key=None)
 
     @property
     def identity(self) -> str:
@@ -287,7 +286,7 @@ class MaskControl:
             "is_single": self.is_single or None,
             "per_item": self.per_item or None,
             "scales": self.scales,
-            "unrefined": self.unrefined or None,
+            "refine": None if self.refine else False,
             "tolerance_px": self.tolerance_px,
             "others": self.others and (self.others.words or "auto"),
         }
@@ -342,7 +341,7 @@ def task_labels(data: object, key: str, rules: LabelRules) -> tuple[MaskLabel, .
         TaskError: `missing-data`, if they are not there, or are something else; `too-large`, if they have more than
             `MAX_PROMPTS` prompts.
     """
-    found = data.get(key) if isinstance(data, Mapping) else None
+    found = value_at(data, key)
     if not isinstance(found, list):
         kind = "nothing" if found is None else type(found).__name__
         raise TaskError("missing-data", f"expected a list of labels in the task's {key!r}, got {kind}")

@@ -14,11 +14,11 @@ What is read of a config
       <Label value="Rust" threshold="0.6" min_area="1%"/>    only where it is sure, and not in specks
       <Label value="Background" alias="wall"/>               t0, asked for as "wall"
     </BrushLabels>
-    <Image name="img" value="$photo"/>                     or valueList="$pages": regions for every page
+    <Image name="img" value="$photo"/>                     or "$doc.photo", or valueList="$pages": every page
 
     BitmaskLabels, PolygonLabels, RectangleLabels          the same, answered in their own form
     Labels + Brush, Bitmask, Polygon or Rectangle          the same, for shapes that borrow their labels
-    Choices                                                which labels are there (see `_Reader.choices`)
+    Choices                                                which labels are there (see `_Reader._choices`)
     value="$labels" on one of them                         labels that stand in the task (`MaskControl.for_task`)
     predict="false" (or "true") on one of them             leave it to people (or do not)
     Rectangle(Labels) with smart="true"                    a tool to ask for masks with, where others take them
@@ -31,29 +31,21 @@ import xml.etree.ElementTree as ET
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from backend.labeling.controls import (
-    MAX_LABEL_CHARS,
-    MAX_OTHERS,
     MAX_PROMPTS,
-    Area,
     ControlKind,
     LabelConfig,
-    LabelError,
-    LabelRules,
     MaskControl,
     MaskLabel,
     Others,
     Refining,
-    make_label,
-    parse_score,
 )
+from backend.labeling.steering import Steering
 from backend.labeling.xml import (
     MAX_CONFIG_CHARS,
     WORKING_CONFIG,
     attribute,
-    attributes,
     contradiction,
     is_true,
     local_name,
@@ -67,8 +59,6 @@ from backend.labeling.xml import (
     unusable,
 )
 from clipdiy.config import PUBLISHED_TEMPLATE
-from clipdiy.errors import VocabularyError
-from clipdiy.others.words import AUTO, NONE, parse_words
 from clipdiy.vocabulary import BACKGROUND, phrases_to_prompts
 
 __all__ = [
@@ -96,19 +86,20 @@ _SHAPES: dict[str, ControlKind] = {
 }
 _KINDS = {**_LABELLED, **_SHAPES}
 _BOXES = ("rectangle", "rectanglelabels")
-_REFINEMENTS = {"pamr": True, "true": True, "none": False, "false": False}
 _VARIABLE = re.compile(r"\$([^, ]+)")
 
 MAX_CONTROLS = 100
 """What is to be answered in a config: controls, once for each image and for each `Labels` that they go with."""
 MAX_TO_NAMES = 100
-MAX_TEMPLATES = 100
-"""Of one control; ImageNet's well-known ones are 80."""
-MAX_TEMPLATE_CHARS = 300
-MAX_PLACES = 3
-"""How often `{}` stands in one template."""
 MAX_NAME_CHARS = 300
 _SKIPPED_SHOWN = 20
+# What is said of a picture, not seen in it.
+_JUDGEMENTS = """
+good bad ok okay yes no true false maybe unsure unknown unclear clear sharp blurred blurry keep discard skip accept
+accepted reject rejected approve approved pass fail valid invalid usable unusable relevant irrelevant correct incorrect
+right wrong easy hard difficult high medium low positive negative neutral other none n/a
+"""
+_JUDGEMENT_WORDS = frozenset(_JUDGEMENTS.split())
 
 
 @dataclass(frozen=True)
@@ -144,7 +135,7 @@ def parse_label_config(
         xml: The config. Document type declarations, and with them entities, are refused.
         templates: Texts that phrases are put into unless the control has a `prompt`, `{}` standing for the phrase.
         scales: Crop sizes that are encoded, for checking `model_scales`; `None` takes any.
-        refining: Whether the service refines masks; decides what `refine` may say, and means where it says nothing.
+        refining: Whether the service refines masks; decides what `refine` may say, and what is meant without it.
         others: What competes with the labels of controls that do not say so themselves.
 
     What it costs to read is bounded: by the limits of `parse_xml`, `MAX_CONTROLS`, `MAX_PROMPTS`, `MAX_TEMPLATES`,
@@ -156,7 +147,7 @@ def parse_label_config(
     """
     phrases_to_prompts((), templates)
     root = parse_xml(xml)
-    reader = _Reader(root, templates, scales, refining, others)
+    reader = _Reader(root, Steering(templates, scales, refining, others))
     controls = reader.controls()
     if not controls:
         found = "; ".join(reader.skipped) if reader.skipped else f"found {summary(root)}"
@@ -170,15 +161,9 @@ class _Reader:
     def __init__(
         self,
         root: ET.Element,
-        templates: tuple[str, ...],
-        scales: Sequence[int] | None,
-        refining: Refining,
-        others: Others | None,
+        steering: Steering,
     ) -> None:
-        self._templates = templates
-        self._refining = refining
-        self._others = others
-        self._scales = None if scales is None else tuple(scales)
+        self._steering = steering
         self._elements = list(root.iter())
         named = [(name, element) for element in self._elements if (name := attribute(element, "name"))]
         self._objects = {name: element for name, element in named if attribute(element, "toName") is None}
@@ -188,6 +173,9 @@ class _Reader:
             if tag(element) == "labels":
                 for to_name in self._to_names(element):
                     self._labels_for.setdefault(to_name, []).append(element)
+        self._repeated = {
+            id(inside) for element in self._elements if tag(element) == "repeater" for inside in element.iter()
+        }
         self._prompts_left = MAX_PROMPTS
         self._controls_left = MAX_CONTROLS
         self.skipped: list[str] = []
@@ -199,7 +187,7 @@ class _Reader:
         smart: list[ET.Element] = []
         for element in self._elements:
             kind = _KINDS.get(tag(element))
-            if kind is None or not self._is_wanted(element):
+            if kind is None or not self._is_served(element):
                 continue
             if tag(element) in _BOXES and _is_smart(element):
                 smart.append(element)
@@ -215,7 +203,7 @@ class _Reader:
             beside.setdefault(control.to_name, []).append(control)
         rivals = {to_name: _labels_of(controls) for to_name, controls in beside.items()}
         for element in self._elements:
-            if tag(element) == "choices" and self._is_wanted(element):
+            if tag(element) == "choices" and self._is_served(element):
                 made += [(places[id(element)], control) for control in self._choices(element, beside, rivals)]
         return [control for _, control in sorted(made, key=lambda pair: pair[0])]
 
@@ -227,8 +215,9 @@ class _Reader:
     ) -> Iterator[MaskControl]:
         """Yield a control per image whose choices say what is in the picture.
 
-        A question such as "quality: good, blurred" is none of our business. So beside controls for masks of the same
-        image, choices count if one of them is a label there too, or with `predict="true"`. Choices that are such
+        A question such as "quality: good, blurred" is not for us to answer. So beside controls for masks of the same
+        image, choices count if one of them is a label there too, or with `predict="true"`; where there are none, unless
+        all of them are judgements ("good, bad"): CLIP would call every picture good. Choices that are such
         labels take over their prompts, and the labels that are no choice still compete for the picture.
 
         Args:
@@ -242,9 +231,17 @@ class _Reader:
         for source in self._sources(element, where):
             beside = masks.get(source.name, ())
             made = self._control(element, "choices", source, where, "choice")
+            asked = attribute(element, "predict") is not None
+            if not beside and not asked and made.drawn and all(_is_judgement(label) for label in made.drawn):
+                values = ", ".join(shown(label.value) for label in made.drawn[:3])
+                self._skip(
+                    f"{where} asks for a judgement ({values}), not for what is in the picture, so it is left to "
+                    'people; predict="true" on it asks for it all the same'
+                )
+                continue
             rivals = labels_of_masks.get(source.name, {})
             shared = any(label.value in rivals for label in made.drawn)
-            if beside and not shared and attribute(element, "predict") is None:
+            if beside and not shared and not asked:
                 self._skip(
                     f"{where} shares no label with a control for masks, so it is left to people; "
                     'predict="true" on it asks for it all the same'
@@ -306,6 +303,18 @@ class _Reader:
         if given not in ("true", "false"):
             raise contradiction(element, f'predict is "true" or "false", got {shown(given)}', predict="true")
         return given == "true"
+
+    def _is_served(self, element: ET.Element) -> bool:
+        """Whether a control is wanted, and stands where it can be answered; note why not."""
+        if not self._is_wanted(element):
+            return False
+        if id(element) in self._repeated:
+            self._skip(
+                f"{_name_of(element)} stands in a Repeater, which is not served: show the pages with one Image that "
+                'has valueList="$..."'
+            )
+            return False
+        return True
 
     def _masks(self, element: ET.Element, kind: ControlKind) -> Iterator[MaskControl]:
         """Yield one control per image that the element names; note why there is none."""
@@ -372,21 +381,32 @@ class _Reader:
             shape: What draws them, if it is another element; its attributes come first.
         """
         both = [element] if shape is None else [shape, element]
-        rules = self._rules(both)
+        rules = self._steering.rules(both)
         labels = []
         for child in element.iter():
             if child is element or tag(child) != label_tag:
                 continue
-            label = self._label(child, rules)
+            label = self._steering.label(child, rules)
             if label is not None:
                 labels.append(label)
                 self._count_prompts(element, len(label.prompts))
         value = (attribute(element, "value") or "").strip()
         labels_key = value[1:] if value.startswith("$") and _VARIABLE.fullmatch(value) else None
         drawn = sum(not label.is_background for label in labels)
+        if labels and labels_key is not None:
+            raise contradiction(
+                element,
+                f'{where} has labels in it and value="{shown(value)[1:-1]}", labels that stand in each task: Label '
+                "Studio refuses predictions with the task's labels then, and with them all of their batch. Put all "
+                "labels into the tasks, or all into the config",
+                value="",
+            )
         if not drawn and labels_key is None:
             besides = " besides the background" if labels else ""
             raise unusable(f'{where} has no <{label_tag.title()} value="..."/> in it{besides}')
+        others = self._steering.others(both)
+        if others is not None and others.words and any(attribute(each, "others") for each in both):
+            self._count_prompts(element, len(others.words))
         background = tuple(prompt for label in labels if label.is_background for prompt in label.prompts)
         return MaskControl(
             attribute(element, "name") or "",
@@ -398,93 +418,11 @@ class _Reader:
             labels_key=labels_key,
             rules=rules,
             is_list=source.is_list,
-            scales=self._first(both, "model_scales", self._read_scales),
-            unrefined=self._is_unrefined(self._first(both, "refine", self._read_refinement)),
-            tolerance_px=self._first(both, "tolerance", _read_tolerance),
-            others=self._first(both, "others", self._read_others, self._others),
+            scales=self._steering.scales(both),
+            refine=self._steering.refine(both),
+            tolerance_px=self._steering.tolerance_px(both),
+            others=others,
         )
-
-    def _rules(self, elements: Sequence[ET.Element]) -> LabelRules:
-        templates = self._first(elements, "prompt", _read_templates)
-        threshold = self._first(elements, "score_threshold", _read_score)
-        min_area = self._first(elements, "min_area", _read_area)
-        return LabelRules(templates or self._templates, threshold or 0.0, min_area or Area())
-
-    def _read_others(self, element: ET.Element, text: str) -> Others | None:
-        if text.lower() in (AUTO, NONE):
-            return Others() if text.lower() == AUTO else None
-        try:
-            words = parse_words(text)
-        except VocabularyError as err:
-            raise contradiction(element, f"{err}; or none for no others", others=NONE) from err
-        if len(words) > MAX_OTHERS:
-            raise too_much(element, f"expected at most {MAX_OTHERS} others, got {len(words):,}")
-        for word in words:
-            if len(word) > MAX_LABEL_CHARS:
-                raise too_much(element, f"expected others of at most {MAX_LABEL_CHARS:,} characters, got {len(word):,}")
-        self._count_prompts(element, len(words))
-        return Others(words)
-
-    def _first(self, elements: Sequence[ET.Element], name: str, read: Any, otherwise: Any = None) -> Any:
-        """Read an attribute from the first element that has it, and is not empty; `otherwise` if none has."""
-        for element in elements:
-            text = (attribute(element, name) or "").strip()
-            if text:
-                return read(element, text)
-        return otherwise
-
-    def _read_scales(self, element: ET.Element, text: str) -> tuple[int, ...] | None:
-        known = self._scales
-        example = ",".join(map(str, known or (256, 128)))
-        parts = [part.strip() for part in text.split(",")]
-        if not all(part.isdecimal() and len(part) < 9 for part in parts):
-            raise contradiction(
-                element,
-                f'model_scales is a list of crop sizes such as "{example}", got {shown(text)}',
-                model_scales=example,
-            )
-        chosen = {int(part) for part in parts}
-        if known is None:
-            return tuple(sorted(chosen, reverse=True))
-        if not chosen <= set(known):
-            possible = ",".join(str(scale) for scale in known if scale in chosen) or example
-            raise contradiction(
-                element,
-                f"model_scales can be some of {example}, which are encoded; got {shown(text)}",
-                model_scales=possible,
-            )
-        kept = tuple(scale for scale in known if scale in chosen)
-        return None if kept == known else kept
-
-    def _read_refinement(self, element: ET.Element, text: str) -> bool:
-        if text.lower() not in _REFINEMENTS:
-            possible = "none" if self._refining == "never" else "pamr"
-            raise contradiction(element, f'refine is "pamr" or "none", got {shown(text)}', refine=possible)
-        wanted = _REFINEMENTS[text.lower()]
-        if wanted and self._refining == "never":
-            raise contradiction(
-                element,
-                "refine asks for what this service does not do: it has to be started with CLIPDIY_REFINE=asked",
-                refine="none",
-            )
-        return wanted
-
-    def _is_unrefined(self, wanted: bool | None) -> bool:
-        """Whether to leave out what the core would do."""
-        if self._refining == "never":
-            return False
-        return not wanted if wanted is not None else self._refining == "asked"
-
-    def _label(self, element: ET.Element, rules: LabelRules) -> MaskLabel | None:
-        given = attributes(element)
-        try:
-            return make_label(given, rules)
-        except LabelError as err:
-            sentence = f"{err.attribute} of the label {shown(given.get('value', ''))}: {err.problem}"
-            better = _BETTER.get(err.attribute)
-            if better is None:
-                raise too_much(element, sentence) from err
-            raise contradiction(element, sentence, **{err.attribute: better(given[err.attribute])}) from err
 
     @staticmethod
     def _to_names(element: ET.Element) -> list[str]:
@@ -508,68 +446,11 @@ def _labels_of(controls: Sequence[MaskControl]) -> dict[str, MaskLabel]:
     return {label.value: label for control in reversed(controls) for label in control.drawn}
 
 
+def _is_judgement(label: MaskLabel) -> bool:
+    return label.value.strip().lower() in _JUDGEMENT_WORDS
+
+
 def _borrows(label: MaskLabel, rivals: Mapping[str, MaskLabel], made: MaskControl) -> bool:
     """A choice says nothing of its prompts, and a label of the same name does."""
     plain = phrases_to_prompts((label.value.strip(),), made.rules.templates)
     return label.value in rivals and label.prompts == plain
-
-
-def _read_templates(element: ET.Element, text: str) -> tuple[str, ...]:
-    templates = tuple(part.strip() for part in text.split("|"))
-    if len(templates) > MAX_TEMPLATES or any(len(template) > MAX_TEMPLATE_CHARS for template in templates):
-        raise too_much(
-            element, f"prompt: expected at most {MAX_TEMPLATES} templates of {MAX_TEMPLATE_CHARS} characters each"
-        )
-    if any(template.count("{}") > MAX_PLACES for template in templates):
-        raise too_much(element, f"prompt: expected {{}} at most {MAX_PLACES} times in a template")
-    if not all("{}" in template for template in templates):
-        better = "|".join(part if "{}" in part else f"{part} {{}}" for part in templates if part)
-        raise contradiction(
-            element,
-            'prompt needs {} where the label goes, in every part between "|"',
-            prompt=better or PUBLISHED_TEMPLATE,
-        )
-    return templates
-
-
-def _read_score(element: ET.Element, text: str) -> float:
-    try:
-        return parse_score(text)
-    except ValueError as err:
-        raise contradiction(element, f"score_threshold: {err}", score_threshold=_better_score(text)) from err
-
-
-def _read_area(element: ET.Element, text: str) -> Area:
-    try:
-        return Area.parse(text)
-    except ValueError as err:
-        raise contradiction(element, f"min_area: {err}", min_area=_better_area(text)) from err
-
-
-def _read_tolerance(element: ET.Element, text: str) -> float:
-    try:
-        pixels = Area.parse(text.lower().removesuffix("px") + "px").amount
-    except ValueError as err:
-        raise contradiction(element, f"tolerance is a number of pixels: {err}", tolerance="1") from err
-    return pixels
-
-
-def _better_score(text: str) -> str:
-    """Guess what was meant: 60 may have been 0.6."""
-    try:
-        number = float(text.strip().removesuffix("%"))
-    except ValueError:
-        return "0.5"
-    return f"{number / 100:g}" if 1 < number <= 100 else "0.5"
-
-
-def _better_area(text: str) -> str:
-    """Guess what was meant: 200 may have been pixels."""
-    try:
-        number = float(text)
-    except ValueError:
-        return "200px"
-    return f"{number:g}px" if 1 < number < 1e12 else "0.001"
-
-
-_BETTER = {"threshold": _better_score, "min_area": _better_area}

@@ -1,4 +1,4 @@
-"""Which connected parts has a mask? Parts are 8-connected: what touches at a corner belongs together."""
+"""The connected parts of a mask. They are 8-connected: what touches at a corner belongs together."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

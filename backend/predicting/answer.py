@@ -38,12 +38,12 @@ def answer_task(
         model_version: Under which Label Studio stores it.
 
     Raises:
-        TaskError: If the task has not the labels that its config promises.
+        TaskError: If the task lacks the labels that its config promises.
     """
     known: dict[tuple[ImageKey, Vocabulary, object, object, object], Segmentation] = {}
 
     def ask(key: ImageKey, control: MaskControl) -> Segmentation:
-        question = key, control.vocabulary, control.others, control.scales, control.unrefined
+        question = key, control.vocabulary, control.others, control.scales, control.refine
         if question not in known:
             known[question] = segment(features[key], control)
         return known[question]

@@ -100,7 +100,7 @@ class FeatureCache:
         return features if features.made_by == core else None
 
     def put(self, content: str, core: str, features: Features) -> None:
-        """Keep the features of an image. A disk that is full or read-only is said once and done without."""
+        """Keep the features of an image. A disk that is full or read-only is reported once and done without."""
         key = f"{content}-{core}"
         data = _prefix(key) + features.to_bytes()
         self._memory.put(key, data)

@@ -32,5 +32,5 @@ class Segmenting:
         vocabulary = control.vocabulary
         if control.others is not None:
             vocabulary = vocabulary.with_others(method.choose_others(vocabulary, control.others.words).competing)
-        options = SegmentOptions(control.scales, refine=not control.unrefined)
+        options = SegmentOptions(control.scales, refine=control.refine)
         return method.segment(features, vocabulary, options)

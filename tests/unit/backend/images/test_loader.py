@@ -7,7 +7,6 @@ import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +19,12 @@ from web_server import Names, Reply, Seen, WebServer
 
 from backend.deadline import Deadline
 from backend.errors import SettingsError, TaskError
+from backend.images.host import LabelStudioHost
 from backend.images.loader import ImageLoader
-from backend.images.pages import image_value
 from backend.images.sources import ImageLimits, ImageSources
 from backend.images.values import SCHEMES, show_value
 
 TOKEN = "0123456789abcdef0123456789abcdef01234567"
-
-
-@dataclass(frozen=True)
-class Host:
-    """A Label Studio as it introduced itself."""
-
-    url: str | None = None
-    token: str | None = None
 
 
 @pytest.fixture
@@ -105,7 +96,7 @@ def test_label_studios_own_addresses_are_asked_where_it_is_for_us(label_studio: 
     own_address = label_studio.url if name == "127.0.0.1" else f"http://{name}:8080"
     load = loader(label_studio, label_studio_aliases=("http://ls.test:8080",))
     value = f"{own_address}/data/upload/1/x.png?v=1"
-    assert load.fetch(value, host=Host("http://localhost:8080")) == PNG
+    assert load.fetch(value, host=LabelStudioHost("http://localhost:8080")) == PNG
     assert label_studio.seen[0].path == "/data/upload/1/x.png?v=1"
     assert label_studio.authorizations() == [f"Token {TOKEN}"]
 
@@ -169,13 +160,13 @@ def test_a_cloud_address_that_label_studio_cannot_resolve_is_named(label_studio:
 
 def test_without_a_configured_label_studio_the_one_that_asks_is_asked(label_studio: WebServer) -> None:
     label_studio.replies["/data/upload/1/x.png"] = Reply(body=PNG)
-    host = Host(label_studio.url_as("site.test"), "its-own-token")
+    host = LabelStudioHost(label_studio.url_as("site.test"), "its-own-token")
     assert loader().fetch("/data/upload/1/x.png", host=host) == PNG
     assert label_studio.authorizations() == ["Token its-own-token"], "never ours: anybody could introduce himself"
 
 
 def test_a_label_studio_that_nobody_configured_may_not_be_private(label_studio: WebServer) -> None:
-    error = failure(loader(), "/data/upload/1/x.png", host=Host(label_studio.url, "its-own-token"))
+    error = failure(loader(), "/data/upload/1/x.png", host=LabelStudioHost(label_studio.url, "its-own-token"))
     assert error.reason == "refused"
     assert "configured Label Studio or explicitly allowed" in str(error)
     assert label_studio.seen == []
@@ -184,15 +175,15 @@ def test_a_label_studio_that_nobody_configured_may_not_be_private(label_studio: 
 def test_the_token_that_label_studio_sends_serves_the_configured_one(label_studio: WebServer) -> None:
     label_studio.replies["/data/upload/1/x.png"] = Reply(body=PNG)
     load = loader(label_studio, token=None)
-    assert load.fetch("/data/upload/1/x.png", host=Host("http://other.test", "sent-token\n")) == PNG
+    assert load.fetch("/data/upload/1/x.png", host=LabelStudioHost("http://other.test", "sent-token\n")) == PNG
     assert label_studio.authorizations() == ["Token sent-token"]
 
 
 @pytest.mark.parametrize("url", ["", "no address", "ftp://x", "http://[", None])
 def test_an_introduction_that_is_none_changes_nothing(elsewhere: WebServer, url: str | None) -> None:
     elsewhere.replies["/x.png"] = Reply(body=PNG)
-    assert loader().fetch(f"{elsewhere.url_as('site.test')}/x.png", host=Host(url)) == PNG
-    assert failure(loader(), "/data/upload/1/x.png", host=Host(url)).reason == "unsupported-source"
+    assert loader().fetch(f"{elsewhere.url_as('site.test')}/x.png", host=LabelStudioHost(url)) == PNG
+    assert failure(loader(), "/data/upload/1/x.png", host=LabelStudioHost(url)).reason == "unsupported-source"
 
 
 def jwt(**claims: Any) -> str:
@@ -272,7 +263,10 @@ def test_local_files_are_read_from_disk(root: Path, tmp_path: Path, value: str) 
 def test_local_files_are_read_from_disk_by_label_studios_full_address_too(root: Path, label_studio: WebServer) -> None:
     load = loader(label_studio, local_files_roots=(root,))
     assert load.fetch(f"{label_studio.url}/data/local-files/?d=sub/x.png") == PNG
-    assert load.fetch("http://localhost:8080/data/local-files/?d=sub/x.png", host=Host("http://localhost:8080")) == PNG
+    assert (
+        load.fetch("http://localhost:8080/data/local-files/?d=sub/x.png", host=LabelStudioHost("http://localhost:8080"))
+        == PNG
+    )
     assert label_studio.seen == []
 
 
@@ -529,30 +523,6 @@ def test_many_threads_share_one_loader(label_studio: WebServer) -> None:
     with ThreadPoolExecutor(8) as pool:
         photos = list(pool.map(lambda number: load.load(f"/{number}.png"), range(20)))
     assert [photo.size_hw[0] for photo in photos] == list(range(1, 21))
-
-
-IMAGE_VALUES: dict[str, tuple[object, str]] = {
-    "missing": ({"text": "a", "other": 1}, "has no 'image'; it has 'text', 'other'"),
-    "empty data": ({}, "no field at all"),
-    "null": ({"image": None}, "has no 'image'"),
-    "a list": ({"image": ["/x.png"]}, "got list"),
-    "a number": ({"image": 7}, "got int"),
-    "blank": ({"image": " "}, "an empty text"),
-    "no fields": (["x"], "got list"),
-    "nothing": (None, "got NoneType"),
-}
-
-
-@pytest.mark.parametrize(("data", "message"), IMAGE_VALUES.values(), ids=IMAGE_VALUES)
-def test_says_what_is_missing_in_a_task(data: object, message: str) -> None:
-    with pytest.raises(TaskError, match=message) as caught:
-        image_value(data, "image")
-    assert caught.value.reason == "missing-data"
-
-
-def test_takes_the_value_out_of_a_task() -> None:
-    assert image_value({"image": "/x.png", "$undefined$": "/y.png"}, "image") == "/x.png"
-    assert image_value({"$undefined$": "/y.png"}, "image") == "/y.png"
 
 
 def test_values_in_messages_are_short_and_without_secrets() -> None:
