@@ -148,10 +148,6 @@ class Connection(asyncio.Protocol):
             self._http.receive_data(data)
             self._read_on()
 
-    def eof_received(self) -> bool:
-        """Stay open for the answer to what has come, if it is whole."""
-        return self.stage == "answering"
-
     def pause_writing(self) -> None:
         """Too much waits to be read by the other side."""
         self._writable = False
@@ -331,7 +327,7 @@ class Connection(asyncio.Protocol):
         """Go on with the next request, or close."""
         assert self._transport is not None
         unread, self._unread = self._unread, False
-        if unread or self._server.stopping or self._http.our_state is not h11.DONE:
+        if self._server.stopping or self._http.our_state is not h11.DONE:
             self._end(linger=unread)
             return
         try:

@@ -1,5 +1,6 @@
 """The file of webhooks: private, bounded, whole lines whoever writes."""
 
+import fcntl
 import json
 import os
 import stat
@@ -67,3 +68,18 @@ for i in range(100):
     for number in range(3):
         own = [value for value in kept if value // 1000 == number]
         assert own == list(range(1000 * number + 100 - len(own), 1000 * number + 100))
+
+
+def test_a_file_that_another_process_has_just_put_aside_is_not_written_to(tmp_path, monkeypatch):
+    store = WebhookStore(tmp_path)
+    store.append({"number": 1})
+    lock, others = fcntl.flock, [lambda: os.replace(store.path, store.older_path), store.path.touch]
+
+    def slow_lock(*arguments):
+        while others:
+            others.pop(0)()
+        lock(*arguments)
+
+    monkeypatch.setattr(fcntl, "flock", slow_lock)
+    store.append({"number": 2})
+    assert (numbers(store.older_path), numbers(store.path)) == ([1], [2])
