@@ -17,9 +17,10 @@ fit is learned from them, and 110 other pictures are segmented with it, at 128 p
 
 Prints mIoU (with background) as means over the seeds, beside what naming alone gains without a guard (rho = 10; up to
 10 pictures), and every case that is worse than the words by more than 0.1. `--cost` measures one fit with embeddings of
-512 numbers and 1,000 pictures. `--calibration` learns what scores are worth from some corrected pictures and measures, on
-the others, the expected calibration error and Spearman's rank correlation of scores and IoU, both before and after. The
-method was tuned on seeds 0, 1 and 2: do not report them.
+512 numbers and 1,000 pictures. `--calibration` learns what scores are worth from some corrected pictures and measures,
+on the others, the expected calibration error and Spearman's rank correlation of scores and IoU, before and after.
+
+The method was tuned on seeds 0, 1 and 2: do not report them.
 """
 
 import argparse
