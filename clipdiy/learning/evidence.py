@@ -158,7 +158,7 @@ def shares_of_masks(masks: Mapping[int, NDArray[np.bool_]]) -> ClassShares:
     means = np.stack([area_means(masks[c]) for c in positions]) if positions else np.zeros((0, CELLS, CELLS))
     means /= np.maximum(means.sum(axis=0), 1)
     shares = np.rint(means * WHOLE).astype(np.uint8)
-    kept = np.flatnonzero(shares.any(axis=(1, 2)))
+    kept = np.flatnonzero(shares.reshape(len(shares), CELLS * CELLS).any(axis=1))
     return ClassShares(tuple(positions[i] for i in kept), shares[kept])
 
 

@@ -26,7 +26,7 @@ ROWS_PER_REGION = 6
 MOST_ROWS = 6_000  # of all regions together: with more regions, fewer cells of each
 MOST_STEPS = 60
 LEFT_OUT_GROUPS = 4
-TOLERANCE = 1e-4  # largest change in one step, as a share of the largest weight
+TOLERANCE = 1e-6  # nats per region, of what a step gains
 
 Floats = NDArray[np.float32]
 
@@ -203,7 +203,8 @@ def _descend(
         logits[:, :count] += z @ ahead
         off = (softmax(logits)[:, :count] - wanted) * weight
         gradient = z.T @ off + penalty * ahead
-        new = ahead - inverse @ gradient
+        step = inverse @ gradient
+        new = ahead - step
         moved = new - w
         if float(np.vdot(gradient, moved)) > 0:
             momentum, ahead = 1.0, new
@@ -212,7 +213,8 @@ def _descend(
             ahead = new + np.float32((momentum - 1) / grown) * moved
             momentum = grown
         w = new
-        if float(np.abs(moved).max()) <= TOLERANCE * float(np.abs(w).max()):
+        # Half of this is what the step was sure to gain.
+        if float(np.vdot(gradient, step)) <= TOLERANCE * float(weight.sum()):
             break
     return w
 

@@ -1,0 +1,223 @@
+"""Learning as a whole: better where it can be, silent where not; the same bytes for the same pictures; no trace left."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from clipdiy.errors import ShapeError
+from clipdiy.features import ImageFeatures
+from clipdiy.learning.errors import LearningError
+from clipdiy.learning.evidence import ClassShares, CorrectedPicture, class_shares
+from clipdiy.learning.learn import learn
+from clipdiy.learning.learned import MAGIC, Learned, label_keys
+from clipdiy.objectness.found import ObjectnessMap
+from clipdiy.vocabulary import Label, make_vocabulary
+
+DIM = 16
+CLASSES = 4
+VOCABULARY = make_vocabulary([f"class {i}" for i in range(1, CLASSES + 1)])
+
+
+def unit(rows):
+    return (rows / np.linalg.norm(rows, axis=-1, keepdims=True)).astype(np.float32)
+
+
+def directions(words_off):
+    rng = np.random.default_rng(0)
+    centers = unit(np.abs(rng.standard_normal((CLASSES + 2, DIM))))
+    texts = unit(centers[: CLASSES + 1] + words_off * unit(rng.standard_normal((CLASSES + 1, DIM))))
+    return centers, texts
+
+
+def corrected(number, words_off, *, background_objects=False):
+    """A picture with two squares of one class each; crops near the centres of what they show."""
+    rng = np.random.default_rng([7, number])
+    centers, _ = directions(words_off)
+    labels = np.zeros((7, 7), np.int64)
+    first, second = rng.choice(np.arange(1, CLASSES + 1), 2, replace=False)
+    labels[:3, :3], labels[4:, 4:] = first, second
+    seen = labels.copy()
+    if background_objects:
+        seen[:3, 4:] = CLASSES + 1  # looks like an object, and the user leaves it to the background
+    scales = []
+    for side in (1, 3, 7):
+        center = centers[seen[:: 7 // side, :: 7 // side][:side, :side]]
+        scale = unit(center + 0.4 * unit(rng.standard_normal(center.shape)))
+        scales.append(torch.from_numpy(scale).half())
+    grid = torch.from_numpy(np.kron(seen > 0, np.ones((4, 4))) * 6 - 3).half()
+    features = ImageFeatures(tuple(scales), ObjectnessMap(grid, True, (28.0, 28.0)), (224, 224), "core")
+    return CorrectedPicture(f"picture {number}", features, class_shares(np.kron(labels, np.ones((32, 32), int))))
+
+
+def learned(pictures, words_off=3.0, vocabulary=VOCABULARY):
+    return learn(pictures, vocabulary, directions(words_off)[1], logit_scale=20.0, encoder="core")
+
+
+@pytest.fixture(scope="module")
+def twelve():
+    return [corrected(number, 3.0) for number in range(12)]
+
+
+@pytest.fixture(scope="module")
+def fit_of_twelve(twelve):
+    return learned(twelve)
+
+
+def test_nothing_from_nothing():
+    fit = learned([])
+    assert fit.is_words_only
+    assert fit.identity == "words"
+    assert fit.pictures == 0
+    assert fit.examples_of(VOCABULARY) == (0,) * 5
+
+
+def test_one_picture_has_nothing_to_hold_out(twelve):
+    fit = learned(twelve[:1])
+    assert fit.naming is None
+    assert sum(fit.examples_of(VOCABULARY)) == 2
+
+
+def test_bad_words_are_learned(fit_of_twelve):
+    fit = fit_of_twelve
+    assert fit.naming is not None
+    assert fit.prior >= 3
+    assert fit.pictures == 12
+    assert sum(fit.examples_of(VOCABULARY)) == 24
+    assert len(fit.labels) == CLASSES
+
+
+def test_good_words_are_kept():
+    fit = learned([corrected(number, 0.1) for number in range(12)], words_off=0.1)
+    assert fit.naming is None
+    assert fit.prior == float("inf")
+
+
+def test_objects_that_are_background_to_the_user_are_learned():
+    with_objects = [corrected(number, 0.1, background_objects=True) for number in range(12)]
+    fit = learned(with_objects, words_off=0.1)
+    assert fit.objectness is not None
+    assert len(fit.objectness.theta) == 3 + DIM
+    assert learned([corrected(number, 0.1) for number in range(12)], words_off=0.1).objectness is None
+
+
+def test_the_same_bytes_in_any_order(twelve, fit_of_twelve):
+    assert learned([*twelve[:4:-1], *twelve[:5]]).to_bytes() == fit_of_twelve.to_bytes()
+
+
+def test_a_deleted_picture_was_never_there(twelve, fit_of_twelve):
+    without = learned([*twelve[:4], *twelve[5:]])
+    assert fit_of_twelve.to_bytes() != without.to_bytes()
+    made_anew = [corrected(number, 3.0) for number in range(12) if number != 4]
+    assert learned(made_anew).to_bytes() == without.to_bytes()
+
+
+def test_stored_and_read_again_pictures_teach_the_same(twelve, fit_of_twelve):
+    read = [
+        CorrectedPicture(
+            picture.identity,
+            ImageFeatures.from_bytes(picture.features.to_bytes()),
+            ClassShares.from_bytes(picture.shares.to_bytes()),
+        )
+        for picture in twelve
+    ]
+    assert learned(read).to_bytes() == fit_of_twelve.to_bytes()
+
+
+def test_without_objectness_and_with_nothing_drawn(twelve):
+    empty = class_shares(np.zeros((20, 30), int))
+    pictures = [replace(p, features=replace(p.features, objectness=None), shares=empty) for p in twelve[:3]]
+    fit = learned(pictures)
+    assert fit.naming is None
+    assert fit.labels == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "says"),
+    [
+        pytest.param(lambda p: [replace(p, features=replace(p.features, made_by="x"))], LearningError, "x", id="core"),
+        pytest.param(lambda p: [replace(p, shares=p.shares.moved({1: 9, 2: 9, 3: 9}))], LearningError, "5", id="class"),
+        pytest.param(lambda p: [p, p], ShapeError, "same identity", id="twice"),
+    ],
+)
+def test_what_does_not_fit_is_refused(change, error, says):
+    picture = corrected(0, 3.0)
+    picture = replace(picture, shares=ClassShares((1,), np.full((1, 32, 32), 255, np.uint8)))
+    with pytest.raises(error, match=says):
+        learned(change(picture))
+
+
+def test_a_fit_survives_its_bytes(fit_of_twelve):
+    drawn_less = learned([corrected(n, 0.1, background_objects=True) for n in range(12)], 0.1)
+    for fit in (learned([]), fit_of_twelve, drawn_less):
+        again = Learned.from_bytes(fit.to_bytes())
+        assert again.to_bytes() == fit.to_bytes()
+        assert again.identity == fit.identity
+        assert again.examples == fit.examples
+        assert again.prior == fit.prior
+
+
+def test_identity_changes_with_what_was_learned(twelve, fit_of_twelve):
+    assert fit_of_twelve.identity != learned(twelve[:11]).identity
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        pytest.param(lambda data: b"", id="empty"),
+        pytest.param(lambda data: data[:20], id="only the start"),
+        pytest.param(lambda data: data[:-8], id="cut off"),
+        pytest.param(lambda data: data[:-1] + bytes([data[-1] ^ 1]), id="a bit changed"),
+        pytest.param(lambda data: MAGIC[:5] + b"\x02" + data[6:], id="another version"),
+        pytest.param(lambda data: b"\x80\x04K\x01." + data, id="a pickle"),
+        pytest.param(lambda data: data[:6] + b"\x01\x00\x00\x00" + data[10:], id="another length of the header"),
+    ],
+)
+def test_damaged_bytes_are_refused(fit_of_twelve, spoil):
+    with pytest.raises(LearningError):
+        Learned.from_bytes(spoil(fit_of_twelve.to_bytes()))
+
+
+def forged(**changes):
+    """Bytes with a right checksum and a header that lies."""
+    import hashlib
+    import json
+    import struct
+
+    header = {
+        "encoder": "core", "logit_scale": 1.0, "labels": ["a"], "examples": [1], "pictures": 1, "newcomer": 0.0,
+        "shift": None, "prior": None, "arrays": [[[1, 2], "<f4"], [[1], "<f4"], [[2], "<f4"]],
+    } | changes  # fmt: skip
+    text = json.dumps(header).encode()
+    body = text + np.zeros(5, "<f4").tobytes()
+    return struct.pack("<6sI32s", MAGIC, len(text), hashlib.sha256(body).digest()) + body
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"arrays": [[[10**12], "<f4"], [[1], "<f4"], [[2], "<f4"]]}, id="terabytes"),
+        pytest.param({"arrays": [[[-1], "<f4"], [[1], "<f4"], [[2], "<f4"]]}, id="negative"),
+        pytest.param({"arrays": [[[1, 2], "O"], [[1], "<f4"], [[2], "<f4"]]}, id="objects"),
+        pytest.param({"arrays": [[[2, 1], "<f4"], [[1], "<f4"], [[2], "<f4"]]}, id="shapes that do not fit"),
+        pytest.param({"labels": ["a", "b"]}, id="labels without weights"),
+        pytest.param({"labels": ["a", "a"], "examples": [1, 1]}, id="a label twice"),
+        pytest.param({"arrays": [[[1, 2], "<f4"]]}, id="an array too few"),
+        pytest.param({"pictures": "many"}, id="no number"),
+    ],
+)
+def test_lying_headers_are_refused(changes):
+    assert Learned.from_bytes(forged()).labels == ("a",)
+    with pytest.raises(LearningError):
+        Learned.from_bytes(forged(**changes))
+
+
+def test_keys_are_of_prompts_and_tell_twins_apart():
+    vocabulary = make_vocabulary(["cat", "dog", "cat"])
+    cat, dog, twin = label_keys(vocabulary)
+    assert len({cat, dog, twin}) == 3
+    assert label_keys(make_vocabulary([("other name", ["cat"])])) == (cat,)
+    assert label_keys(make_vocabulary(["dog", "cat"])) == (dog, cat)
+    assert label_keys(make_vocabulary([("cat", ["kitten"])])) != (cat,)
+    assert label_keys(vocabulary.with_others([Label("tree", ("a photo of a tree",))])) == (cat, dog, twin)

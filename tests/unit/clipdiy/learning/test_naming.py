@@ -1,0 +1,188 @@
+"""Naming: the minimum of what it says it minimises, words where there is nothing else, newcomers not drowned."""
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+
+from clipdiy.learning.evidence import CELLS, CellEmbeddings, ClassShares, shares_of_masks
+from clipdiy.learning.naming import (
+    NamingRows,
+    NamingWeights,
+    fit_naming,
+    log_loss,
+    naming_rows,
+    newcomer_bias,
+)
+
+TAU = 20.0
+INF = float("inf")
+
+
+def unit(rows):
+    return (rows / np.linalg.norm(rows, axis=-1, keepdims=True)).astype(np.float32)
+
+
+def world(regions=40, classes=5, dim=12, seed=0, drawn=None, words_off=0.8, spread=0.5):
+    """Rows around centres that the texts only half point at, three to a region."""
+    rng = np.random.default_rng(seed)
+    centers = unit(rng.standard_normal((classes + 1, dim)))
+    texts = unit(centers + words_off * unit(rng.standard_normal((classes + 1, dim))))
+    drawn = np.arange(1, classes + 1) if drawn is None else np.array(drawn)
+    position = np.repeat(drawn[np.arange(regions) % len(drawn)], 3)
+    x = unit(centers[position] + spread * unit(rng.standard_normal((len(position), dim))))
+    region = np.repeat(np.arange(regions), 3)
+    return NamingRows(x, position, region, region // 2), texts
+
+
+def objective(rows, texts, weights, rho):
+    """Return the page's sum in float64, by torch, and its minimum, by L-BFGS from there."""
+    v = torch.tensor(weights.residual, dtype=torch.float64, requires_grad=True)
+    b = torch.tensor(weights.bias, dtype=torch.float64, requires_grad=True)
+    x, t = torch.tensor(rows.x).double(), torch.tensor(texts).double()
+
+    def total():
+        added = TAU * (x - torch.tensor(weights.center).double()) @ v.T + b
+        logits = (TAU * x @ t.T).index_add(1, torch.tensor(weights.positions), added)[:, 1:]
+        loss = torch.nn.functional.cross_entropy(logits, torch.tensor(rows.position) - 1, reduction="none")
+        return (loss * torch.tensor(rows.weight)).sum() + rho / 2 * (v**2).sum() + 0.5 * (b**2).sum()
+
+    at = float(total().detach())
+    solver = torch.optim.LBFGS([v, b], max_iter=500, line_search_fn="strong_wolfe")
+
+    def closure():
+        solver.zero_grad()
+        value = total()
+        value.backward()
+        return value
+
+    solver.step(closure)
+    return at, float(total().detach())
+
+
+@pytest.mark.parametrize("rho", [300.0, 10.0, 1.0])
+@pytest.mark.parametrize("drawn", [None, (1, 3)], ids=["all classes", "two of five"])
+def test_the_fit_is_the_minimum(rho, drawn):
+    rows, texts = world(drawn=drawn, words_off=2.0, spread=0.7)
+    words, fit = fit_naming(rows, texts, TAU, [INF, rho])
+    start, least = objective(rows, texts, words, rho)
+    end, _ = objective(rows, texts, fit, rho)
+    assert least < start - 1, "or there is nothing to fit"
+    assert end - least < 0.01 * (start - least)
+
+
+def test_regions_count_once_however_many_rows_they_have():
+    rows, texts = world(regions=6)
+    # Every region twice as many rows: the same centre, and then the same fit.
+    doubled = np.repeat(np.arange(18), 2)
+    again = NamingRows(rows.x[doubled], rows.position[doubled], rows.region[doubled], rows.picture[doubled])
+    one, other = (fit_naming(r, texts, TAU, [3.0])[0] for r in (rows, again))
+    assert_allclose(one.logits(rows.x, texts, TAU), other.logits(rows.x, texts, TAU), atol=1e-2)
+    uneven = np.repeat(np.arange(18), np.where(rows.region == 0, 5, 1))
+    third = NamingRows(rows.x[uneven], rows.position[uneven], rows.region[uneven], rows.picture[uneven])
+    assert_allclose(np.bincount(third.region, third.weight), np.ones(6), rtol=1e-6)
+
+
+def test_infinite_trust_is_the_words():
+    rows, texts = world()
+    fit = fit_naming(rows, texts, TAU, [INF])[0]
+    assert not fit.residual.any()
+    assert_allclose(fit.logits(rows.x, texts, TAU), TAU * rows.x @ texts.T, atol=1e-5)
+
+
+def test_weaker_trust_fits_better_and_moves_further():
+    rows, texts = world()
+    fits = fit_naming(rows, texts, TAU, [INF, 100.0, 10.0, 1.0])
+    losses = [log_loss(fit.logits(rows.x, texts, TAU), rows.position).mean() for fit in fits]
+    lengths = [np.linalg.norm(fit.residual) for fit in fits]
+    assert losses == sorted(losses, reverse=True)
+    assert lengths == sorted(lengths)
+
+
+def test_classes_without_regions_keep_their_words():
+    rows, texts = world(drawn=(1, 3))
+    fit = fit_naming(rows, texts, TAU, [1.0])[0]
+    assert_array_equal(fit.positions, [1, 3])
+    logits = fit.logits(rows.x, texts, TAU)
+    assert_allclose(logits[:, [0, 2, 4, 5]], TAU * rows.x @ texts[[0, 2, 4, 5]].T, atol=1e-5)
+    lifted = NamingWeights(fit.positions, fit.residual, fit.bias, fit.center, newcomer=2.0)
+    assert_allclose(lifted.logits(rows.x, texts, TAU) - logits, [[0, 0, 2, 0, 2, 2]] * len(rows.x), atol=1e-5)
+
+
+def test_a_newcomer_is_not_drowned():
+    """Each class in turn is the newcomer: how many of its rows get its name?"""
+    rows, texts = world(regions=150, classes=10, words_off=1.2, spread=0.7)
+    found = []
+    for newcomer in range(1, 11):
+        of_newcomer = rows.position == newcomer
+        known, x = rows.where(~of_newcomer), rows.x[of_newcomer]
+        fit = fit_naming(known, texts, TAU, [0.3])[0]
+        bias = newcomer_bias(known, texts, TAU, 0.3)
+        drowned, lifted = (
+            NamingWeights(fit.positions, fit.residual, fit.bias, fit.center, b).logits(x, texts, TAU)[:, 1:]
+            for b in (0.0, bias)
+        )
+        words = (x @ texts.T)[:, 1:]
+        found.append([(logits.argmax(axis=1) + 1 == newcomer).mean() for logits in (words, drowned, lifted)])
+        # Nor does it drown the others.
+        weights = NamingWeights(fit.positions, fit.residual, fit.bias, fit.center, bias)
+        named = weights.logits(known.x, texts, TAU)[:, 1:].argmax(axis=1) + 1
+        assert (named == known.position).mean() > 0.95
+    by_words, drowned, lifted = np.mean(found, axis=0)
+    assert drowned < by_words - 0.2, "without the bias it is drowned, or this test shows nothing"
+    assert lifted >= by_words - 0.1
+
+
+@pytest.mark.parametrize(
+    ("drawn", "rho"),
+    [pytest.param((1, 2, 3), INF, id="words"), pytest.param((2,), 1.0, id="one class: no other to leave out")],
+)
+def test_no_bias_where_nothing_can_drown(drawn, rho):
+    rows, texts = world(drawn=drawn)
+    assert newcomer_bias(rows, texts, TAU, rho) == 0
+
+
+def test_log_loss_leaves_the_background_out():
+    logits = np.array([[9.0, 1.0, 0.0], [9.0, 0.0, 0.0]], np.float32)
+    assert_allclose(log_loss(logits, np.array([1, 2])), [np.log(1 + np.exp(-1)), np.log(2)])
+
+
+def embeddings(seed=0, crops=4, dim=8):
+    rng = np.random.default_rng(seed)
+    pooling = rng.uniform(0, 1, (CELLS * CELLS, crops)).astype(np.float32)
+    return CellEmbeddings(pooling, unit(rng.standard_normal((crops, dim))).astype(np.float16))
+
+
+def test_rows_are_drawn_from_every_region_and_not_from_the_background():
+    half, speck = np.zeros((32, 32), bool), np.zeros((32, 32), bool)
+    half[:, :16], speck[0, 20:22] = True, True
+    shares = shares_of_masks({0: ~half & ~speck, 2: half, 5: speck})
+    rows = naming_rows([("a", embeddings(0), shares), ("b", embeddings(1), shares)])
+    assert_array_equal(rows.position, [2] * 6 + [5] * 2 + [2] * 6 + [5] * 2)
+    assert_array_equal(rows.region, [0] * 6 + [1] * 2 + [2] * 6 + [3] * 2)
+    assert_array_equal(rows.picture, [0] * 8 + [1] * 8)
+    assert_allclose(rows.weight, [1 / 6] * 6 + [1 / 2] * 2 + [1 / 6] * 6 + [1 / 2] * 2)
+    assert_allclose(rows.x[6:8], embeddings(0).at(np.array([20, 21])))
+    inside = embeddings(0).at(np.flatnonzero(half))
+    assert all((np.abs(inside - row).max(axis=1) < 1e-6).any() for row in rows.x[:6])
+
+
+def test_what_is_drawn_of_a_class_does_not_depend_on_the_others():
+    half = np.zeros((32, 32), bool)
+    half[:, :16] = True
+    alone, beside = shares_of_masks({2: half}), shares_of_masks({1: ~half, 2: half})
+    first, second = (naming_rows([("a", embeddings(), shares)]) for shares in (alone, beside))
+    assert_array_equal(first.x, second.x[second.position == 2])
+
+
+def test_many_regions_give_fewer_rows_each(monkeypatch):
+    monkeypatch.setattr("clipdiy.learning.naming.MOST_ROWS", 10)
+    shares = shares_of_masks({1: np.ones((32, 32), bool)})
+    rows = naming_rows([(str(i), embeddings(i), shares) for i in range(5)])
+    assert_array_equal(np.bincount(rows.region), [2] * 5)
+
+
+def test_no_rows_of_no_pictures():
+    assert len(naming_rows([]).position) == 0
+    empty = ClassShares((), np.zeros((0, 32, 32), np.uint8))
+    assert naming_rows([("a", embeddings(), empty)]).x.shape == (0, 8)
