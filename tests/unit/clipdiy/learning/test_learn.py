@@ -1,4 +1,4 @@
-"""Learning as a whole: better where it can be, silent where not; the same bytes for the same pictures; no trace left."""
+"""Learning as a whole: better where it can be, silent where not; same pictures, same bytes; no trace of what is gone."""
 
 from dataclasses import replace
 
