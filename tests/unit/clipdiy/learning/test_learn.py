@@ -1,4 +1,4 @@
-"""Learning as a whole: better where it can be, silent where not; same pictures, same bytes; no trace of what is gone."""
+"""Learning as a whole: better where it can be, silent where not; same pictures, same bytes; nothing left behind."""
 
 from dataclasses import replace
 
