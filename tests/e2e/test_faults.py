@@ -83,7 +83,8 @@ def test_one_request_too_many_is_answered_at_once(tmp_path: Path, artifacts: Pat
         assert eventually(lambda: "requests_running 1.0" in requests.get(f"{busy.url}/metrics", timeout=10).text)
         begun = time.monotonic()
         # 8 MB: the answer has to reach a client that is still sending.
-        second = requests.post(f"{busy.url}/predict", data=b"x" * 8_000_000, timeout=30)
+        as_json = {"Content-Type": "application/json"}
+        second = requests.post(f"{busy.url}/predict", data=b"x" * 8_000_000, headers=as_json, timeout=30)
         assert second.status_code == 503
         assert int(second.headers["Retry-After"]) > 0
         assert time.monotonic() - begun < 4, "at once, not when the first is done"

@@ -128,7 +128,8 @@ def test_what_is_kept_of_a_mask_is_small():
         pytest.param(lambda data: data[:-1] + bytes([data[-1] ^ 1]), id="a bit changed"),
         pytest.param(lambda data: b"XXXX" + data[4:], id="something else"),
         pytest.param(lambda data: data[:4] + b"\x63" + data[5:], id="another layout"),
-        pytest.param(lambda data: data[:5] + b"\x09\x00\x00\x00" + data[9:], id="another number of classes"),
+        pytest.param(lambda data: data[:5] + b"\x09\x00\x00\x00" + data[9:], id="more classes than there are"),
+        pytest.param(lambda data: data[:5] + b"\x01\x00\x00\x00" + data[9:], id="fewer classes than there are"),
     ],
 )
 def test_damaged_bytes_are_refused(spoil):

@@ -133,6 +133,16 @@ def test_a_newcomer_is_not_drowned():
     assert lifted >= by_words - 0.1
 
 
+def test_the_more_classes_are_without_regions_the_less_each_is_lifted():
+    rows, texts = world(regions=60, classes=6, words_off=1.2, spread=0.7)
+    # The same regions; four more classes that nothing here looks like.
+    away = np.repeat(-rows.x.mean(axis=0, keepdims=True), 4, axis=0)
+    wider = np.concatenate([texts, unit(away)])
+    assert newcomer_bias(rows, wider, TAU, 1.0) == pytest.approx(
+        newcomer_bias(rows, texts, TAU, 1.0) * 6 / 10, rel=0.02
+    )
+
+
 @pytest.mark.parametrize(
     ("drawn", "rho"),
     [pytest.param((1, 2, 3), INF, id="words"), pytest.param((2,), 1.0, id="one class: no other to leave out")],

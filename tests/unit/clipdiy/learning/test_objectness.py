@@ -6,7 +6,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from clipdiy.learning import objectness
-from clipdiy.learning.evidence import CELLS, WHOLE, CellEmbeddings, shares_of_masks
+from clipdiy.learning.evidence import CELLS, WHOLE, CellEmbeddings, ClassShares, shares_of_masks
 from clipdiy.learning.objectness import (
     ObjectnessWeights,
     fit_objectness,
@@ -59,6 +59,15 @@ def test_what_is_unknown_is_not_counted():
     scores = np.ones(CELLS * CELLS)
     assert foreground_iou(scores, evidence) == (256, 256)
     assert foreground_iou(-scores, evidence) == (0, 256)
+
+
+def test_the_target_is_a_share_of_what_is_known():
+    _, embeddings, texts = picture()
+    shares = np.zeros((2, 32, 32), np.uint8)
+    shares[0, 0, :2], shares[1, 0, :2] = [51, 0], [51, 102]  # the rest of these cells is unknown, as are all others
+    evidence = objectness_evidence("a", embeddings, None, ClassShares((0, 2), shares), texts)
+    assert_allclose(evidence.target[:3], [0.5, 1, 0])
+    assert_allclose(evidence.known[:3], [0.4, 0.4, 0])
 
 
 @pytest.mark.parametrize("with_embedding", [False, True])
