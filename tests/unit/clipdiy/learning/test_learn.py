@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""Learning as a whole: better where it can be, silent where not; the same bytes for the same pictures."""
-=======
 """Learning as a whole: better where it can be, silent where not; same pictures, same bytes; nothing left behind."""
->>>>>>> learning
 
 from dataclasses import replace
 
