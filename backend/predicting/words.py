@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from typing import Protocol
+from typing import Any, Protocol
 
 from backend.labeling.controls import LabelConfig
 from backend.predicting.fair_pool import FairPool, Lane
 from backend.recent import Recent
+from clipdiy.vocabulary import Vocabulary, make_vocabulary
 
 SLICE = 64
 """Prompts that are embedded together: a fraction of a second on a CPU."""
@@ -21,6 +22,9 @@ class TextEmbedder(Protocol):
 
     def embed_prompts(self, prompts: Sequence[str]) -> None:
         """Embed what is not known yet."""
+
+    def choose_others(self, vocabulary: Vocabulary, words: Sequence[str] | None = None) -> object:
+        """Choose what competes with labels; the first choice takes longest."""
 
 
 class Words:
@@ -45,9 +49,11 @@ class Words:
         """
         return self._begin(self._prompts(config), owner, lane)
 
-    def learn_others(self) -> "list[Future[None]]":
-        """Begin to embed the list of others, which most projects need."""
-        return self._begin(self._core.other_prompts(None), "", Lane.REQUEST)
+    def learn_others(self) -> "list[Future[Any]]":
+        """Begin to embed the list of others, which most projects need, and to look once what belongs to whom."""
+        learning = self._begin(self._core.other_prompts(None), "", Lane.REQUEST)
+        anything = make_vocabulary(["object"])
+        return [*learning, self._networks.submit(lambda: self._core.choose_others(anything))]
 
     def _begin(self, prompts: Iterable[str], owner: str, lane: Lane) -> "list[Future[None]]":
         new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._known]

@@ -14,6 +14,10 @@ def config(*labels):
 class Embedder:
     def __init__(self):
         self.slices = []
+        self.chosen = []
+
+    def choose_others(self, vocabulary, words=None):
+        self.chosen.append((vocabulary.names, words, len(self.slices)))
 
     def other_prompts(self, words=None):
         return tuple(f"a photo of a {word}" for word in (("cup", "plate") if words is None else words))
@@ -29,7 +33,7 @@ def words():
     pool = FairPool(1, "networks")
     embedder = Embedder()
     made = Words(embedder, pool)
-    made.slices = embedder.slices
+    made.slices, made.chosen = embedder.slices, embedder.chosen
     yield made
     pool.close()
 
@@ -73,4 +77,10 @@ def test_others_are_embedded_too_and_once(words):
             future.result(10)
     own = ["a photo of a background", "a photo of a Cat"]
     assert words.slices == [[*own, "a photo of a bowl"], ["a photo of a cup", "a photo of a plate"]]
-    assert words.learn_others() == []
+    assert len(words.learn_others()) == 1, "nothing is left to embed"
+
+
+def test_the_first_choice_is_made_before_anybody_asks(words):
+    for future in words.learn_others():
+        future.result(10)
+    assert words.chosen == [(("background", "object"), None, 1)]
