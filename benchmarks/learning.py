@@ -20,7 +20,7 @@ Prints mIoU (with background) as means over the seeds, beside what naming alone 
 512 numbers and 1,000 pictures. `--calibration` learns what scores are worth from some corrected pictures and measures,
 on the others, the expected calibration error and Spearman's rank correlation of scores and IoU, before and after.
 
-The method was tuned on seeds 0, 1 and 2: do not report them.
+The method was tuned on seeds 0, 1 and 2, and its guards made stricter after a look at 101 to 103: report others.
 """
 
 import argparse
@@ -49,7 +49,7 @@ from clipdiy.objectness.found import ObjectnessMap
 from clipdiy.segmenter import Segmenter
 from clipdiy.vocabulary import Vocabulary, make_vocabulary
 
-SEEDS = (101, 102, 103)
+SEEDS = (104, 105, 106)
 COUNTS = (1, 2, 5, 10, 25, 50, 100)
 MEASURED_PX = 128
 WORSE_BY = 0.1  # points of mIoU

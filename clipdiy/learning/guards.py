@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 LEAVE_ONE_OUT_UP_TO = 10  # pictures; above, FOLDS
 FOLDS = 5
+FEW_PICTURES = range(3, 25)
 SURENESS = 0.5  # standard errors
 LEAST_NAMED_BETTER = 0.02  # share of held-out cells
 LEAST_MEAN_GAIN = 0.05  # IoU
@@ -65,8 +66,12 @@ def choose_prior(loss: Doubles, right: Doubles, region: NDArray[np.int64], pictu
     """Choose how strongly the words are trusted, by what was held out.
 
     The strongest prior whose log loss is within SURENESS standard errors of the best one's (of the paired difference),
-    among those that name at least LEAST_NAMED_BETTER more of the cells right than the words; and only if it gains more
-    than SURENESS standard errors over the words. Pictures, not cells, are what the standard errors count.
+    among those that name enough of the cells right; and only if it gains enough over the words. Standard errors count
+    pictures, not cells. Enough is:
+
+    - names: LEAST_NAMED_BETTER more of the cells right than the words; gain: more than SURENESS standard errors;
+    - with FEW_PICTURES: no fewer names, and any gain. A few points of names cannot be told from chance there, and
+      `weakest_prior` keeps every fit so near to the words that it can do little harm: this gives early gains.
 
     Args:
         loss: (priors, n) float64, log loss of held-out rows. The first prior is the words alone, then from strong to
@@ -83,13 +88,14 @@ def choose_prior(loss: Doubles, right: Doubles, region: NDArray[np.int64], pictu
     by_picture = means_by(loss, picture[first])
     if by_picture.shape[1] < 2:
         return 0
-    named_better = right.mean(axis=1) - right[0].mean() >= LEAST_NAMED_BETTER
+    few = by_picture.shape[1] in FEW_PICTURES
+    named_better = right.mean(axis=1) - right[0].mean() >= (0 if few else LEAST_NAMED_BETTER)
     best = int(by_picture.mean(axis=1).argmin())
     for prior in range(1, len(loss)):
         behind = by_picture[prior] - by_picture[best]
         if named_better[prior] and behind.mean() <= SURENESS * standard_error(behind) + 1e-12:
             gain = by_picture[0] - by_picture[prior]
-            return prior if gain.mean() > SURENESS * standard_error(gain) else 0
+            return prior if gain.mean() > (0 if few else SURENESS * standard_error(gain)) else 0
     return 0
 
 

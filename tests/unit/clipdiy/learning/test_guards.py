@@ -49,32 +49,47 @@ def test_few_pictures_have_to_trust_the_words(count, rho):
     assert weakest_prior(count) == rho
 
 
-def held_out(gains, right):
-    """Losses 1 less each prior's gain per picture, two rows of one region a picture; shares named right."""
-    gains = np.array(gains, float)
-    pictures = gains.shape[1]
+def held_out(gains, right, pictures):
+    """Losses 1 less each prior's gain per picture, in turns; two rows of one region a picture; shares named right."""
+    gains = np.array([np.resize(gain, pictures) for gain in gains], float)
     region = np.repeat(np.arange(pictures), 2)
     return 1 - np.repeat(gains, 2, axis=1), np.repeat(np.array(right, float)[:, None], 2 * pictures, 1), region, region
 
 
+@pytest.mark.parametrize("pictures", [4, 24, 26], ids=["few", "still few", "many"])
 @pytest.mark.parametrize(
     ("gains", "right", "chosen"),
     [
-        pytest.param([[0, 0, 0, 0], [0.3, 0.2, 0.3, 0.2], [0.5, 0.4, 0.5, 0.4]], [0.5, 0.6, 0.6], 2, id="the best"),
-        pytest.param(
-            [[0, 0, 0, 0], [0.3, 0.2, 0.3, 0.2], [0.2, 0.3, 0.3, 0.21]], [0.5, 0.6, 0.6], 1, id="the strongest"
-        ),
-        pytest.param([[0, 0, 0, 0], [0.3, 0.2, 0.3, 0.2]], [0.5, 0.515], 0, id="names hardly more"),
-        pytest.param([[0, 0, 0, 0], [0.9, -0.8, 0.9, -0.8]], [0.5, 0.6], 0, id="not sure"),
-        pytest.param([[0, 0, 0, 0], [-0.3, -0.2, -0.3, -0.2]], [0.5, 0.6], 0, id="worse"),
-        pytest.param([[0], [0.3]], [0.5, 0.9], 0, id="one picture"),
-        pytest.param(
-            [[0, 0, 0, 0], [0.1, 0.1, 0.1, 0.1], [0.5, 0.4, 0.5, 0.4]], [0.5, 0.6, 0.5], 0, id="far from best"
-        ),
+        pytest.param([[0], [0.3, 0.2], [0.5, 0.4]], [0.5, 0.6, 0.6], 2, id="the best"),
+        pytest.param([[0], [0.3, 0.2], [0.25]], [0.5, 0.6, 0.6], 1, id="the strongest of equals"),
+        pytest.param([[0], [0.3, 0.2], [0.5, 0.4]], [0.5, 0.6, 0.4], 0, id="the best names fewer"),
+        pytest.param([[0], [-0.3, -0.2]], [0.5, 0.6], 0, id="worse"),
+        pytest.param([[0], [0.3, 0.2]], [0.5, 0.49], 0, id="names fewer"),
     ],
 )
-def test_choose_prior(gains, right, chosen):
-    assert choose_prior(*held_out(gains, right)) == chosen
+def test_choose_prior(gains, right, chosen, pictures):
+    assert choose_prior(*held_out(gains, right, pictures)) == chosen
+
+
+@pytest.mark.parametrize(
+    ("pictures", "uses"),
+    [
+        pytest.param(1, False, id="one"),
+        pytest.param(2, False, id="two"),
+        pytest.param(3, True, id="few"),
+        pytest.param(24, True, id="still few"),
+        pytest.param(25, False, id="many"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("gains", "right"),
+    [
+        pytest.param([[0], [0.3, 0.2]], [0.5, 0.515], id="hardly more names"),
+        pytest.param([[0], [3.0, -2.5, -0.4]], [0.5, 0.6], id="a gain that is not sure"),
+    ],
+)
+def test_few_pictures_need_less(pictures, uses, gains, right):
+    assert (choose_prior(*held_out(gains, right, pictures)) == 1) == uses
 
 
 def test_pictures_not_cells_are_counted():

@@ -9,9 +9,10 @@ import torch
 from clipdiy.errors import ShapeError
 from clipdiy.features import ImageFeatures
 from clipdiy.learning.errors import LearningError
-from clipdiy.learning.evidence import ClassShares, CorrectedPicture, class_shares
-from clipdiy.learning.learn import learn
+from clipdiy.learning.evidence import ClassShares, CorrectedPicture, cell_embeddings, cell_objectness, class_shares
+from clipdiy.learning.learn import _scores, learn
 from clipdiy.learning.learned import MAGIC, Learned, label_keys
+from clipdiy.learning.objectness import ObjectnessWeights, objectness_evidence
 from clipdiy.objectness.found import ObjectnessMap
 from clipdiy.vocabulary import Label, make_vocabulary
 
@@ -86,6 +87,37 @@ def test_bad_words_are_learned(fit_of_twelve):
     assert fit.pictures == 12
     assert sum(fit.examples_of(VOCABULARY)) == 24
     assert len(fit.labels) == CLASSES
+
+
+def test_few_pictures_stay_near_the_words(twelve):
+    fit = learned(twelve[:4])
+    assert fit.naming is not None
+    assert fit.prior >= 30
+
+
+def test_a_label_without_examples_is_lifted():
+    pictures = [corrected(number, 3.0) for number in range(40)]
+    without_4 = [picture for picture in pictures if 4 not in picture.shares.positions]
+    fit = learned(without_4)
+    assert len(without_4) >= 12
+    assert fit.examples_of(VOCABULARY)[4] == 0
+    assert fit.naming is not None
+    assert fit.naming.newcomer > 0
+    assert len(fit.naming.bias) == 3
+
+
+def test_the_papers_rule_stays_where_a_class_without_examples_is_named():
+    picture = corrected(0, 0.1)
+    texts = directions(0.1)[1]
+    evidence = objectness_evidence(
+        "a", cell_embeddings(picture.features), cell_objectness(picture.features), picture.shares, texts
+    )
+    with_examples = evidence.named == int(evidence.named[0])
+    assert 0 < with_examples.sum() < len(with_examples)
+    nothing_is_foreground = ObjectnessWeights(np.array([0.0, 0.0, -1000.0]), 0.0)
+    scores = _scores(nothing_is_foreground, evidence, frozenset([int(evidence.named[0])]))
+    assert (scores[with_examples] < -900).all()
+    np.testing.assert_allclose(scores[~with_examples], evidence.rule.sum(axis=1)[~with_examples])
 
 
 def test_good_words_are_kept():
