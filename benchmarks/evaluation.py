@@ -101,7 +101,7 @@ RUNS = (
         "--full --table refine",
         MANY[:2],
         "PAMR is the published form, boundary IoU that of its authors' program. ms is processor time of segmenting an "
-        "encoded picture on one thread, clean-up and PAMR included.",
+        "encoded picture on one thread, clean-up and PAMR included, on a machine that was busy with other work.",
     ),
 )
 
