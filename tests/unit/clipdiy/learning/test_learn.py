@@ -12,6 +12,7 @@ from clipdiy.learning.errors import LearningError
 from clipdiy.learning.evidence import ClassShares, CorrectedPicture, cell_embeddings, cell_objectness, class_shares
 from clipdiy.learning.learn import _scores, learn
 from clipdiy.learning.learned import MAGIC, Learned, label_keys
+from clipdiy.learning.naming import fit_naming
 from clipdiy.learning.objectness import ObjectnessWeights, objectness_evidence
 from clipdiy.objectness.found import ObjectnessMap
 from clipdiy.vocabulary import Label, make_vocabulary
@@ -89,10 +90,13 @@ def test_bad_words_are_learned(fit_of_twelve):
     assert len(fit.labels) == CLASSES
 
 
-def test_few_pictures_stay_near_the_words(twelve):
-    fit = learned(twelve[:4])
-    assert fit.naming is not None
-    assert fit.prior >= 30
+def test_few_pictures_stay_near_the_words(twelve, monkeypatch):
+    tried = []
+    monkeypatch.setattr(
+        "clipdiy.learning.learn.fit_naming", lambda *args: tried.append(min(args[3])) or fit_naming(*args)
+    )
+    assert learned(twelve[:4]).naming is not None
+    assert min(tried) == 30
 
 
 def test_a_label_without_examples_is_lifted():
