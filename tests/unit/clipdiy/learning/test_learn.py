@@ -234,7 +234,7 @@ def forged(**changes):
     "changes",
     [
         pytest.param({"arrays": [[[10**12], "<f4"], [[1], "<f4"], [[2], "<f4"]]}, id="terabytes"),
-        pytest.param({"arrays": [[[-1], "<f4"], [[1], "<f4"], [[2], "<f4"]]}, id="negative"),
+        pytest.param({"arrays": [[[-1, 2], "<f4"], [[1], "<f4"], [[2], "<f4"]]}, id="negative"),
         pytest.param({"arrays": [[[1, 2], "O"], [[1], "<f4"], [[2], "<f4"]]}, id="objects"),
         pytest.param({"arrays": [[[2, 1], "<f4"], [[1], "<f4"], [[2], "<f4"]]}, id="shapes that do not fit"),
         pytest.param({"labels": ["a", "b"]}, id="labels without weights"),
