@@ -202,6 +202,18 @@ def test_the_rule_is_the_pages_formula():
     assert_array_equal(told, z > 0)
 
 
+def test_the_rule_is_made_of_theta_and_shift():
+    vocabulary = make_vocabulary(["a", "b"])
+    theta = np.array([0.5, -0.25, 1.0, *np.linspace(-1, 1, DIM)])
+    learned = fit(vocabulary, objectness=ObjectnessWeights(theta, -0.5))
+    made = adapted_maps(learned, vocabulary, texts(3), crops(), None).rule
+    assert (made.on_objectness, made.on_margin, made.constant) == (1.5, 0.75, 1.5)
+    for grid, scale in zip(made.grids, crops(), strict=True):
+        assert_allclose(grid[0], scale @ (3 * torch.linspace(-1, 1, DIM)), atol=1e-5)
+    short = fit(vocabulary, objectness=ObjectnessWeights(theta[:3], 0.0))
+    assert adapted_maps(short, vocabulary, texts(3), crops(), None).rule.grids is None
+
+
 def test_where_a_class_without_examples_is_named_the_papers_rule_stays():
     words = positive(0, 4)
     has_examples = torch.tensor([False, True, False, True])
@@ -223,6 +235,8 @@ def test_what_is_refined_is_eq_3_where_nothing_was_learned(objectness):
     words = positive(0, 5)
     maps = AdaptedMaps(words, words, objectness, None, torch.ones(5, dtype=torch.bool))
     assert_allclose(_guided(maps, (50, 50)), guided_square(words, objectness, 50), atol=1e-6)
+    by_rule = replace(maps, rule=rule())
+    assert_allclose(_guided(by_rule, (50, 50)), guided_square(words, objectness, 50), atol=1e-4)
     assert_allclose(adapted_scores(maps, 20.0, 5), class_scores(words, objectness, 20.0), atol=1e-5)
     assert_allclose(adapted_scores(maps, 20.0, 3), class_scores(words, objectness, 20.0, 3), atol=1e-5)
 
