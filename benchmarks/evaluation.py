@@ -28,8 +28,8 @@ that says how the parts of the method compare, not how good it is on photos. Of 
 argmax at 256, nearest neighbour to the picture's size, no clean-up. Counting is `--protocol clean`
 ([docs/evaluation.md](../docs/evaluation.md)): truth and label map at a shorter side of 448, one confusion matrix over
 all pixels, mIoU over all classes that occur, with the background. In brackets the 95 % interval by bootstrap over
-pictures (1000 replicates, seed 0), always over the classes of the whole set; differences are paired. All figures are
-percent.
+pictures (1000 replicates, seed 0), moved to its figure; differences are paired, over the same resampled pictures. All
+figures are percent.
 Device: {device}.
 All of it again: `python -m benchmarks.evaluation`."""
 

@@ -11,26 +11,28 @@ LEVEL = 0.95
 
 
 class Bootstrap:
-    """Weighs images at random, while they stream past: the Bayesian bootstrap (Rubin, 1981).
+    """Resamples images with replacement, while they stream past.
 
-    Where the plain bootstrap draws each image a whole number of times, a replicate here gives it a weight drawn from
-    the exponential distribution: mean and variance are the same, but no weight is 0. So every class of the set is in
-    every replicate, and the mean is always taken over the same classes, those of the whole set. With plain drawing a
-    class that few images show comes and goes with them, and a figure could lie outside of its own interval.
+    A replicate over n images draws each image a number of times, together multinomial with n draws. Drawn one image
+    after the other: of the k draws that are left for the last m images, the next one gets Binomial(k, 1 / m). So no
+    image is kept, and memory is (replicates x C), whatever n.
 
-    A class that a single image shows does not vary: intervals say nothing about classes that the set hardly has.
-    No image is kept, and memory is (replicates x C), whatever the number of images.
+    The mean of a replicate is taken over the classes that its images have. Which classes a set has is part of its
+    chance; held fixed, they give intervals that are far too narrow for small sets (`benchmarks/intervals.py`).
     """
 
-    def __init__(self, classes: int, *, replicates: int = REPLICATES, seed: int = SEED) -> None:
+    def __init__(self, images: int, classes: int, *, replicates: int = REPLICATES, seed: int = SEED) -> None:
         """Start.
 
         Args:
+            images: How many images there will be.
             classes: Number of classes C with the background.
-            replicates: How many sets of weights.
+            replicates: How many resampled sets.
             seed: The same seed and images, in the same order, give the same interval.
         """
         self._rng = np.random.default_rng(seed)
+        self._left = np.full(replicates, images)
+        self._images = images
         self._hits = np.zeros((replicates, classes))
         self._unions = np.zeros((replicates, classes))
 
@@ -38,16 +40,18 @@ class Bootstrap:
         """Take the next image's confusion matrix, (C, C) int64."""
         hits = np.diag(counts)
         unions = counts.sum(axis=0) + counts.sum(axis=1) - hits
-        weights = self._rng.standard_exponential((len(self._hits), 1))
+        times = self._rng.binomial(self._left, 1 / self._images)
+        self._images -= 1
+        self._left -= times
         present = np.flatnonzero(unions)  # an image shows few of the classes
-        self._hits[:, present] += weights * hits[present]
-        self._unions[:, present] += weights * unions[present]
+        self._hits[:, present] += times[:, None] * hits[present]
+        self._unions[:, present] += times[:, None] * unions[present]
 
     def mean_ious(self, *, absent_counts: bool = False) -> NDArray[np.float64]:
-        """Return each replicate's mean IoU, (replicates,) float64, NaN if no image had a pixel.
+        """Return each replicate's mean IoU, (replicates,) float64, NaN for one that drew nothing but empty images.
 
         Args:
-            absent_counts: Whether a class that no image had counts as 0.
+            absent_counts: Whether a class that no drawn image had counts as 0.
         """
         seen = self._unions > 0
         iou = self._hits / np.where(seen, self._unions, 1)
@@ -59,19 +63,21 @@ class Bootstrap:
 def interval_around(figure: float, replicates: NDArray[np.float64], level: float = LEVEL) -> tuple[float, float]:
     """Return the interval of a figure, from the percentiles of its replicates.
 
-    Replicates need not lie evenly around the figure, since the mean of ratios is not the ratio of means. They are moved
-    until their median lies on it: the interval keeps its width and its slant, and always holds the figure.
+    A replicate repeats some images and misses others, and with them whole classes, so that most can lie on one side of
+    the figure, and the figure outside of their percentiles. They are moved until their median lies on it: the interval
+    keeps its width and its slant, and always holds the figure.
 
     Args:
         figure: What the whole set came to.
-        replicates: (replicates,) float64, as of `Bootstrap.mean_ious`, or differences of two of them that weighed the
-            same images alike.
+        replicates: (replicates,) float64, as of `Bootstrap.mean_ious`, or differences of two of them that drew the
+            same images.
         level: Share of the replicates that the interval holds.
 
     Returns:
-        Its ends, NaN twice if there was nothing to weigh.
+        Its ends, NaN twice if there was nothing to draw from.
     """
-    if not len(replicates) or np.isnan(figure) or np.isnan(replicates).any():
+    replicates = replicates[~np.isnan(replicates)]
+    if not len(replicates) or np.isnan(figure):
         return float("nan"), float("nan")
     low, middle, high = np.quantile(replicates, [(1 - level) / 2, 0.5, (1 + level) / 2])
     return figure + float(low - middle), figure + float(high - middle)

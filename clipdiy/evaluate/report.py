@@ -30,7 +30,7 @@ class Row:
         title: What its row is called.
         miou: Mean IoU over all classes with the background.
         interval: 95 % of it, by bootstrap over pictures.
-        difference: To the first variant's mIoU, with its interval over pictures weighed alike; `None` for itself.
+        difference: To the first variant's mIoU, with its interval over the same resampled pictures; `None` for itself.
         accuracy: Pixel accuracy.
         boundary_miou: Mean boundary IoU, or `None`.
         segment_ms: Mean time of segmenting an encoded picture.

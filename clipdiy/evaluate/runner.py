@@ -88,7 +88,9 @@ def run(
     classes = len(evaluator.vocabulary)
     first = evaluator.plan.variants[0].key
     absent_counts = evaluator.plan.protocol.absent_counts
-    tallies = {variant.key: Tally(classes, absent_counts=absent_counts) for variant in evaluator.plan.variants}
+    tallies = {
+        variant.key: Tally(classes, len(image_ids), absent_counts=absent_counts) for variant in evaluator.plan.variants
+    }
     worst = Worst(job.worst)
     done = 0
 

@@ -13,15 +13,16 @@ from clipdiy.evaluate.record import Outcome
 class Tally:
     """The pooled counts of one variant."""
 
-    def __init__(self, classes: int, *, absent_counts: bool = False) -> None:
+    def __init__(self, classes: int, images: int, *, absent_counts: bool = False) -> None:
         """Start.
 
         Args:
             classes: Number of classes C with the background.
+            images: How many pictures there will be.
             absent_counts: Whether a class that is in neither truth nor prediction counts as 0 in the means.
         """
         self.confusion = np.zeros((classes, classes), np.int64)
-        self._bootstrap = Bootstrap(classes)
+        self._bootstrap = Bootstrap(images, classes)
         self._absent_counts = absent_counts
         self._boundary = np.zeros((classes, 2), np.int64)
         self._has_boundary = True
@@ -60,8 +61,8 @@ class Tally:
     def difference_to(self, other: "Tally") -> tuple[float, float, float]:
         """Return by how much the mean IoU is above another variant's, and the 95 % interval of that.
 
-        Both tallies must have seen the same pictures in the same order: then their replicates weighed them alike, and
-        the difference is paired.
+        Both tallies must have seen the same pictures in the same order: then their replicates drew the same, and the
+        difference is paired.
         """
         gap = self.quality.miou - other.quality.miou
         return gap, *interval_around(gap, self._mean_ious - other._mean_ious)

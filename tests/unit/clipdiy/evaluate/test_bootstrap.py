@@ -1,9 +1,10 @@
-"""Intervals: against weights drawn by hand, and no figure outside of its own."""
+"""Intervals: against plain resampling, and no figure outside of its own."""
 
 import numpy as np
 import pytest
 
 from clipdiy.evaluate.bootstrap import Bootstrap, interval_around
+from clipdiy.evaluate.confusion import quality
 from clipdiy.evaluate.record import Outcome
 from clipdiy.evaluate.tally import Tally
 
@@ -26,25 +27,37 @@ def images_with_rare_classes(rng, images=40, classes=30):
 
 
 def tally_of(images):
-    tally = Tally(len(images[0]))
+    tally = Tally(len(images[0]), len(images))
     for counts in images:
         tally.add(Outcome(counts, None, 0.0))
     return tally
 
 
-def test_replicates_weigh_the_images_by_exponential_draws():
+def plain_replicates(images, count, rng):
+    """Resample the images themselves."""
+    values = []
+    for _ in range(count):
+        total = sum(images[i] for i in rng.integers(0, len(images), len(images)))
+        values.append(quality(total).miou)
+    return values
+
+
+def test_replicates_are_those_of_plain_resampling():
     rng = np.random.default_rng(1)
-    images = [counts_of(rng) for _ in range(6)]
-    bootstrap = Bootstrap(3, replicates=4, seed=5)
+    images = images_with_rare_classes(rng)
+    bootstrap = Bootstrap(len(images), 30, replicates=4000)
     for counts in images:
         bootstrap.add(counts)
-    weights = np.random.default_rng(5).standard_exponential((6, 4))
-    expected = []
-    for replicate in range(4):
-        total = sum(weight * counts for weight, counts in zip(weights[:, replicate], images, strict=True))
-        hits = np.diag(total)
-        expected.append((hits / (total.sum(axis=0) + total.sum(axis=1) - hits)).mean())
-    np.testing.assert_allclose(bootstrap.mean_ious(), expected)
+    plain = plain_replicates(images, 4000, rng)
+    levels = [0.025, 0.25, 0.5, 0.75, 0.975]
+    np.testing.assert_allclose(np.quantile(bootstrap.mean_ious(), levels), np.quantile(plain, levels), atol=0.006)
+
+
+def test_every_replicate_draws_as_many_images_as_there_are():
+    bootstrap = Bootstrap(7, 2, replicates=100)
+    for _ in range(7):
+        bootstrap.add(np.array([[1, 0], [0, 0]]))
+    assert (bootstrap._hits[:, 0] == 7).all()
 
 
 def test_images_that_are_all_alike_leave_no_doubt():
@@ -65,20 +78,13 @@ def test_no_figure_lies_outside_its_own_interval(seed):
     assert low <= gap <= high
 
 
-def test_every_replicate_has_the_classes_of_the_whole_set():
-    bootstrap = Bootstrap(3)
-    for number in range(20):
-        bootstrap.add(np.diag([50, 0, 9 if number == 7 else 0]))
-    assert ((bootstrap._unions > 0) == [True, False, True]).all()
-    np.testing.assert_allclose(bootstrap.mean_ious(), 1)
-
-
 def test_an_interval_is_moved_to_its_figure_and_keeps_its_width():
     replicates = np.linspace(0.2, 0.4, 1001)
     assert interval_around(0.5, replicates, 0.9) == pytest.approx((0.41, 0.59))
     slanted = np.concatenate([np.linspace(0, 0.5, 501), np.linspace(0.5, 0.6, 501)[1:]])
     assert interval_around(0.5, slanted, 0.9) == pytest.approx((0.05, 0.59))
     assert np.isnan(interval_around(0.5, np.array([]))).all()
+    assert interval_around(0.5, np.append(replicates, np.nan), 0.9) == pytest.approx((0.41, 0.59))
     assert np.isnan(interval_around(float("nan"), replicates)).all()
 
 
@@ -99,7 +105,7 @@ def test_an_interval_stays_between_0_and_100_per_cent():
 
 
 def test_absent_classes_count_in_replicates_as_they_do_in_the_figure():
-    bootstrap = Bootstrap(4, replicates=3)
+    bootstrap = Bootstrap(1, 4, replicates=3)
     bootstrap.add(np.diag([5, 5, 0, 0]))
     np.testing.assert_allclose(bootstrap.mean_ious(), 1)
     np.testing.assert_allclose(bootstrap.mean_ious(absent_counts=True), 0.5)
@@ -114,7 +120,7 @@ def test_differences_are_paired():
 
 def test_bootstrap_is_seeded_and_of_one_size():
     def run(seed):
-        bootstrap, rng = Bootstrap(3, seed=seed), np.random.default_rng(2)
+        bootstrap, rng = Bootstrap(10, 3, seed=seed), np.random.default_rng(2)
         for _ in range(10):
             bootstrap.add(counts_of(rng))
         return bootstrap.mean_ious()
@@ -122,4 +128,4 @@ def test_bootstrap_is_seeded_and_of_one_size():
     assert run(0).shape == (1000,)
     np.testing.assert_array_equal(run(0), run(0))
     assert (run(0) != run(1)).any()
-    assert np.isnan(Bootstrap(2).mean_ious()).all()
+    assert np.isnan(Bootstrap(0, 2).mean_ious()).all()

@@ -39,7 +39,7 @@ def test_an_absent_class_counts_as_zero_if_asked_for():
     assert found.miou == pytest.approx((1 / 2 + 1 / 2) / 4)
     np.testing.assert_allclose(found.iou, [1 / 2, 1 / 2, np.nan, np.nan])
     assert np.isnan(quality(np.zeros((2, 2), np.int64), absent_counts=True).miou)
-    tally = Tally(4, absent_counts=True)
+    tally = Tally(4, 1, absent_counts=True)
     tally.add(Outcome(counts, np.array([[1, 2], [1, 1], [0, 0], [0, 0]]), 0.0))
     assert tally.quality.miou == found.miou
     assert tally.boundary_miou == pytest.approx((1 / 2 + 1) / 4)
@@ -52,7 +52,7 @@ def test_nothing_to_compare_is_nan_not_an_error():
 
 
 def test_pixels_are_pooled_not_averaged_over_pictures():
-    tally = Tally(2)
+    tally = Tally(2, 2)
     for truth, prediction in (([[1] * 9 + [0]], [[1] * 9 + [0]]), ([[1, 0]], [[0, 0]])):
         tally.add(Outcome(confusion_matrix(array(truth), array(prediction), 2), None, 1.0))
     # Class 1: 9 of 10 pixels, background: 2 of 3.
