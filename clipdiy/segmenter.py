@@ -1,7 +1,5 @@
 """CLIP-DIY, in order: photos to features (once), features and a vocabulary to a segmentation (any time)."""
 
-import hashlib
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -11,13 +9,13 @@ import torch
 from torch import Tensor
 
 from clipdiy.aggregate import grid_similarity, mean_similarity
-from clipdiy.clean_up import clean_up, count_pixels
 from clipdiy.clip import ClipEncoder
+from clipdiy.clip_method import ClipMethod, drawn_as
 from clipdiy.config import AS_CONFIGURED, CoreConfig, SegmentOptions
 from clipdiy.crops import cut_crops, scale_boxes, to_square
-from clipdiy.errors import ConfigError, FeaturesError
+from clipdiy.errors import ConfigError
 from clipdiy.explanation import ExplainedPicture, ExplainedRegions, ExplainedStep, Explanation
-from clipdiy.features import ImageFeatures, pack_picture, picture_bytes, unpack_picture
+from clipdiy.features import ImageFeatures, pack_picture, picture_bytes
 from clipdiy.guide import ObjectnessField, ground_first, guided_square
 from clipdiy.label_maps import full_label_map, square_label_map
 from clipdiy.learning.apply import (
@@ -28,15 +26,16 @@ from clipdiy.learning.apply import (
     adapted_square_label_map,
 )
 from clipdiy.learning.learned import Learned
+from clipdiy.loading import digest_of
 from clipdiy.objectness.found import ObjectnessMap
 from clipdiy.objectness.source import ObjectnessNetwork, objectness_named
-from clipdiy.others.choice import Choice, Chooser
+from clipdiy.others.choice import Chooser
 from clipdiy.others.nouns import LIST_VERSION
 from clipdiy.others.presence import competing_classes
 from clipdiy.pamr import refined_label_map
 from clipdiy.photo import Photo
 from clipdiy.prune import likely_classes
-from clipdiy.scores import class_scores, picture_score
+from clipdiy.scores import class_scores
 from clipdiy.segmentation import Segmentation
 from clipdiy.vocabulary import Vocabulary
 
@@ -66,7 +65,7 @@ class SquareMaps:
     other: Tensor
 
 
-class Segmenter:
+class Segmenter(ClipMethod):
     """CLIP-DIY with loaded weights.
 
     No state between calls: the same photo and vocabulary give the same answer, from any thread. `encode` does all
@@ -104,13 +103,8 @@ class Segmenter:
         source = objectness_named(config.objectness.method)
         if source.load is not None and (objectness is None or source.name not in objectness.ways):
             raise ConfigError(f"objectness {source.name!r} needs weights that were not given")
-        self.config = config
-        self.clip = clip
-        self.name = name
+        super().__init__(config, clip, name=name, weights_id=weights_id, find_doubts=find_doubts, chooser=chooser)
         self._objectness_network = objectness
-        self._weights_id = weights_id
-        self._find_doubts = find_doubts
-        self._chooser = chooser or Chooser(clip.embed_texts, clip.embed_vocabulary)
         self._boxes = scale_boxes(config.grid)
 
     def with_config(self, config: CoreConfig) -> "Segmenter":
@@ -147,15 +141,6 @@ class Segmenter:
             beside = config.grid  # sizes that only fit if the crops overlap
         objectness = replace(config.objectness, long_px=min(config.objectness.long_px, PIECE_OBJECTNESS_PX))
         return self.with_config(replace(config, grid=beside, objectness=objectness))
-
-    @property
-    def device(self) -> torch.device:
-        """Where the networks run."""
-        return self.clip.device
-
-    def doubts(self, vocabulary: Vocabulary) -> tuple[str, ...]:
-        """Return warnings for a person about words that these weights never saw; empty for open-world weights."""
-        return self._find_doubts(vocabulary) if self._find_doubts else ()
 
     @property
     def keep_long_px(self) -> int:
@@ -216,7 +201,7 @@ class Segmenter:
         ]
         if self.config.pamr:
             parts.append({"picture_long_px": self.config.pamr.long_px})
-        return _digest(parts)
+        return digest_of(parts)[:16]
 
     @property
     def identity(self) -> str:
@@ -231,7 +216,7 @@ class Segmenter:
         ]
         if config.pamr or config.prune_logits:
             parts += [config.pamr and asdict(config.pamr), config.prune_logits]
-        return _digest(parts)
+        return digest_of(parts)[:16]
 
     @torch.inference_mode()
     def encode(self, photos: Sequence[Photo]) -> list[ImageFeatures]:
@@ -289,14 +274,6 @@ class Segmenter:
         """
         return {way: maps[0] for way, maps in self._objectness([self._image(photo)], ways).items()}
 
-    def embed_prompts(self, prompts: Sequence[str]) -> None:
-        """Run prompts through the text tower that are not known yet, so that `segment` has no need to.
-
-        Args:
-            prompts: Whole texts, at least one.
-        """
-        self.clip.embed_texts(prompts)
-
     @torch.inference_mode()
     def segment(
         self, features: ImageFeatures, vocabulary: Vocabulary, options: SegmentOptions = AS_CONFIGURED
@@ -324,7 +301,7 @@ class Segmenter:
             drawn = int((kept < len(vocabulary)).sum())
         objectness = self._on_device(features.objectness)
         if config.pamr is not None and options.refine:
-            picture = self._picture(features)
+            picture = self._unpacked(features.picture)
             labels = refined_label_map(grids, objectness, picture, features.size_hw, scale, config.pamr, ground)
         elif config.label_map == "full":
             labels = full_label_map(grids, objectness, features.size_hw, ground)
@@ -348,7 +325,9 @@ class Segmenter:
             maps = maps.of(kept)
             drawn = int((kept < len(vocabulary)).sum())
         if config.pamr is not None and options.refine:
-            labels = adapted_refined_label_map(maps, self._picture(features), features.size_hw, scale, config.pamr)
+            labels = adapted_refined_label_map(
+                maps, self._unpacked(features.picture), features.size_hw, scale, config.pamr
+            )
         elif config.label_map == "full":
             labels = adapted_label_map(maps, features.size_hw)
         else:
@@ -361,15 +340,9 @@ class Segmenter:
         """Give the classes that took part their positions, clean up, and say what is there."""
         drawn = len(score)
         if kept is not None:
-            labels = _positions(kept, vocabulary).to(labels.dtype)[labels.long()]
+            labels = drawn_as(kept, vocabulary).to(labels.dtype)[labels.long()]
             score = torch.zeros(len(vocabulary), device=score.device).index_copy_(0, kept[:drawn], score)
-        pixels = size_hw[0] * size_hw[1]
-        label_map = clean_up(labels.cpu().numpy().view(np.uint16), self.config.clean_up.min_area * pixels)
-        area = count_pixels(label_map, len(vocabulary)) / pixels
-        present = area > 0
-        score = score.cpu()
-        image_score = picture_score(score, torch.from_numpy(present))
-        return Segmentation(label_map, area, np.where(present, score.numpy(), np.float32(0)), image_score)
+        return self._segmentation(labels, score, size_hw, vocabulary)
 
     def explain(self, photo: Photo, features: ImageFeatures, vocabulary: Vocabulary) -> Explanation:
         """Return the maps that `segment` is made of, for a person to look at (figures 3 and 5 of the paper).
@@ -427,19 +400,6 @@ class Segmenter:
             other,
         )
 
-    def choose_others(self, vocabulary: Vocabulary, words: Sequence[str] | None = None) -> Choice:
-        """Choose what competes with a vocabulary's labels: `vocabulary.with_others(choice.competing)`.
-
-        Args:
-            vocabulary: The labels.
-            words: Others that a person named, instead of the list of these weights.
-        """
-        return self._chooser.choose(vocabulary, words)
-
-    def other_prompts(self, words: Sequence[str] | None = None) -> tuple[str, ...]:
-        """Return the texts that `choose_others` embeds."""
-        return self._chooser.prompts(words)
-
     def _competing(self, grids: tuple[Tensor, ...], vocabulary: Vocabulary) -> tuple[Tensor | None, int]:
         """Return which classes take part in a picture, and how many of the first are on the background's side.
 
@@ -465,11 +425,7 @@ class Segmenter:
 
     def _embeddings(self, features: ImageFeatures, scales: Sequence[int] | None = None) -> list[Tensor]:
         """Return the crops' embeddings on the device, (h, w, D) float32 per scale, of all scales or of some."""
-        if features.made_by != self.encoder_identity:
-            raise FeaturesError(
-                f"these features were made by core {features.made_by}, this one is {self.encoder_identity}: "
-                "encode the image again"
-            )
+        self._require_own(features.made_by)
         embeddings = list(features.crop_embeddings)
         if scales is not None:
             known = zip(self.scales, embeddings, strict=True)
@@ -488,12 +444,6 @@ class Segmenter:
             return pixels.to(self.device, non_blocking=True).permute(2, 0, 1).contiguous()
         return torch.from_numpy(np.ascontiguousarray(photo.pixels.transpose(2, 0, 1)))
 
-    def _picture(self, features: ImageFeatures) -> Tensor:
-        """Return (3, h, w) uint8."""
-        if features.picture is None:
-            raise FeaturesError("these features hold no picture to refine the masks by: encode the image again")
-        return unpack_picture(features.picture).to(self.device)
-
     def _on_device(self, objectness: ObjectnessMap | None) -> ObjectnessMap | None:
         if objectness is None:
             return None
@@ -510,13 +460,3 @@ class Segmenter:
             for way, read in network.maps(images, self.config.objectness, needed).items():
                 maps[way] = list(read)
         return maps
-
-
-def _positions(kept: Tensor, vocabulary: Vocabulary) -> Tensor:
-    """Return which position of the vocabulary each class that takes part is drawn as: others as background."""
-    return kept.where(kept < len(vocabulary), 0)
-
-
-def _digest(parts: object) -> str:
-    """Return 16 hexadecimal digits that change with anything in `parts`."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from clipdiy.clean_up import clean_up, count_pixels
 from clipdiy.clip import ClipEncoder
+from clipdiy.clip_method import ClipMethod, drawn_as
 from clipdiy.config import AS_CONFIGURED, CoreConfig, SegmentOptions
 from clipdiy.crops import resize_uint8
 from clipdiy.dinoiser.config import METHOD, heads_of, settings_of
@@ -29,16 +29,16 @@ from clipdiy.dinoiser.probabilities import (
 )
 from clipdiy.dinoiser.tower import pad_to_patches, patch_tower
 from clipdiy.dinoiser.windows import Window, limited_size, published_size, sliding_windows
-from clipdiy.errors import ConfigError, FeaturesError
+from clipdiy.errors import ConfigError
 from clipdiy.explanation import ExplainedPicture, ExplainedRegions, ExplainedStep, Explanation
-from clipdiy.features import pack_picture, picture_bytes, unpack_picture
+from clipdiy.features import pack_picture, picture_bytes
 from clipdiy.loading import digest_of
-from clipdiy.others.choice import Choice, Chooser
+from clipdiy.others.choice import Chooser
 from clipdiy.others.nouns import LIST_VERSION
 from clipdiy.others.presence import competing_classes
 from clipdiy.photo import Photo
 from clipdiy.prune import likely_classes
-from clipdiy.scores import SCORE_PX, picture_score
+from clipdiy.scores import SCORE_PX
 from clipdiy.segmentation import Segmentation
 from clipdiy.vocabulary import Vocabulary
 
@@ -92,7 +92,7 @@ class _Pass:
     image: Tensor  # (3, H, W) uint8, not padded
 
 
-class Dinoiser:
+class Dinoiser(ClipMethod):
     """CLIP-DINOiser with loaded weights.
 
     No state between calls: the same photo and vocabulary give the same answer, from any thread. `encode` does all
@@ -125,15 +125,10 @@ class Dinoiser:
         Raises:
             ConfigError: If the image tower is neither a plain ViT nor a ResNet, or the heads belong to another width.
         """
-        self.config = config
+        super().__init__(config, clip, name=name, weights_id=weights_id, find_doubts=find_doubts, chooser=chooser)
         self.settings = settings_of(config)
-        self.clip = clip
-        self.name = name
         self._tower = patch_tower(clip.network.visual)
         self._heads = heads
-        self._weights_id = weights_id
-        self._find_doubts = find_doubts
-        self._chooser = chooser or Chooser(clip.embed_texts, clip.embed_vocabulary)
         reads = heads.obj_proj.in_channels
         if reads != self._tower.width:
             raise ConfigError(
@@ -155,11 +150,6 @@ class Dinoiser:
             find_doubts=self._find_doubts,
             chooser=self._chooser,
         )
-
-    @property
-    def device(self) -> torch.device:
-        """Where the networks run."""
-        return self.clip.device
 
     def for_pieces(self) -> "Dinoiser":
         """Return the same weights as a piece of a picture is encoded, for which a person waits.
@@ -193,10 +183,6 @@ class Dinoiser:
             "min_area": self.config.clean_up.min_area,
             **asdict(self.settings),
         }
-
-    def doubts(self, vocabulary: Vocabulary) -> tuple[str, ...]:
-        """Return warnings for a person about words that these weights never saw; empty for open-world weights."""
-        return self._find_doubts(vocabulary) if self._find_doubts else ()
 
     @property
     def keep_long_px(self) -> int:
@@ -276,27 +262,6 @@ class Dinoiser:
             for i, photo in enumerate(photos)
         ]
 
-    def choose_others(self, vocabulary: Vocabulary, words: Sequence[str] | None = None) -> Choice:
-        """Choose what competes with a vocabulary's labels: `vocabulary.with_others(choice.competing)`.
-
-        Args:
-            vocabulary: The labels.
-            words: Others that a person named, instead of the list of these weights.
-        """
-        return self._chooser.choose(vocabulary, words)
-
-    def other_prompts(self, words: Sequence[str] | None = None) -> tuple[str, ...]:
-        """Return the texts that `choose_others` embeds."""
-        return self._chooser.prompts(words)
-
-    def embed_prompts(self, prompts: Sequence[str]) -> None:
-        """Run prompts through the text tower that are not known yet, so that `segment` has no need to.
-
-        Args:
-            prompts: Whole texts, at least one.
-        """
-        self.clip.embed_texts(prompts)
-
     @torch.inference_mode()
     def segment(
         self, features: DinoiserFeatures, vocabulary: Vocabulary, options: SegmentOptions = AS_CONFIGURED
@@ -318,22 +283,16 @@ class Dinoiser:
             return ProbabilityField(probabilities, features.seen_hw, at_hw)
 
         if self.config.pamr is not None and options.refine:
-            picture = self._picture(features)
+            picture = self._unpacked(features.picture)
             labels = refined_label_map(field((picture.shape[1], picture.shape[2])), picture, size_hw, self.config.pamr)
         elif features.seen_hw is None:
             labels = direct_label_map(probabilities[0].values, probabilities[0].extent_hw, size_hw)
         else:
             labels = strip_label_map(field(size_hw))
-        drawn_as = _drawn_as(competing, vocabulary)
-        labels = drawn_as.to(labels.dtype)[labels.long()]
-        scores = class_scores(field((SCORE_PX, SCORE_PX)), drawn_as, len(vocabulary))
-        pixels = size_hw[0] * size_hw[1]
-        label_map = clean_up(labels.cpu().numpy().view(np.uint16), self.config.clean_up.min_area * pixels)
-        area = count_pixels(label_map, len(vocabulary)) / pixels
-        present = area > 0
-        scores = scores.cpu()
-        image_score = picture_score(scores, torch.from_numpy(present))
-        return Segmentation(label_map, area, np.where(present, scores.numpy(), np.float32(0)), image_score)
+        drawn = drawn_as(competing, vocabulary)
+        labels = drawn.to(labels.dtype)[labels.long()]
+        scores = class_scores(field((SCORE_PX, SCORE_PX)), drawn, len(vocabulary))
+        return self._segmentation(labels, scores, size_hw, vocabulary)
 
     @torch.inference_mode()
     def explain(
@@ -487,11 +446,7 @@ class Dinoiser:
 
     def _cosines(self, features: DinoiserFeatures, vocabulary: Vocabulary) -> list[Tensor]:
         """Return each tile's cosines with every class, (C, h, w)."""
-        if features.made_by != self.encoder_identity:
-            raise FeaturesError(
-                f"these features were made by core {features.made_by}, this one is {self.encoder_identity}: "
-                "encode the image again"
-            )
+        self._require_own(features.made_by)
         texts = self.clip.embed_vocabulary(vocabulary)
         return [class_cosines(tile.pooled.to(self.device), texts) for tile in features.tiles]
 
@@ -517,12 +472,6 @@ class Dinoiser:
             tiles.append(ProbabilityTile(values, tile.window, tile.extent_hw))
         return tiles, competing
 
-    def _picture(self, features: DinoiserFeatures) -> Tensor:
-        """Return (3, h, w) uint8."""
-        if features.picture is None:
-            raise FeaturesError("these features hold no picture to refine the masks by: encode the image again")
-        return unpack_picture(features.picture).to(self.device)
-
 
 def as_colours(*features: Tensor) -> tuple[Tensor, ...]:
     """Show features as colours: the three directions along which the last of them vary most, for all alike.
@@ -543,11 +492,6 @@ def as_colours(*features: Tensor) -> tuple[Tensor, ...]:
     low, high = (torch.quantile(shown[-1], share, dim=1, keepdim=True) for share in (0.01, 0.99))
     coloured = [((one - low) / (high - low).clamp(min=1e-6)).clamp(0, 1) for one in shown]
     return tuple(one.T.reshape(*feature.shape[1:], -1) for one, feature in zip(coloured, features, strict=True))
-
-
-def _drawn_as(competing: Tensor, vocabulary: Vocabulary) -> Tensor:
-    """Return which position of the vocabulary each class that takes part is drawn as: others as background."""
-    return competing.where(competing < len(vocabulary), 0)
 
 
 def _cut(image: Tensor, window: Window) -> Tensor:
