@@ -1,10 +1,7 @@
 """What CLIP-DIY keeps of a photo, whatever the vocabulary, and how that is written as bytes."""
 
 import io
-import json
 import math
-import struct
-import zlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,12 +12,12 @@ from torch import Tensor
 
 from clipdiy.errors import FeaturesError
 from clipdiy.objectness.found import ObjectnessMap
+from clipdiy.packing import pack, reading, unpack
 from clipdiy.photo import Photo
 
 MAGIC = b"CDIYF\x01"  # the last byte is the version of the layout
 PICTURE_QUALITY = 92
 PICTURE_BITS = 3  # a pixel of such a JPEG takes about that many
-_PREFIX = struct.Struct("<6sII")  # magic, length of the header, CRC-32 of all that follows
 
 
 @dataclass(frozen=True)
@@ -62,9 +59,7 @@ class ImageFeatures:
         picture = self.picture or b""
         if picture:
             header["picture"] = len(picture)
-        text = json.dumps(header).encode()
-        body = text + b"".join(array.tobytes() for array in arrays) + picture
-        return _PREFIX.pack(MAGIC, len(text), zlib.crc32(body)) + body
+        return pack(MAGIC, header, b"".join(array.tobytes() for array in arrays) + picture)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "ImageFeatures":
@@ -73,16 +68,10 @@ class ImageFeatures:
         Raises:
             FeaturesError: If the bytes are cut off, changed, or of another version.
         """
-        try:
-            magic, header_length, checksum = _PREFIX.unpack_from(data)
-            if magic != MAGIC:
-                raise FeaturesError(f"not image features of this version: starts with {magic!r}, expected {MAGIC!r}")
-            body = memoryview(data)[_PREFIX.size :]
-            if zlib.crc32(body) != checksum:
-                raise FeaturesError("image features are damaged: the checksum differs; encode the image again")
-            header = json.loads(bytes(body[:header_length]))
+        with reading():
+            header, body = unpack(MAGIC, data)
             picture_start = len(body) - int(header.get("picture", 0))
-            values = np.frombuffer(body[header_length:picture_start], dtype="<f2")
+            values = np.frombuffer(body[:picture_start], dtype="<f2")
             shapes = [tuple(shape) for shape in header["crops"]]
             if "objectness" in header:
                 shapes.append(tuple(header["objectness"]))
@@ -95,10 +84,6 @@ class ImageFeatures:
             crops = tuple(torch.from_numpy(array) for array in arrays)
             picture = bytes(body[picture_start:]) or None
             return cls(crops, objectness, (int(height), int(width)), str(header["made_by"]), picture)
-        except (struct.error, ValueError, KeyError, TypeError, AttributeError) as err:
-            if isinstance(err, FeaturesError):
-                raise
-            raise FeaturesError(f"image features cannot be read ({err}); encode the image again") from err
 
 
 def pack_picture(photo: Photo, long_px: int) -> bytes:

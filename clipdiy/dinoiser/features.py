@@ -1,8 +1,5 @@
 """Everything a picture costs to encode, free of any vocabulary, and its bytes."""
 
-import json
-import struct
-import zlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +8,9 @@ from torch import Tensor
 
 from clipdiy.dinoiser.windows import Window
 from clipdiy.errors import FeaturesError
+from clipdiy.packing import pack, reading, unpack
 
 MAGIC = b"CDINO\x01"  # the last byte is the version of the layout
-_PREFIX = struct.Struct("<6sII")  # magic, length of the header, CRC-32 of all that follows
 
 
 @dataclass(frozen=True)
@@ -71,10 +68,9 @@ class DinoiserFeatures:
                 for tile in self.tiles
             ],
         }
-        text = json.dumps(header).encode()
         arrays = [part for tile in self.tiles for part in (tile.pooled, tile.background)]
-        body = text + b"".join(part.cpu().numpy().astype("<f2").tobytes() for part in arrays) + (self.picture or b"")
-        return _PREFIX.pack(MAGIC, len(text), zlib.crc32(body)) + body
+        rest = b"".join(part.cpu().numpy().astype("<f2").tobytes() for part in arrays) + (self.picture or b"")
+        return pack(MAGIC, header, rest)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "DinoiserFeatures":
@@ -83,15 +79,8 @@ class DinoiserFeatures:
         Raises:
             FeaturesError: If the bytes are cut off, changed, or of another version.
         """
-        try:
-            magic, header_length, checksum = _PREFIX.unpack_from(data)
-            if magic != MAGIC:
-                raise FeaturesError(f"not image features of this version: starts with {magic!r}, expected {MAGIC!r}")
-            body = memoryview(data)[_PREFIX.size :]
-            if zlib.crc32(body) != checksum:
-                raise FeaturesError("image features are damaged: the checksum differs; encode the image again")
-            header = json.loads(bytes(body[:header_length]))
-            rest = body[header_length:]
+        with reading():
+            header, rest = unpack(MAGIC, data)
             tiles = []
             for entry in header["tiles"]:
                 rows, cols, numbers = (int(side) for side in entry["shape"])
@@ -105,10 +94,6 @@ class DinoiserFeatures:
             seen_hw = None if header["seen_hw"] is None else _size(header["seen_hw"])
             made_by = str(header["made_by"])
             return cls(tuple(tiles), seen_hw, _size(header["size_hw"]), made_by, bytes(rest) or None)
-        except (struct.error, ValueError, KeyError, TypeError, AttributeError) as err:
-            if isinstance(err, FeaturesError):
-                raise
-            raise FeaturesError(f"image features cannot be read ({err}); encode the image again") from err
 
 
 def _take(data: memoryview, shape: tuple[int, ...]) -> tuple[Tensor, memoryview]:
