@@ -15,7 +15,7 @@ from backend.labeling.reader import LabelConfig, parse_label_config
 from backend.metrics import Metrics
 from backend.predicting.feature_cache import FeatureCache
 from backend.predicting.networks import computing_alone, network_thread
-from backend.predicting.predictor import LEAST_MEMORY_BYTES, Predictor, PredictorOptions
+from backend.predicting.predictor import Predictor, PredictorOptions
 from backend.settings import Settings
 from backend.webhooks import WebhookStore
 from clipdiy.method import Method, build_method, method_named
@@ -86,7 +86,7 @@ def build_service(settings: Settings) -> Service:
         metrics,
         FeatureCache(
             settings.data_dir / "features",
-            memory_bytes=max(settings.cache_memory_bytes, LEAST_MEMORY_BYTES),
+            memory_bytes=settings.cache_memory_bytes,
             disk_bytes=settings.cache_disk_bytes,
         ),
         networks,

@@ -124,10 +124,9 @@ class Interactor:
         Raises:
             TaskError: If the picture or the labels cannot be had.
         """
-        # A person has said that it is there: what only competes is not asked.
         controls = [
-            replace(control, others=None)
-            for control in config.for_task(task.get("data")).controls
+            control
+            for control in config.for_task(task.get("data")).without_others().controls
             if control.to_name == gesture.to_name and control.kind != "choices" and control.drawn
         ]
         if not controls:

@@ -315,6 +315,10 @@ class LabelConfig:
         """
         return "[" + ", ".join(control.identity for control in self.controls) + "]"
 
+    def without_others(self) -> "LabelConfig":
+        """Leave out what competes with labels without being one: a person has said that something is there."""
+        return replace(self, controls=tuple(replace(control, others=None) for control in self.controls))
+
     def for_task(self, data: object) -> "LabelConfig":
         """Add the labels that stand in a task's data; see `MaskControl.for_task`.
 

@@ -33,6 +33,8 @@ from clipdiy.photo import Photo, Window
 
 logger = logging.getLogger(__name__)
 
+UNCLAIMED = 16
+"""Pictures whose features were ready when nobody waited any more."""
 FILES = 8
 FILE_BYTES = 64_000_000
 """Files of pictures that boxes are drawn on, so that not every box downloads its picture again."""
@@ -115,6 +117,7 @@ class Pictures:
         self._files: Recent[str, bytes] = Recent(FILES, most_bytes=FILE_BYTES, size_of=len)
         self._queue: FairQueue[_Encoding] = FairQueue()
         self._encodings: dict[str, _Encoding] = {}
+        self._unclaimed: Recent[str, Features] = Recent(UNCLAIMED)
         self._lock = threading.Lock()
 
     def close(self) -> None:
@@ -165,7 +168,7 @@ class Pictures:
         )
 
     def _known(self, content: str) -> Features | None:
-        return self._cache.get(content, self._methods.whole.encoder_identity)
+        return self._cache.get(content, self._methods.whole.encoder_identity) or self._unclaimed.pop(content)
 
     def encode(self, picture: LoadedPicture, owner: str, lane: Lane = Lane.REQUEST) -> "Future[Features]":
         """Return the features of a picture, known or to come.
@@ -235,7 +238,11 @@ class Pictures:
         return [outcome for photo in photos for outcome in self._encode_batch([photo])]
 
     def _keep(self, encoding: _Encoding, outcome: "Features | Exception") -> None:
-        """Keep the features, then give them to all who wait: from here on they are known."""
+        """Keep the features, then give them to all who wait: from here on they are known.
+
+        If nobody does, they are held for the next who asks, also where nothing is cached: a deadline that is shorter
+        than the networks take must not begin the same picture again and again.
+        """
         if not isinstance(outcome, Exception):
             try:
                 self._cache.put(encoding.content, self._methods.whole.encoder_identity, outcome)
@@ -243,9 +250,10 @@ class Pictures:
                 logger.error("features could not be kept: unexpected %s", type(err).__name__)
         with self._lock:
             del self._encodings[encoding.content]
-        for future in encoding.waiting:
-            if not future.set_running_or_notify_cancel():
-                continue
+            waiting = [future for future in encoding.waiting if future.set_running_or_notify_cancel()]
+            if not waiting and not isinstance(outcome, Exception):
+                self._unclaimed.put(encoding.content, outcome)
+        for future in waiting:
             if isinstance(outcome, Exception):
                 future.set_exception(outcome)
             else:

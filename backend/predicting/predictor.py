@@ -37,8 +37,6 @@ logger = logging.getLogger(__name__)
 
 REMEMBERED_FAILURES = 10_000
 REMEMBERED_WARNINGS = 1_000
-LEAST_MEMORY_BYTES = 16_000_000
-"""Features of the last pictures are kept in any case: what was begun before a deadline must not be begun again."""
 
 _Kept = TypeVar("_Kept")
 
@@ -87,7 +85,7 @@ class Predictor:
             loader: Where photos come from.
             options: How the work is spread.
             metrics: Where it is counted.
-            cache: Where features are kept; in a little memory, if left out.
+            cache: Where features are kept; nowhere, if left out.
             networks: The thread in which the method has been loaded; a new one, if left out.
             clock: By which requests end.
         """
@@ -102,7 +100,7 @@ class Predictor:
         self._pictures = Pictures(
             self._segmenting,
             loader,
-            cache or FeatureCache(None, memory_bytes=LEAST_MEMORY_BYTES, disk_bytes=0),
+            cache or FeatureCache(None, memory_bytes=0, disk_bytes=0),
             self._networks,
             metrics,
             image_batch=options.image_batch,
@@ -266,7 +264,8 @@ class Predictor:
         try:
             with self.metrics.requests_running.track_inprogress(), self.metrics.request_seconds.time():
                 deadline.remaining_s()
-                for learned in self._words.learn(config.for_task(task.get("data")), project, Lane.INTERACTIVE):
+                own = config.for_task(task.get("data")).without_others()  # a gesture does not ask them
+                for learned in self._words.learn(own, project, Lane.INTERACTIVE):
                     learned.result(deadline.left_s)
                 return self._interactor.answer(task, config, gesture, asker=asker, model_version=version)
         except Exception as err:

@@ -390,3 +390,15 @@ def test_a_context_of_something_else(predictor):
     assert predictor.interact(TASK, config, {"result": []})["result"] == []
     with pytest.raises(RequestError):
         predictor.interact(TASK, config, "click")
+
+
+def test_a_gesture_neither_asks_others_nor_waits_for_their_words(predictor, core):
+    """A person has said that it is there."""
+    embedded = []
+    core.embed_prompts = embedded.extend
+    core.other_prompts = lambda words=None: ("a photo of a bowl",)
+    core.choose_others = lambda *_: pytest.fail("others were asked")
+    config = parse_label_config(CONFIG.replace('name="brush"', 'name="brush" others="bowl"'))
+    assert predictor.interact(TASK, config, {"result": [keypoint(8, 10)]})["result"]
+    assert embedded
+    assert "a photo of a bowl" not in embedded

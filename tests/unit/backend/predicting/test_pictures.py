@@ -109,6 +109,19 @@ def test_what_is_encoded_is_kept_though_nobody_waits_any_more(room):
     assert room.encoded(3) == 1
 
 
+def test_what_nobody_waits_for_any_more_is_held_once_where_nothing_is_cached(make):
+    room = make(memory_bytes=0)
+    held = room.hold()
+    assert held.cancel()
+    room.core.gate.set()
+    room.networks.submit(lambda: None).result(10)
+    room.pictures._keeping.submit(lambda: None).result(10)
+    assert room.ask("ok:3x3").result(0).size_hw == (3, 3)
+    assert room.encoded(3) == 1
+    assert room.ask("ok:3x3").result(10).size_hw == (3, 3)
+    assert room.encoded(3) == 2, "whoever switches the cache off gets none"
+
+
 def test_features_are_kept_before_anybody_gets_them(room):
     kept_when_told = []
     future = room.ask("ok:8x9")

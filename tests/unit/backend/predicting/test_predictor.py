@@ -98,7 +98,8 @@ def test_over_several_deadlines_every_picture_is_encoded_once(image_batch):
 
     core.encode, core.segment = encoding, segmenting
     options = PredictorOptions(deadline_s=90, image_batch=image_batch)
-    predictor = Predictor(core, FakeLoader(), options, Metrics(), clock=clock)
+    cache = FeatureCache(None, memory_bytes=10**6, disk_bytes=0)
+    predictor = Predictor(core, FakeLoader(), options, Metrics(), cache, clock=clock)
     waiting = tasks(*(f"ok:8x{width}" for width in range(5, 13)))
     requests = 0
     while waiting:
@@ -115,7 +116,7 @@ def test_over_several_deadlines_every_picture_is_encoded_once(image_batch):
 
 
 def test_a_deadline_too_short_for_anything_still_gets_on(make):
-    """Whatever was begun is kept, so the next request finds it."""
+    """Whatever was begun is held, so the next request finds it, also where nothing is cached."""
     gate = threading.Event()
     core = FakeCore()
     encode = core.encode
