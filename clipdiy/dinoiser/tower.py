@@ -192,7 +192,7 @@ class VitTower(nn.Module):
                 intermediate = normal[:, 1:]
             tokens = tokens + block.ls_2(block.mlp(normal))
         tokens = tokens[:, 1:]
-        tokens = tokens + last.ls_1(_values(last.attn, last.ln_1(tokens)))
+        tokens = tokens + last.ls_1(own_values(last.attn, last.ln_1(tokens)))
         tokens = visual.ln_post(tokens + last.ls_2(last.mlp(last.ln_2(tokens))))
         return intermediate, tokens if visual.proj is None else tokens @ visual.proj
 
@@ -294,7 +294,7 @@ def _attend(attention: nn.MultiheadAttention, tokens: Tensor) -> Tensor:
     return attended
 
 
-def _values(attention: nn.MultiheadAttention, tokens: Tensor) -> Tensor:
+def own_values(attention: nn.MultiheadAttention, tokens: Tensor) -> Tensor:
     """Apply the value and output projections, as if every token attended to itself alone."""
     width = attention.embed_dim
     bias = None if attention.in_proj_bias is None else attention.in_proj_bias[2 * width :]

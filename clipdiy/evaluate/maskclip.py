@@ -12,10 +12,11 @@ import torch
 import torch.nn.functional as F
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.transformer import VisionTransformer
-from torch import Tensor, nn
+from torch import Tensor
 
 from clipdiy.clip import ClipEncoder
 from clipdiy.crops import resize_uint8
+from clipdiy.dinoiser.tower import fit_positions, own_values
 from clipdiy.errors import ConfigError
 from clipdiy.photo import Photo
 
@@ -76,7 +77,7 @@ def _vit(visual: VisionTransformer, pixels: Tensor) -> Tensor:
     tokens = torch.cat(
         [visual.class_embedding.to(patches.dtype).expand(1, 1, -1), patches.flatten(2).transpose(1, 2)], dim=1
     )
-    tokens = visual.ln_pre(tokens + fit_positions(visual.positional_embedding, rows, cols).to(tokens.dtype))
+    tokens = visual.ln_pre(tokens + fit_positions(visual.positional_embedding, (rows, cols)).to(tokens.dtype))
     blocks = list(visual.transformer.resblocks)
     last = blocks[-1]
     if not last.attn.batch_first:
@@ -84,20 +85,12 @@ def _vit(visual: VisionTransformer, pixels: Tensor) -> Tensor:
     for block in blocks[:-1]:
         tokens = block(tokens)
     tokens = tokens[0, 1:] if last.attn.batch_first else tokens[1:, 0]  # nothing mixes them any more
-    tokens = tokens + last.ls_1(_values(last.attn, last.ln_1(tokens)))
+    tokens = tokens + last.ls_1(own_values(last.attn, last.ln_1(tokens)))
     tokens = visual.ln_post(tokens + last.ls_2(last.mlp(last.ln_2(tokens))))
     if visual.proj is not None:
         tokens = tokens @ visual.proj
     dense: Tensor = tokens.reshape(rows, cols, -1)
     return dense
-
-
-def _values(attention: nn.MultiheadAttention, tokens: Tensor) -> Tensor:
-    """Apply the value and output projections, as if every token attended to itself alone."""
-    width = attention.embed_dim
-    bias = None if attention.in_proj_bias is None else attention.in_proj_bias[2 * width :]
-    out: Tensor = attention.out_proj(F.linear(tokens, attention.in_proj_weight[2 * width :], bias))
-    return out
 
 
 def _resnet(visual: ModifiedResNet, pixels: Tensor) -> Tensor:
@@ -109,22 +102,3 @@ def _resnet(visual: ModifiedResNet, pixels: Tensor) -> Tensor:
     pool = visual.attnpool
     dense: Tensor = pool.c_proj(pool.v_proj(features[0].flatten(1).T))
     return dense.reshape(rows, cols, -1)
-
-
-def fit_positions(learned: Tensor, rows: int, cols: int) -> Tensor:
-    """Fit a learned position embedding to another grid, bicubic.
-
-    Args:
-        learned: (1 + side * side, D), the class token's first.
-        rows: Positions from top to bottom.
-        cols: Positions from left to right.
-
-    Returns:
-        (1 + rows * cols, D).
-    """
-    side = round((learned.shape[0] - 1) ** 0.5)
-    if (rows, cols) == (side, side):
-        return learned
-    grid = learned[1:].reshape(1, side, side, -1).permute(0, 3, 1, 2).float()
-    fitted = F.interpolate(grid, (rows, cols), mode="bicubic", align_corners=False)
-    return torch.cat([learned[:1].float(), fitted.flatten(2).squeeze(0).T])

@@ -9,8 +9,9 @@ from tiny import GOLDEN
 
 from clipdiy.build import build_segmenter
 from clipdiy.config import CoreConfig, CropGrid, ObjectnessConfig
+from clipdiy.dinoiser.tower import fit_positions
 from clipdiy.errors import ConfigError
-from clipdiy.evaluate.maskclip import MaskClip, fit_positions
+from clipdiy.evaluate.maskclip import MaskClip
 from clipdiy.photo import Photo
 
 PUBLISHED = GOLDEN.parent / "golden_dinoiser"
@@ -100,8 +101,8 @@ def test_a_larger_picture_gives_a_finer_grid_of_unit_vectors(name, photo):
 
 def test_positions_are_kept_where_the_grid_is_the_trained_one():
     learned = torch.rand(5, 3)
-    assert fit_positions(learned, 2, 2) is learned
-    torch.testing.assert_close(fit_positions(torch.ones(5, 3), 4, 6), torch.ones(25, 3))
+    assert fit_positions(learned, (2, 2)) is learned
+    torch.testing.assert_close(fit_positions(torch.ones(5, 3), (4, 6)), torch.ones(25, 3))
 
 
 def test_other_towers_are_refused():
