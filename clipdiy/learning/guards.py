@@ -57,7 +57,7 @@ def weakest_prior(count: int) -> float:
     """Return how small rho may be with `count` corrected pictures.
 
     Few held-out pictures cannot tell a fit that is right from one that is right on them: what was gained by a weak
-    prior on five pictures was paid back on others (by up to 4 points of mIoU), and a strong one gains nearly as much.
+    prior on five pictures was paid back on others, and a strong one gains nearly as much.
     """
     return next((rho for pictures, rho in _WEAKEST if count >= pictures), float("inf"))
 

@@ -1,6 +1,6 @@
 """What is a word a kind of, and what is it a part of? WordNet's relations between nouns that can be seen.
 
-A lookup of some 60,000 words in 400 kB, made by `clipdiy.others.make` and read when it is first asked.
+A lookup of some 60,000 words in 500 kB, made by `clipdiy.others.make` and read when it is first asked.
 """
 
 import lzma

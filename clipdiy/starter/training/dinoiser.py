@@ -28,8 +28,8 @@ from clipdiy.starter.training.clip import to_clip_input
 from clipdiy.starter.training.foreground import Foreground, to_input
 from clipdiy.starter.training.pictures import shrink_sprites
 
-# At this cosine of values 68 % of the pairs of patches on one drawing are told to belong together, 24 % of those on two
-# drawings, 4 % of those on a drawing and the background (25 training scenes); at 0.5 it is 80, 41 and 11 %.
+# Chosen on training scenes: most pairs of patches on one drawing are told to belong together, few of those on two, hardly
+# any of a drawing and the background; at 0.5 too many of the last two are.
 CORRELATED = 0.7
 VALUES_OF_BLOCK = 1  # of the foreground model's four: the later ones only know that something is an object
 
