@@ -28,8 +28,8 @@ from clipdiy.starter.training.clip import to_clip_input
 from clipdiy.starter.training.foreground import Foreground, to_input
 from clipdiy.starter.training.pictures import shrink_sprites
 
-# Chosen on training scenes: most pairs of patches on one drawing are told to belong together, few of those on two, hardly
-# any of a drawing and the background; at 0.5 too many of the last two are.
+# Chosen on training scenes: most pairs of patches on one drawing are told to belong together, few of those on two,
+# hardly any of a drawing and the background; at 0.5 too many of the last two are.
 CORRELATED = 0.7
 VALUES_OF_BLOCK = 1  # of the foreground model's four: the later ones only know that something is an object
 
