@@ -18,6 +18,8 @@ class Lane(IntEnum):
     """A person with the mouse in the hand."""
     REQUEST = 1
     """A request with a deadline."""
+    BACKGROUND = 2
+    """Nobody waits: work ahead, and what is learned from."""
 
 
 class FairQueue(Generic[Item]):

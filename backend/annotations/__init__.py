@@ -1,0 +1,1 @@
+"""What stands in an annotation: masks of every form, and which of a task's annotations count."""

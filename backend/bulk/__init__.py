@@ -1,0 +1,1 @@
+"""Many tasks at once: predictions written through the API, whole folders and buckets."""

@@ -1,0 +1,1 @@
+"""What people made of predictions, kept: one row for each annotation, in one file."""
