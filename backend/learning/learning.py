@@ -9,16 +9,15 @@ from typing import Any
 
 from backend.corrections.events import read_event
 from backend.corrections.intake import Intake, ReadConfig
-from backend.corrections.store import CorrectionStore, StoredProject
+from backend.corrections.store import CorrectionStore
 from backend.deadline import Clock
 from backend.errors import RequestError
 from backend.images.host import LabelStudioHost
 from backend.labeling.controls import LabelConfig
-from backend.learning import quality
 from backend.learning.in_use import InUse
 from backend.learning.learner import Learn, Learner, Predicting, Wishes
-from backend.learning.lessons import counted
-from backend.learning.report import ProjectReport, VersionReport
+from backend.learning.report import ProjectReport
+from backend.learning.reports import StoredReports
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +58,9 @@ class Learning:
         self.store = CorrectionStore(folder)
         self.intake = Intake(self.store, read_config)
         self.wishes = wishes
-        self._host_of = host_of
+        self._reports = StoredReports(
+            self.store, when=wishes.when, several=wishes.several, host_of=lambda key: host_of(key).base_url
+        )
         self._in_use = InUse(self.store, encoder, clock=clock)
         self.learner = Learner(
             self.store,
@@ -110,34 +111,11 @@ class Learning:
 
     def projects(self) -> Sequence[str]:
         """Return the keys of all projects, those that were corrected last first."""
-        return [project.facts.key for project in self.store.projects()]
+        return self._reports.projects()
 
     def report(self, key: str) -> ProjectReport | None:
         """Return everything that is known of a project's corrections, `None` if there is no such project."""
-        project = self.store.project(key)
-        if project is None:
-            return None
-        annotations = self.store.annotations(key)
-        counting = counted(annotations, self.wishes.several)
-        every = quality.judged(counting.by_task, self.store.agreements(key))
-        versions = self._versions(project, quality.by_version(every))
-        taught = self._in_use.version(key, project.used)
-        return ProjectReport(
-            key,
-            project.facts.number,
-            project.facts.title,
-            self._host_of(key).base_url,
-            len(counting.by_task),
-            len(annotations),
-            dict(counting.unused),
-            quality.median_lead_time_s(one for several in counting.by_task.values() for one in several),
-            self.wishes.when,
-            project.state,
-            quality.classes(every),
-            quality.curve(every),
-            versions,
-            any(one.calibration is not None for one in taught.values()),
-        )
+        return self._reports.report(key)
 
     def pin(self, key: str, number: int | None) -> None:
         """Choose the version that a project uses: 0 for the labels' own words, `None` for the newest that helps.
@@ -146,22 +124,11 @@ class Learning:
             LookupError: If there is no such project, or version.
         """
         before = self.store.project(key)
-        with self.store.change() as change:
-            change.pin(key, number)
+        self._reports.pin(key, number)
         self._in_use.forget(key)
         after = self.store.project(key)
         if before and after and before.used != after.used:
             self.learner.announce(key)
-
-    def _versions(self, project: StoredProject, ious: Mapping[int, Any]) -> tuple[VersionReport, ...]:
-        key, used = project.facts.key, project.used
-
-        def one(number: int, at: float, pictures: int, note: str) -> VersionReport:
-            is_pinned = project.pinned == number
-            return VersionReport(number, at, pictures, number == used, is_pinned, ious.get(number), note)
-
-        fits = [one(fit.number, fit.at, fit.pictures, fit.note) for fit in self.store.fits(key)]
-        return (*fits, one(0, 0.0, 0, "the labels' own words"))
 
     def start(self) -> None:
         """Begin to learn."""
