@@ -1,10 +1,9 @@
 """What is said of a project that people correct: how good its masks are, and which versions it has. Types only."""
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
-LearnWhen = Literal["auto", "on-training", "off"]
-"""When a project learns: by itself and on Label Studio's button, on the button only, never."""
+from backend.labeling.controls import LearnWhen
 
 
 @dataclass(frozen=True)

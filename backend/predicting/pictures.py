@@ -143,7 +143,7 @@ class Pictures:
         if known is not None:
             fetched = self._fetch(value, task_id, asker, known.validator)
             if fetched.data is None:
-                features = self._known(known.content)
+                features = self.known(known.content)
                 if features is not None:
                     self._metrics.cache.labels("not-downloaded").inc()
                     return LoadedPicture(known.content, features=features)
@@ -155,7 +155,7 @@ class Pictures:
             raise TaskError("download", "the source says that nothing has changed, though nothing was known")
         content = content_of(fetched.data)
         self._cache.remember_source(source, content, fetched.validator)
-        features = self._known(content)
+        features = self.known(content)
         if features is not None:
             self._metrics.cache.labels("hit").inc()
             return LoadedPicture(content, features=features)
@@ -167,7 +167,8 @@ class Pictures:
             value, task_id=task_id, host=asker.host, known=known, deadline=asker.deadline
         )
 
-    def _known(self, content: str) -> Features | None:
+    def known(self, content: str) -> Features | None:
+        """Return the features of a picture by the SHA-256 of its file, if they are kept."""
         return self._cache.get(content, self._methods.whole.encoder_identity) or self._unclaimed.pop(content)
 
     def encode(self, picture: LoadedPicture, owner: str, lane: Lane = Lane.REQUEST) -> "Future[Features]":
@@ -192,7 +193,7 @@ class Pictures:
             if encoding is not None:
                 encoding.waiting.append(future)
                 return future
-            features = self._known(picture.content)  # somebody else may have been quicker since it was loaded
+            features = self.known(picture.content)  # somebody else may have been quicker since it was loaded
             if features is not None:
                 future.set_result(features)
                 return future
@@ -258,6 +259,15 @@ class Pictures:
                 future.set_exception(outcome)
             else:
                 future.set_result(outcome)
+
+    def bring_behind(self, value: str, task_id: object, asker: Asker) -> tuple[str, Features]:
+        """Return SHA-256 and features of the picture that a task's value names; behind all that somebody waits for.
+
+        Raises:
+            TaskError: If it cannot be had, or not in time.
+        """
+        loaded = self.load(value, task_id, asker)
+        return loaded.content, _in_time(self.encode(loaded, asker.owner, Lane.BACKGROUND), asker.deadline)
 
     # For those who wait with the mouse in the hand.
 
