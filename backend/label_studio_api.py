@@ -6,7 +6,7 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import orjson
 import requests
@@ -198,7 +198,7 @@ class LabelStudioApi:
         self,
         project_id: int,
         *,
-        fields: Literal["task_only", "all"] = "task_only",
+        fields: str = "task_only",
         page_size: int = PAGE_TASKS,
         filters: Sequence[TaskFilter] = (),
         resolve_uri: bool = False,
@@ -210,7 +210,7 @@ class LabelStudioApi:
 
         Args:
             project_id: Project.
-            fields: `all` has annotations, drafts and predictions too, with all their masks.
+            fields: `task_only`; `all` has annotations, drafts and predictions too, with all their masks.
             page_size: Most tasks in a list; Label Studio may give fewer.
             filters: All of which must hold.
             resolve_uri: Addresses in object stores become Label Studio's own (`/tasks/1/resolve/...`).
