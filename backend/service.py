@@ -12,7 +12,9 @@ from backend.images.loader import ImageLoader
 from backend.images.sources import ImageLimits, ImageSources
 from backend.images.values import SCHEMES
 from backend.labeling.reader import LabelConfig, parse_label_config
+from backend.learning.report import Reports
 from backend.metrics import Metrics
+from backend.predicting.failures import Failures
 from backend.predicting.feature_cache import FeatureCache
 from backend.predicting.networks import computing_alone, network_thread
 from backend.predicting.predictor import Predictor, PredictorOptions
@@ -34,6 +36,7 @@ class Service:
     predictor: Predictor
     webhooks: WebhookStore
     metrics: Metrics
+    learning: Reports | None = None
 
     def read_label_config(self, xml: str) -> LabelConfig:
         """Read a labeling config as this service can answer it.
@@ -90,6 +93,7 @@ def build_service(settings: Settings) -> Service:
             disk_bytes=settings.cache_disk_bytes,
         ),
         networks,
+        failures=Failures(settings.data_dir),
     )
     if settings.chosen_others is not None:
         predictor.learn_others()
