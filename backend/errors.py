@@ -62,3 +62,7 @@ class RleError(BackendError, ValueError):
 
 class RequestError(BackendError, ValueError):
     """A request body is not what the endpoint takes. The message names the field; nothing was done."""
+
+
+class AnnotationError(BackendError, ValueError):
+    """A region of an annotation cannot be read. The message says which and why; only that annotation is affected."""

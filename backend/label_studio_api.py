@@ -1,6 +1,6 @@
 """What the demo and the tests ask of a Label Studio: projects, tasks, a connected backend, predictions, exports."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +42,26 @@ class LabelStudioApi:
     def whoami(self) -> str:
         """Return the user name that the token belongs to."""
         return str(self._get("/api/current-user/whoami", {})["username"])
+
+    def project(self, project_id: int) -> dict[str, Json]:
+        """Return how Label Studio describes a project."""
+        return dict(self._get(f"/api/projects/{project_id}/", {}))
+
+    def task_pages(
+        self, project_id: int, *, fields: str = "all", page_size: int = 100
+    ) -> Iterator[list[dict[str, Json]]]:
+        """Yield all tasks of a project, page by page; with `fields="all"` with annotations and predictions.
+
+        A page may be empty, if what was on it has been deleted meanwhile.
+        """
+        page = 1
+        while True:
+            query = {"project": project_id, "page": page, "page_size": page_size, "fields": fields}
+            answer = self._get("/api/tasks/", query)
+            yield list(answer["tasks"])
+            if page * page_size >= int(answer["total"]):
+                return
+            page += 1
 
     def label_config(self, project_id: int) -> str:
         """Return the labeling config of a project."""

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
+from backend.errors import BackendError
+from backend.images.host import LabelStudioHost
+from backend.images.introductions import Introductions, trial_at
 from backend.images.loader import ImageLoader
 from backend.images.sources import ImageLimits, ImageSources
 from backend.images.values import SCHEMES
+from backend.label_studio_api import LabelStudioApi
 from backend.labeling.reader import LabelConfig, parse_label_config
-from backend.learning.report import Reports
+from backend.learning.learner import Wishes
+from backend.learning.learning import Learning
+from backend.learning.lessons import Lesson
+from backend.learning.sync import sync
 from backend.metrics import Metrics
 from backend.predicting.failures import Failures
 from backend.predicting.feature_cache import FeatureCache
 from backend.predicting.networks import computing_alone, network_thread
 from backend.predicting.predictor import Predictor, PredictorOptions
 from backend.settings import Settings
-from backend.webhooks import WebhookStore
+from clipdiy.learning.learned import Learned
 from clipdiy.method import Method, build_method, method_named
 
 logger = logging.getLogger(__name__)
@@ -34,17 +41,26 @@ class Service:
 
     settings: Settings
     predictor: Predictor
-    webhooks: WebhookStore
+    introductions: Introductions
+    learning: Learning
     metrics: Metrics
-    learning: Reports | None = None
 
-    def read_label_config(self, xml: str) -> LabelConfig:
-        """Read a labeling config as this service can answer it.
+    def read_label_config(self, xml: str, project: str = "") -> LabelConfig:
+        """Read a labeling config as this service can answer it, with what its project has learned.
+
+        Args:
+            xml: The config.
+            project: As Label Studio names it to a backend; without it, the labels' own words count.
 
         Raises:
             LabelConfigError: If it cannot be answered.
         """
-        return read_label_config(xml, self.settings)
+        return self.learning.teach(read_label_config(xml, self.settings), project)
+
+    def close(self) -> None:
+        """End the threads; what is under way is finished, the rest is dropped."""
+        self.learning.close()
+        self.predictor.close()
 
 
 def read_label_config(xml: str, settings: Settings) -> LabelConfig:
@@ -103,7 +119,62 @@ def build_service(settings: Settings) -> Service:
             "these are the starter weights, a closed world of 48 nouns in drawn pictures; for photos and any other "
             "word set CLIPDIY_PRESET=paper (run `clipdiy weights fetch` first)"
         )
-    return Service(settings, predictor, WebhookStore(settings.data_dir), metrics)
+    url = settings.label_studio_url
+    introductions = Introductions(settings.data_dir, trial_at(url) if url else None)
+    learning = make_learning(settings, method, predictor, introductions)
+    learning.start()
+    return Service(settings, predictor, introductions, learning, metrics)
+
+
+def make_learning(
+    settings: Settings, method: Method[Any], predictor: Predictor, introductions: Introductions
+) -> Learning:
+    """Connect the room that learns: to the method, to what predicts, and to the Label Studios that it reads from."""
+    own = method_named(method.config.method).learn
+
+    def host_of(key: str) -> LabelStudioHost:
+        host = introductions.of(key)
+        if settings.label_studio_url is not None:
+            token = settings.label_studio_token
+            return LabelStudioHost(
+                settings.label_studio_url, token.get_secret_value() if token else host.token, is_configured=True
+            )
+        return replace(host, is_neighbour=host.is_loopback)
+
+    def learn_lesson(lesson: Lesson) -> Learned:
+        assert own is not None
+        vocabulary = lesson.vocabulary
+        if lesson.others is not None:
+            vocabulary = vocabulary.with_others(method.choose_others(vocabulary, lesson.others.words).competing)
+        return own(method, lesson.pictures, vocabulary)
+
+    def sync_from(learning: Learning, key: str) -> None:
+        for each in [key] if key else introductions.projects():
+            api = api_of(host_of(each))
+            if api is None:
+                continue
+            try:
+                sync(api, learning.intake, int(each.partition(".")[0]))
+            except (BackendError, ValueError) as err:
+                logger.warning("project %s: annotations could not be read: %s", each.partition(".")[0], err)
+
+    return Learning(
+        settings.data_dir,
+        predictor,
+        lambda xml: read_label_config(xml, settings),
+        encoder=method.encoder_identity,
+        learn=None if own is None else learn_lesson,
+        wishes=Wishes(settings.learn, settings.annotators),
+        host_of=host_of,
+        sync=sync_from,
+    )
+
+
+def api_of(host: LabelStudioHost) -> LabelStudioApi | None:
+    """Return a client for a Label Studio, `None` where its address or token is not known."""
+    if not host.url or not host.token:
+        return None
+    return LabelStudioApi(host.base_url, host.token)
 
 
 def finish_threads() -> int:

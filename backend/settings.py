@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from backend.labeling.controls import Others, Refining
+from backend.labeling.controls import Counting, LearnWhen, Others, Refining
 from clipdiy.config import (
     PRESETS,
     PUBLISHED_TEMPLATE,
@@ -73,7 +73,7 @@ class Settings(BaseSettings):
     )
 
     data_dir: Path = Field(
-        Path("clipdiy-data"), description="Folder where webhooks, the features of images and of texts are kept."
+        Path("clipdiy-data"), description="Folder where corrections, the features of images and of texts are kept."
     )
     cache_memory_bytes: int = Field(
         500_000_000,
@@ -83,6 +83,20 @@ class Settings(BaseSettings):
     )
     cache_disk_bytes: int = Field(
         20_000_000_000, ge=0, description="Most disk space for them, in the data folder; 0 keeps none there."
+    )
+    learn: LearnWhen = Field(
+        "auto",
+        description="When a project learns from corrections: auto (by itself, and on Label Studio's button), "
+        "on-training (on the button only), off.",
+    )
+    annotators: Counting = Field(
+        "latest",
+        description="Which of several annotations of a task counts: latest, or what a majority says.",
+    )
+    push: bool = Field(
+        False,
+        description="After a new version, replace the predictions of tasks that nobody has annotated, through the API; "
+        "needs the token.",
     )
     label_studio_url: str | None = Field(
         None, description="Where Label Studio is for this service; else what Label Studio says of itself."

@@ -133,7 +133,7 @@ def without_guard(
     naming = replace(
         weights,
         positions=np.arange(len(weights.positions)),
-        newcomer=newcomer_bias(rows, texts, tau, UNGUARDED_PRIOR),
+        newcomer=newcomer_bias(rows, texts, tau, UNGUARDED_PRIOR, len(vocabulary) - 1),
     )
     labels = tuple(keys[position - 1] for position in weights.positions)
     examples = (1,) * len(labels)

@@ -31,10 +31,9 @@ Does another kind of method fit? Take CLIP-DINOiser (Wysoczanska et al., ECCV 20
   captions and maps, not a picture, and `clipdiy.panel` draws whatever they are. It gets the photo besides the features,
   for a method that has to run its network again because it does not keep what it shows.
 
-Room is left for learning from corrections, which needs two things of a method: (a) *evidence*, a grid of embeddings
-(h, w, D) for a photo from its features alone, to be set against corrected masks: one more method here, as every type of
-features has such a grid (CLIP-DIY's finest scale of crops; CLIP-DINOiser's patches); (b) *text embeddings adapted at
-segment time*: one more field of `SegmentOptions`, which `segment` is given with every question already.
+Learning from corrections needs two things of a method: *evidence*, embeddings (h, w, D) for a photo from its features
+alone, to be set against corrected masks (`MethodEntry.learn`); and weights that are *applied at segment time*
+(`SegmentOptions.learned`). CLIP-DINOiser does neither yet.
 """
 
 from collections.abc import Callable, Sequence
@@ -53,6 +52,8 @@ if TYPE_CHECKING:
     import torch
 
     from clipdiy.explanation import Explanation
+    from clipdiy.learning.evidence import CorrectedPicture
+    from clipdiy.learning.learned import Learned
     from clipdiy.others.choice import Choice
     from clipdiy.photo import Photo
     from clipdiy.profile import Profile
@@ -232,6 +233,8 @@ class MethodEntry:
         required_files: What has to be fetched under a configuration; nothing by default.
         templates: Texts that a label is put into, under a configuration; `prompt_template` by default.
         scales: What `SegmentOptions.scales` may choose from, under a configuration; nothing by default.
+        learn: Learns from corrected pictures (see `clipdiy.learning.learn.learn`), given the method, the pictures and
+            the vocabulary that their shares are of; `None` for a method that does not.
         profile: What `clipdiy bench` can time besides `encode` and `segment`, if anything.
     """
 
@@ -243,6 +246,7 @@ class MethodEntry:
     required_files: Callable[[CoreConfig], tuple[WeightFile, ...]] = _nothing_to_fetch
     templates: Callable[[CoreConfig], tuple[str, ...]] = _one_template
     scales: Callable[[CoreConfig], tuple[int, ...]] = _no_scales
+    learn: "Callable[[Any, Sequence[CorrectedPicture], Vocabulary], Learned] | None" = None
     profile: "Callable[[Any, Photo, Vocabulary], Profile] | None" = None
 
     def __post_init__(self) -> None:
@@ -349,6 +353,13 @@ def _read_clip_diy(data: bytes) -> Features:
     return ImageFeatures.from_bytes(data)
 
 
+def _learn_clip_diy(method: Any, pictures: "Sequence[CorrectedPicture]", vocabulary: "Vocabulary") -> "Learned":
+    from clipdiy.learning.learn import learn
+
+    texts = method.clip.embed_vocabulary(vocabulary).cpu().numpy()
+    return learn(pictures, vocabulary, texts, logit_scale=method.clip.logit_scale, encoder=method.encoder_identity)
+
+
 def _profile_clip_diy(method: Any, photo: "Photo", vocabulary: "Vocabulary") -> "Profile":
     from clipdiy.profile import profile_segmenter
 
@@ -386,6 +397,7 @@ METHODS: dict[str, MethodEntry] = {
             read_features=_read_clip_diy,
             required_files=clip_diy_files,
             scales=lambda config: config.grid.patch_px,
+            learn=_learn_clip_diy,
             profile=_profile_clip_diy,
         ),
         MethodEntry(

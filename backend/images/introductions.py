@@ -123,6 +123,18 @@ class Introductions:
             self.path.unlink()
             self._write(project, host, again=False)
 
+    def projects(self) -> list[str]:
+        """Return all projects that were introduced, those that were heard last first."""
+        if not self.path.exists():
+            return []
+        try:
+            with self._database() as database:
+                found = database.execute("SELECT project FROM said GROUP BY project ORDER BY max(at) DESC").fetchall()
+        except sqlite3.Error as err:
+            self._warn(err)
+            return []
+        return [project for [project] in found]
+
     def of(self, project: str) -> LabelStudioHost:
         """Return what it said last, or what is known to be right; an empty one if it said nothing."""
         with self._lock:
@@ -144,8 +156,8 @@ class Introductions:
         # Nothing that could be tried was right: what was known before, else what came last.
         return next((one.host for one in said if one.tried), said[0].host if said else LabelStudioHost())
 
-    def projects(self, most: int) -> list[Introduced]:
-        """Return the projects that were spoken of, the last one first, each with the address that counts."""
+    def introduced(self, most: int) -> list[Introduced]:
+        """Return what is known of projects, those that were heard last first, each with the address that counts."""
         found: dict[str, Introduced] = {}
         tried: set[str] = set()
         with self._lock:

@@ -166,7 +166,7 @@ class Interactor:
         return picture
 
     def _segment(self, content: Hashable, features: Features, control: MaskControl) -> Segmentation:
-        question = (content, features.made_by, control.vocabulary, control.scales, control.refine)
+        question = (content, features.made_by, control.vocabulary, control.scales, control.refine, control.taught)
         known = self._segmentations.get(question)
         return known or self._segmentations.put(question, self._segment_one(features, control))
 

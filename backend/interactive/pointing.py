@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend.interactive.gesture import Box, Point
-from backend.outputs.polygons import fill
+from backend.outputs.box_geometry import box_corners, inside, window_of
 
 NEAR = 0.02
 """A click beside an object still means it, within this share of the picture's longer side."""
@@ -72,35 +72,18 @@ def part_at(label_map: NDArray[np.uint16], at: tuple[int, int]) -> NDArray[np.bo
 
 def box_window(box: Box, size_hw: tuple[int, int]) -> tuple[slice, slice] | None:
     """Return rows and columns of the pixels a box touches, all of its corners if it is turned; `None` outside."""
-    height, width = size_hw
     if not box.width or not box.height:
         return None
-    corners = _corners(box, size_hw)
-    left, top = np.floor(corners.min(axis=0) + 1e-6).astype(int)
-    right, bottom = np.ceil(corners.max(axis=0) - 1e-6).astype(int)
-    left, top, right, bottom = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
-    if right <= left or bottom <= top:
-        return None
-    return slice(int(top), int(bottom)), slice(int(left), int(right))
+    return window_of(_corners(box, size_hw), size_hw)
 
 
 def inside_box(box: Box, size_hw: tuple[int, int]) -> NDArray[np.bool_]:
     """Return the pixels of the whole picture that lie inside a box, also a turned one, (H, W) bool."""
-    if box.rotation:
-        return fill(_corners(box, size_hw), size_hw)
-    inside = np.zeros(size_hw, np.bool_)
-    window = box_window(box, size_hw)
-    if window is not None:
-        inside[window] = True
-    return inside
+    if not box.width or not box.height:
+        return np.zeros(size_hw, np.bool_)
+    return inside(_corners(box, size_hw), box.rotation, size_hw)
 
 
 def _corners(box: Box, size_hw: tuple[int, int]) -> NDArray[np.float64]:
     """Return the four corners as x and y in pixels."""
-    height, width = size_hw
-    left, top = box.x / 100 * width, box.y / 100 * height
-    across, down = box.width / 100 * width, box.height / 100 * height
-    angle = np.deg2rad(box.rotation)
-    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-    corners: NDArray[np.float64] = np.array([[0, 0], [across, 0], [across, down], [0, down]]) @ turn + [left, top]
-    return corners
+    return box_corners(box.x, box.y, box.width, box.height, box.rotation, size_hw)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from backend.errors import TaskError
 from backend.labeling.data_path import value_at
+from backend.labeling.taught import Taught
 from clipdiy.config import PUBLISHED_TEMPLATE
 from clipdiy.vocabulary import BACKGROUND, Label, Vocabulary, phrases_to_prompts
 
@@ -34,6 +35,10 @@ ControlKind = Literal[
     "rectangle",
 ]
 """Type of the results, in Label Studio's words. The last four draw shapes whose labels a `Labels` control gives."""
+LearnWhen = Literal["auto", "on-training", "off"]
+"""When a project learns: by itself and on Label Studio's button, on the button only, never."""
+Counting = Literal["latest", "majority"]
+"""Which of several annotations of one task count: the latest, or what most people say."""
 Refining = Literal["never", "asked", "always"]
 """Whether the service refines the edges of masks by the picture: never, for controls that say so, or for all others."""
 
@@ -213,6 +218,8 @@ class MaskControl:
         refine: Whether edges follow the picture, where the service can do that.
         tolerance_px: How far a polygon may lie from the edge of its mask.
         others: What competes with the labels and stays empty, if anything does.
+        learns: Corrections of its masks may change later ones.
+        taught: What they have changed so far.
     """
 
     from_name: str
@@ -231,6 +238,8 @@ class MaskControl:
     refine: bool = True
     tolerance_px: float | None = None
     others: Others | None = None
+    learns: bool = True
+    taught: Taught | None = None
 
     @cached_property
     def drawn(self) -> tuple[MaskLabel, ...]:
@@ -289,6 +298,7 @@ class MaskControl:
             "refine": None if self.refine else False,
             "tolerance_px": self.tolerance_px,
             "others": self.others and (self.others.words or "auto"),
+            "taught": self.taught and self.taught.identity,
         }
         given = {name: value for name, value in further.items() if value is not None}
         parts = [self.kind, self.from_name, self.to_name, self.data_key, list(self.background), labels]
@@ -314,6 +324,23 @@ class LabelConfig:
         Colours, hotkeys, layout, tools and skipped controls are not in it.
         """
         return "[" + ", ".join(control.identity for control in self.controls) + "]"
+
+    @property
+    def version(self) -> int:
+        """Number of the version that corrections have brought it to; 0 for the labels' own words."""
+        return max((control.taught.number for control in self.controls if control.taught), default=0)
+
+    def taught(self, taught: Mapping[str, Taught]) -> "LabelConfig":
+        """Return it with what corrections taught its controls, by `from_name`; where they may learn."""
+        if not any(control.learns and control.from_name in taught for control in self.controls):
+            return self
+        return replace(
+            self,
+            controls=tuple(
+                replace(control, taught=taught.get(control.from_name)) if control.learns else control
+                for control in self.controls
+            ),
+        )
 
     def without_others(self) -> "LabelConfig":
         """Leave out what competes with labels without being one: a person has said that something is there."""

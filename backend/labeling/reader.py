@@ -422,6 +422,7 @@ class _Reader:
             refine=self._steering.refine(both),
             tolerance_px=self._steering.tolerance_px(both),
             others=others,
+            learns=self._steering.learns(both),
         )
 
     @staticmethod

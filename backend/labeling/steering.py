@@ -82,6 +82,10 @@ class Steering:
         others: Others | None = self._first(elements, "others", self._read_others, self._others)
         return others
 
+    def learns(self, elements: Sequence[ET.Element]) -> bool:
+        """Read `learn`: whether corrections of its masks may change later ones."""
+        return bool(self._first(elements, "learn", _read_learn, True))
+
     def label(self, element: ET.Element, rules: LabelRules) -> MaskLabel | None:
         """Read a label's tag; see `make_label`."""
         given = attributes(element)
@@ -184,6 +188,12 @@ def _read_area(element: ET.Element, text: str) -> Area:
         return Area.parse(text)
     except ValueError as err:
         raise contradiction(element, f"min_area: {err}", min_area=_better_area(text)) from err
+
+
+def _read_learn(element: ET.Element, text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise contradiction(element, f'learn is "true" or "false", got {shown(text)}', learn="false")
+    return text.lower() == "true"
 
 
 def _read_tolerance(element: ET.Element, text: str) -> float:

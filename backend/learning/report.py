@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
-LearnWhen = Literal["auto", "on-training", "off"]
-"""When a project learns: by itself and on Label Studio's button, on the button only, never."""
+from backend.labeling.controls import LearnWhen
 
 
 @dataclass(frozen=True)

@@ -40,10 +40,10 @@ def answer_task(
     Raises:
         TaskError: If the task lacks the labels that its config promises.
     """
-    known: dict[tuple[ImageKey, Vocabulary, object, object, object], Segmentation] = {}
+    known: dict[tuple[ImageKey, Vocabulary, object, object, object, object], Segmentation] = {}
 
     def ask(key: ImageKey, control: MaskControl) -> Segmentation:
-        question = key, control.vocabulary, control.others, control.scales, control.refine
+        question = key, control.vocabulary, control.others, control.scales, control.refine, control.taught
         if question not in known:
             known[question] = segment(features[key], control)
         return known[question]

@@ -145,7 +145,7 @@ class Pictures:
         if known is not None:
             fetched = self._fetch(value, task_id, asker, known.validator)
             if fetched.data is None:
-                features = self._known(known.content)
+                features = self.known(known.content)
                 if features is not None:
                     self._metrics.cache.labels("not-downloaded").inc()
                     return LoadedPicture(known.content, features=features)
@@ -157,7 +157,7 @@ class Pictures:
             raise TaskError("download", "the source says that nothing has changed, though nothing was known")
         content = content_of(fetched.data)
         self._cache.remember_source(source, content, fetched.validator)
-        features = self._known(content)
+        features = self.known(content)
         if features is not None:
             self._metrics.cache.labels("hit").inc()
             return LoadedPicture(content, features=features)
@@ -169,7 +169,8 @@ class Pictures:
             value, task_id=task_id, host=asker.host, known=known, deadline=asker.deadline
         )
 
-    def _known(self, content: str) -> Features | None:
+    def known(self, content: str) -> Features | None:
+        """Return the features of a picture by the SHA-256 of its file, if they are kept."""
         return self._cache.get(content, self._methods.whole.encoder_identity) or self._unclaimed.pop(content)
 
     def encode(self, picture: LoadedPicture, owner: str, lane: Lane = Lane.REQUEST) -> "Future[Features]":
@@ -194,7 +195,7 @@ class Pictures:
             if encoding is not None:
                 encoding.waiting.append(future)
                 return future
-            features = self._known(picture.content)  # somebody else may have been quicker since it was loaded
+            features = self.known(picture.content)  # somebody else may have been quicker since it was loaded
             if features is not None:
                 future.set_result(features)
                 return future
@@ -261,6 +262,15 @@ class Pictures:
             else:
                 future.set_result(outcome)
 
+    def bring_behind(self, value: str, task_id: object, asker: Asker) -> tuple[str, Features]:
+        """Return SHA-256 and features of the picture that a task's value names; behind all that somebody waits for.
+
+        Raises:
+            TaskError: If it cannot be had, or not in time.
+        """
+        loaded = self.load(value, task_id, asker)
+        return loaded.content, _in_time(self.encode(loaded, asker.owner, Lane.BACKGROUND), asker.deadline)
+
     # For those who wait with the mouse in the hand.
 
     def bring(self, value: str, task_id: object, asker: Asker) -> Picture:
@@ -294,7 +304,7 @@ class Pictures:
         with self._metrics.stage_seconds.labels("load").time():
             photo = self._loader.decode(data, HANDED_OVER, deadline=asker.deadline)
         content = content_of(data)
-        known = self._known(content)
+        known = self.known(content)
         self._metrics.cache.labels("miss" if known is None else "hit").inc()
         loaded = LoadedPicture(content, photo, known)
         return photo, _in_time(self.encode(loaded, asker.owner, Lane.INTERACTIVE), asker.deadline)

@@ -16,11 +16,13 @@ from typing import Any, TypeVar, overload
 from backend.deadline import Clock, Deadline
 from backend.images.asking import Asker
 from backend.images.host import LabelStudioHost
+from backend.images.pages import ImageKey, pictures_of
 from backend.interactive.gesture import read_gesture
 from backend.interactive.interactor import Interactor
 from backend.labeling.controls import LabelConfig, MaskControl
 from backend.metrics import Metrics
 from backend.outputs.regions import make_prediction
+from backend.predicting.answer import answer_task
 from backend.predicting.failures import Failures
 from backend.predicting.fair_pool import FairPool, Lane
 from backend.predicting.feature_cache import FeatureCache
@@ -164,7 +166,8 @@ class Predictor:
         """
         digest = hashlib.sha256(json.dumps([self._method.identity, config.identity]).encode()).hexdigest()
         name = "".join(char if char.isalnum() or char in "-." else "-" for char in self._method.name)
-        return f"clip-diy-{name[:40]}-{digest[:10]}"
+        learned = f"learned{config.version}-" if config.version else ""
+        return f"clip-diy-{name[:40]}-{learned}{digest[:10]}"
 
     def learn_others(self) -> None:
         """Begin to embed the list of others, so that the first request finds it done; nobody waits for it."""
@@ -333,6 +336,58 @@ class Predictor:
         """
         with self.metrics.requests_running.track_inprogress(), self.metrics.request_seconds.time():
             return self._trying.answer(data, config, deadline)
+
+    # For work that nobody waits for.
+
+    @property
+    def method(self) -> Method[Any]:
+        """What predicts."""
+        return self._method
+
+    def known_features(self, content: str) -> Features | None:
+        """Return the features of a picture by the SHA-256 of its file, if they are kept."""
+        return self._pictures.known(content)
+
+    def bring(
+        self,
+        task: Mapping[str, Any],
+        config: LabelConfig,
+        *,
+        project: str = "",
+        host: LabelStudioHost | None = None,
+        deadline: Deadline | None = None,
+    ) -> dict[ImageKey, tuple[str, Features]]:
+        """Bring the pictures of a task in, behind everything that somebody waits for.
+
+        Args:
+            task: With `id` and `data`.
+            config: The project's config.
+            project: With whom others take turns.
+            host: Where pictures come from.
+            deadline: After which it is given up; from now on, if left out.
+
+        Returns:
+            SHA-256 of the file and features, by field and page.
+
+        Raises:
+            TaskError: If one cannot be had, or not in time.
+        """
+        asker = Asker(host or LabelStudioHost(), deadline or self.deadline(), project)
+        values = pictures_of(task.get("data"), config.controls)
+        return {key: self._pictures.bring_behind(value, task.get("id"), asker) for key, value in values.items()}
+
+    def answer(
+        self, task: Mapping[str, Any], config: LabelConfig, features: Mapping[ImageKey, Features], *, version: str
+    ) -> Prediction:
+        """Make a task's prediction from features, here and now.
+
+        Args:
+            task: With `id` and `data`.
+            config: The project's config.
+            features: Of its pictures, by field and page.
+            version: Under which it would be stored; region ids depend on it.
+        """
+        return answer_task(task, config, features, self._segmenting.segment, model_version=version)
 
     def _segment(self, features: Features, control: MaskControl) -> Segmentation:
         with self.metrics.stage_seconds.labels("segment").time():

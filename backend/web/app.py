@@ -26,7 +26,7 @@ from backend.deadline import Deadline
 from backend.errors import LabelConfigError, RequestError
 from backend.images.addresses import show_url
 from backend.images.host import LabelStudioHost
-from backend.images.introductions import Introductions, trial_at
+from backend.learning.report import Reports
 from backend.service import Service
 from backend.settings import Settings
 from backend.web.front import AppFront, Refusal
@@ -87,17 +87,17 @@ class NotKept(ServiceUnavailable):
     description = "the webhook could not be kept; the backend's log says why"
 
 
-def create_app(service: Service) -> Flask:
+def create_app(service: Service, reports: Reports | None = None) -> Flask:
     """Make the app around a service whose weights are loaded.
 
     Args:
         service: Answers everything; shared by all threads.
+        reports: What the page says of corrections; by default what the service has learned from them.
     """
     app = Flask(__name__, static_folder=None)  # the page has its own
     app.json.sort_keys = False  # type: ignore[attr-defined]
     description = app.json.dumps(describe(with_auth=service.settings.basic_auth_user is not None))
-    url = service.settings.label_studio_url
-    introductions = Introductions(service.settings.data_dir, trial_at(url) if url else None)
+    introductions = service.introductions
     versions: deque[str] = deque(maxlen=REMEMBERED_VERSIONS)
     # Threads must be left for /health and /setup, or Label Studio takes the backend for dead.
     places = threading.BoundedSemaphore(service.settings.max_requests)
@@ -140,7 +140,7 @@ def create_app(service: Service) -> Flask:
             body = parse(SetupRequest, sent)
         project = str(body.project or "")
         introductions.remember(project, _introduced(body, service.settings))
-        config = service.read_label_config(body.label_config)
+        config = service.read_label_config(body.label_config, project)
         version = service.predictor.model_version(config)
         service.predictor.look_at(config)
         if version not in versions:
@@ -151,7 +151,7 @@ def create_app(service: Service) -> Flask:
 
     def answer(body: PredictRequest, deadline: Deadline) -> Response:
         project = str(body.project or "")
-        config = service.read_label_config(body.label_config)
+        config = service.read_label_config(body.label_config, project)
         version = service.predictor.model_version(config)
         tasks = [task.fields() for task in body.tasks]
         host = introductions.of(project)
@@ -193,11 +193,11 @@ def create_app(service: Service) -> Flask:
         known = body.action in WEBHOOK_ACTIONS
         service.metrics.webhooks.labels(body.action if known else "other").inc()
         try:
-            service.webhooks.append(body.model_dump())
+            is_kept = service.learning.receive(body.model_dump())
         except OSError as err:
             logger.error("a webhook could not be kept: %s", err.strerror or type(err).__name__)
             raise NotKept from err
-        return jsonify(status="kept"), 201
+        return jsonify(status="kept" if is_kept else "heard"), 201
 
     @app.get("/versions")
     def list_versions() -> Response:
@@ -212,7 +212,9 @@ def create_app(service: Service) -> Flask:
     def openapi() -> Response:
         return Response(description, content_type="application/json")
 
-    app.register_blueprint(make_page(service, introductions, health=health, reading=bodies.reading, working=working))
+    app.register_blueprint(
+        make_page(service, reports or service.learning, health=health, reading=bodies.reading, working=working)
+    )
 
     @app.errorhandler(TooMuchError)
     def too_much(err: TooMuchError) -> tuple[Response, int]:

@@ -49,7 +49,7 @@ class ClipDiyModel(LabelStudioMLBase):  # type: ignore[misc]
         event = kwargs.get("event") or (args[0] if args and isinstance(args[0], str) else None)
         data = kwargs.get("data") or (args[1] if len(args) > 1 else None)
         if isinstance(event, str) and isinstance(data, Mapping):
-            shared_service().webhooks.append({"action": event, **data})
+            shared_service().learning.receive({"action": event, **data})
         return {}
 
     def _config(self) -> LabelConfig:
@@ -61,7 +61,7 @@ class ClipDiyModel(LabelStudioMLBase):  # type: ignore[misc]
         xml = _sent("label_config") or _sent("schema") or getattr(self, "label_config", None)
         if not isinstance(xml, str):
             raise LabelConfigError("no labeling config came with the request")
-        return shared_service().read_label_config(xml)
+        return shared_service().read_label_config(xml, str(_sent("project") or ""))
 
 
 def _sent(field: str) -> Any:

@@ -14,7 +14,15 @@ from clipdiy.learning.errors import LearningError
 from clipdiy.learning.evidence import CorrectedPicture, cell_embeddings, cell_objectness, in_order
 from clipdiy.learning.guards import choose_prior, deal_folds, iou, objectness_is_better, weakest_prior
 from clipdiy.learning.learned import Learned, label_keys
-from clipdiy.learning.naming import NamingRows, NamingWeights, fit_naming, log_loss, naming_rows, newcomer_bias
+from clipdiy.learning.naming import (
+    NamingRows,
+    NamingWeights,
+    fit_naming,
+    is_right,
+    log_loss,
+    naming_rows,
+    newcomer_bias,
+)
 from clipdiy.learning.objectness import (
     ObjectnessEvidence,
     ObjectnessWeights,
@@ -37,10 +45,11 @@ Doubles = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class _Space:
-    """What words mean: text embeddings by position, and CLIP's logit scale."""
+    """What words mean: text embeddings by position, CLIP's logit scale, and how many are labels but the background."""
 
     texts: Floats
     tau: float
+    labels: int
 
 
 def learn(
@@ -55,8 +64,8 @@ def learn(
 
     Args:
         pictures: Any number, each once, in any order; their shares are by position in `vocabulary`.
-        vocabulary: Background first.
-        texts: (C, D) float32 unit vectors: its embeddings, from `ClipEncoder.embed_vocabulary`.
+        vocabulary: Background first. Its others compete, as they will when pictures are segmented.
+        texts: (C, D) float32 unit vectors: its embeddings, from `ClipEncoder.embed_vocabulary`, others last.
         logit_scale: CLIP's tau.
         encoder: `encoder_identity` of the core that made the pictures' features.
 
@@ -79,15 +88,17 @@ def learn(
                 f"{picture.identity} has shares of classes {picture.shares.positions}, "
                 f"the vocabulary has {len(vocabulary)}"
             )
-    space = _Space(np.ascontiguousarray(texts, np.float32), logit_scale)
+    space = _Space(np.ascontiguousarray(texts, np.float32), logit_scale, len(vocabulary) - 1)
     embeddings = [cell_embeddings(picture.features) for picture in ordered]
-    rows = naming_rows([(p.identity, e, p.shares) for p, e in zip(ordered, embeddings, strict=True)])
-    folds = deal_folds(len(ordered))
-    prior, naming = _learn_naming(rows, folds, space)
     evidence = [
         objectness_evidence(p.identity, e, cell_objectness(p.features), p.shares, space.texts)
         for p, e in zip(ordered, embeddings, strict=True)
     ]
+    # What nobody drew can only be something else where something else competes.
+    empty = [picture.left_empty for picture in evidence] if len(space.texts) > len(vocabulary) else None
+    rows = naming_rows([(p.identity, e, p.shares) for p, e in zip(ordered, embeddings, strict=True)], empty)
+    folds = deal_folds(len(ordered))
+    prior, naming = _learn_naming(rows, folds, space)
     drawn = [frozenset(picture.shares.positions) - {0} for picture in ordered]
     objectness = _learn_objectness(evidence, drawn, folds)
     keys = label_keys(vocabulary)
@@ -117,15 +128,15 @@ def _learn_naming(rows: NamingRows, folds: NDArray[np.int64], space: _Space) -> 
         x, position = rows.x[held_out], rows.position[held_out]
         for i, weights in enumerate(fit_naming(rows.where(~held_out), space.texts, space.tau, priors)):
             logits = weights.logits(x, space.texts, space.tau)
-            loss[i, held_out] = log_loss(logits, position)
-            right[i, held_out] = logits[:, 1:].argmax(axis=1) + 1 == position
+            loss[i, held_out] = log_loss(logits, position, space.labels)
+            right[i, held_out] = is_right(logits, position, space.labels)
     chosen = choose_prior(loss, right, rows.region, rows.picture) if len(rows.position) else 0
     if chosen == 0:
         return float("inf"), None
     prior = priors[chosen]
     # The path to the prior, not the prior alone: each fit starts where the stronger one ended.
     weights = fit_naming(rows, space.texts, space.tau, priors[: chosen + 1])[-1]
-    return prior, replace(weights, newcomer=newcomer_bias(rows, space.texts, space.tau, prior))
+    return prior, replace(weights, newcomer=newcomer_bias(rows, space.texts, space.tau, prior, space.labels))
 
 
 def _learn_objectness(

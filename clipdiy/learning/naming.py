@@ -10,8 +10,9 @@ and (V, b) minimise
 
 Convex, so that there is one answer. rho says how far the words are trusted: inf leaves them as they are.
 
-A class without a corrected region keeps its words: v = 0, and for b what `newcomer_bias` says. The background is none
-of the classes: foreground against background is the business of `clipdiy.learning.objectness`.
+A class without a corrected region keeps its words: v = 0, and for b what `newcomer_bias` says. So do words that compete
+with the labels and are no labels themselves: the labels learn to beat them where people drew. The background is none of
+the classes: foreground against background is the business of `clipdiy.learning.objectness`.
 """
 
 from collections.abc import Sequence
@@ -26,6 +27,8 @@ ROWS_PER_REGION = 6
 MOST_ROWS = 6_000  # of all regions together: with more regions, fewer cells of each
 MOST_STEPS = 60
 LEFT_OUT_GROUPS = 4
+EMPTY = -1
+LEAST_CHANCE = 1e-30
 TOLERANCE = 1e-6  # nats per region, of what a step gains
 
 Floats = NDArray[np.float32]
@@ -37,7 +40,8 @@ class NamingRows:
 
     Attributes:
         x: (n, D) float32, embeddings of cells.
-        position: (n,) int64, the class of each row, by position in the vocabulary; never 0.
+        position: (n,) int64, the class of each row, by position in the vocabulary; never 0; EMPTY for an object that
+            people left to the background, so that it is one of what competes with the labels, whichever.
         region: (n,) int64, ascending from 0: which region a row was drawn from.
         picture: (n,) int64, which picture, as numbered by the caller.
     """
@@ -96,15 +100,21 @@ class NamingWeights:
         return logits
 
 
-def naming_rows(pictures: Sequence[tuple[str, CellEmbeddings, ClassShares]]) -> NamingRows:
-    """Draw cells of every corrected region.
+def naming_rows(
+    pictures: Sequence[tuple[str, CellEmbeddings, ClassShares]], empty: Sequence[NDArray[np.bool_]] | None = None
+) -> NamingRows:
+    """Draw cells of every corrected region, and of the objects that were left to the background.
 
     A region is all that a class covers in a picture. Its cells are drawn in proportion to the class's share of them.
+    What was left empty in a picture is one region too.
 
     Args:
         pictures: Identity, embeddings and shares of each, in order.
+        empty: For each picture (CELLS * CELLS,) bool: where there is an object that nobody drew; `None` where nothing
+            competes with the labels that it could be.
     """
     regions = sum(position != 0 for _, _, shares in pictures for position in shares.positions)
+    regions += 0 if empty is None else sum(bool(cells.any()) for cells in empty)
     count = min(ROWS_PER_REGION, max(1, MOST_ROWS // max(1, regions)))
     x: list[Floats] = []
     positions: list[int] = []
@@ -116,6 +126,10 @@ def naming_rows(pictures: Sequence[tuple[str, CellEmbeddings, ClassShares]]) -> 
                 x.append(embeddings.at(draw_cells(times, share.reshape(CELLS * CELLS), count)))
                 positions.append(position)
                 numbers.append(number)
+        if empty is not None and empty[number].any():
+            x.append(embeddings.at(draw_cells(times, empty[number].astype(np.int64), count)))
+            positions.append(EMPTY)
+            numbers.append(number)
     sizes = [len(rows) for rows in x]
     width = pictures[0][1].crops.shape[1] if pictures else 0
     return NamingRows(
@@ -145,15 +159,18 @@ def fit_naming(rows: NamingRows, texts: Floats, tau: float, priors: Sequence[flo
     Returns:
         Weights, one for each prior, without a bias for newcomers.
     """
-    positions, y = np.unique(rows.position, return_inverse=True)
+    positions = np.unique(rows.position[rows.position != EMPTY])
     center = rows.x.mean(axis=0)
     weight = rows.weight[:, None]
     others = np.setdiff1d(np.arange(1, len(texts)), positions)
     words = np.float32(tau) * (rows.x @ texts[np.concatenate([positions, others])].T)
-    z = np.concatenate([np.float32(tau) * (rows.x - center), np.ones((len(y), 1), np.float32)], axis=1)
+    if len(others):
+        # Fixed, they only ever count together: in one column, which is as many as they are.
+        together = log_sum(words[:, len(positions) :])
+        words = np.concatenate([words[:, : len(positions)], together[:, None]], axis=1)
+    z = np.concatenate([np.float32(tau) * (rows.x - center), np.ones((len(rows.x), 1), np.float32)], axis=1)
     bound = 0.5 * (z.T @ (z * weight)).astype(np.float64)
-    wanted = np.zeros((len(y), len(positions)), np.float32)
-    wanted[np.arange(len(y)), y] = 1
+    wanted = (rows.position[:, None] == positions).astype(np.float32)
     w = np.zeros((z.shape[1], len(positions)), np.float32)
     fits = []
     for rho in priors:
@@ -165,7 +182,7 @@ def fit_naming(rows: NamingRows, texts: Floats, tau: float, priors: Sequence[flo
     return fits
 
 
-def newcomer_bias(rows: NamingRows, texts: Floats, tau: float, rho: float) -> float:
+def newcomer_bias(rows: NamingRows, texts: Floats, tau: float, rho: float, labels: int) -> float:
     """Say how much a class without regions has to be lifted, so that those with regions do not drown it.
 
     Away from the rows it was fitted to, the best of many residuals is positive by chance, and in the place of a class
@@ -174,22 +191,29 @@ def newcomer_bias(rows: NamingRows, texts: Floats, tau: float, rho: float) -> fl
     times the share of the vocabulary that has regions: the fewer have, the more are lifted, and the more likely is one
     of them above the right one by chance.
 
+    Args:
+        rows: At least one row.
+        texts: (C, D) float32: of the labels, background first, and of what competes with them.
+        tau: CLIP's logit scale.
+        rho: Of the fit.
+        labels: How many of the texts are labels, the background not counted.
+
     Returns:
         Logits, at least 0.
     """
-    fitted = np.unique(rows.position)
+    fitted = np.unique(rows.position[rows.position != EMPTY])
     if len(fitted) < 2 or not np.isfinite(rho):
         return 0.0
     groups = np.arange(len(fitted)) % min(LEFT_OUT_GROUPS, len(fitted))
     excess: list[float] = []
     for group in range(int(groups.max()) + 1):
         kept = fitted[groups != group]
-        left = ~np.isin(rows.position, kept)
+        left = ~np.isin(rows.position, [*kept, EMPTY])
         fit = fit_naming(rows.where(~left), texts, tau, [rho])[0]
         x, position = rows.x[left], rows.position[left]
         gained = fit.logits(x, texts, tau)[:, kept].max(axis=1) - tau * (x @ texts[kept].T).max(axis=1)
         excess += [float(gained[position == c].mean()) for c in fitted[groups == group]]
-    return max(0.0, float(np.mean(excess))) * len(fitted) / (len(texts) - 1)
+    return max(0.0, float(np.mean(excess))) * len(fitted) / labels
 
 
 def _descend(
@@ -219,6 +243,13 @@ def _descend(
     return w
 
 
+def log_sum(logits: Floats) -> Floats:
+    """Logarithm of the sum of exponentials along the last axis, (n,) float32."""
+    most = logits.max(axis=-1)
+    summed: Floats = most + np.log(np.exp(logits - most[:, None]).sum(axis=-1))
+    return summed
+
+
 def softmax(logits: Floats) -> Floats:
     """Softmax along the last axis."""
     likely = np.exp(logits - logits.max(axis=-1, keepdims=True))
@@ -226,15 +257,25 @@ def softmax(logits: Floats) -> Floats:
     return normal
 
 
-def log_loss(logits: Floats, position: NDArray[np.int64]) -> NDArray[np.float64]:
+def log_loss(logits: Floats, position: NDArray[np.int64], labels: int) -> NDArray[np.float64]:
     """Return each row's negative log probability of its class, (n,) float64, the background left out.
 
     Args:
         logits: (n, C) float32.
-        position: (n,) int64, never 0.
+        position: (n,) int64, never 0; EMPTY for any of the classes behind the labels.
+        labels: How many classes are labels, the background not counted.
     """
     likely = logits[:, 1:].astype(np.float64)
     likely -= likely.max(axis=1, keepdims=True)
-    chosen = likely[np.arange(len(position)), position - 1]
-    loss: NDArray[np.float64] = np.log(np.exp(likely).sum(axis=1)) - chosen
+    likely = np.exp(likely)
+    chosen = likely[np.arange(len(position)), np.maximum(position, 1) - 1]
+    chosen = np.where(position == EMPTY, likely[:, labels:].sum(axis=1), chosen)
+    loss: NDArray[np.float64] = np.log(likely.sum(axis=1)) - np.log(np.maximum(chosen, LEAST_CHANCE))
     return loss
+
+
+def is_right(logits: Floats, position: NDArray[np.int64], labels: int) -> NDArray[np.bool_]:
+    """Return where the class that is named is the right one, (n,) bool; the arguments are those of `log_loss`."""
+    named = logits[:, 1:].argmax(axis=1) + 1
+    right: NDArray[np.bool_] = np.where(position == EMPTY, named > labels, named == position)
+    return right

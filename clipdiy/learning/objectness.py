@@ -60,6 +60,12 @@ class ObjectnessEvidence:
     target: Doubles
     known: Doubles
 
+    @property
+    def left_empty(self) -> NDArray[np.bool_]:
+        """(CELLS * CELLS,) bool: where the paper's rule sees an object, and the person left the whole cell empty."""
+        empty: NDArray[np.bool_] = (self.rule.sum(axis=1) > 0) & (self.target == 0) & (self.known > 0)
+        return empty
+
 
 @dataclass(frozen=True)
 class ObjectnessWeights:
@@ -99,11 +105,12 @@ def objectness_evidence(
         embeddings: Of its cells.
         objectness: (CELLS * CELLS,) float32 in [0, 1]; `None` counts as 1/2 everywhere, which leaves Eq. 3 out.
         shares: What the person left.
-        texts: (C, D) float32, background first.
+        texts: (C, D) float32, background first, what competes with the labels last.
     """
-    cosines = np.maximum(embeddings.dot(np.ascontiguousarray(texts.T)), LEAST_COSINE).astype(np.float64)
-    margin = np.log(cosines[:, 1:].max(axis=1) / cosines[:, 0])
+    cosines = embeddings.dot(np.ascontiguousarray(texts.T))
     named = cosines[:, 1:].argmax(axis=1).astype(np.int64) + 1
+    best = np.take_along_axis(cosines, named[:, None], axis=1)[:, 0].astype(np.float64)
+    margin = np.log(np.maximum(best, LEAST_COSINE) / np.maximum(cosines[:, 0].astype(np.float64), LEAST_COSINE))
     chance = np.full(CELLS * CELLS, 0.5) if objectness is None else objectness.astype(np.float64)
     rule = np.stack([logit(chance), margin], axis=1)
     covered = shares.shares.reshape(-1, CELLS * CELLS).astype(np.float64) / WHOLE

@@ -16,6 +16,7 @@ from pictures import LABEL_COLOURS, Picture, data_uri, jpeg, label_config, png, 
 from PIL import Image
 from servers import Backend, LabelStudio, eventually
 
+from backend.corrections.store import Agreement
 from backend.demo.browser import Browser
 from backend.outputs.brush import decode_mask
 
@@ -135,7 +136,7 @@ def test_the_painted_pixels_are_our_mask(name: str, filled: Filled, browser: Bro
         assert iou(sent, region.mask) >= IOU_WANTED, f"{name}: {region.label}"
 
 
-def test_what_is_submitted_comes_back_as_a_webhook_and_as_an_export(
+def test_what_is_submitted_comes_back_as_a_correction_and_as_an_export(
     filled: Filled, browser: Browser, label_studio: LabelStudio, backend: Backend, artifacts: Path
 ) -> None:
     task_id = filled.task_ids["portrait"]
@@ -144,16 +145,18 @@ def test_what_is_submitted_comes_back_as_a_webhook_and_as_an_export(
     browser.submit()
     browser.photograph(artifacts / "submitted.png")
 
-    def created() -> list[dict[str, Any]]:
-        # Other tests submit to the same backend.
-        hooks = [hook for hook in backend.webhooks() if hook["action"] == "ANNOTATION_CREATED"]
-        return [hook for hook in hooks if hook["task"]["id"] == task_id]
+    # The webhook: what was submitted is compared with what had been predicted, region by region.
+    key = next(
+        one.facts.key for one in eventually(backend.corrections.projects) if one.facts.number == filled.project_id
+    )
 
-    [hook] = eventually(created)
-    assert hook["task"]["id"] == task_id
-    assert [region["id"] for region in hook["annotation"]["result"]] == [
-        region["id"] for region in filled.predictions[task_id]["result"]
-    ]
+    def compared() -> list[Agreement]:
+        own = [one.number for one in backend.corrections.annotations(key) if one.task == task_id]
+        return [row for number in own for row in backend.corrections.agreements(key).get(number, ())]
+
+    rows = eventually(compared, timeout_s=60)
+    assert {row.label for row in rows} == set(masks)
+    assert {(row.state, row.iou) for row in rows} == {("accepted", 1.0)}
 
     exported = _exported_masks(label_studio.api.export(filled.project_id, "BRUSH_TO_PNG"))
     assert len(exported) == len(masks)

@@ -1,7 +1,6 @@
 """The service as gunicorn runs it, with made-up reports of what was learned (`reports.py`), for a look at its page."""
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -24,7 +23,4 @@ def _small_scene(number: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     return cv2.resize(made.image, (240, 180), interpolation=cv2.INTER_AREA), mask
 
 
-app = start(
-    lambda settings: replace(build_service(settings), learning=FakeReports(make=_small_scene)),
-    create_app,
-)
+app = start(build_service, lambda service: create_app(service, reports=FakeReports(make=_small_scene)))

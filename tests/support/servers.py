@@ -1,6 +1,5 @@
 """A real Label Studio and our real service for one test or for many, always ended."""
 
-import json
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +10,7 @@ from typing import Any, TypeVar
 
 import requests
 
+from backend.corrections.store import CorrectionStore
 from backend.demo.label_studio_process import Login, find_executable, label_studio_process
 from backend.demo.server_process import ServerProcess, backend_process
 from backend.label_studio_api import LabelStudioApi
@@ -68,10 +68,10 @@ class Backend:
     def url(self) -> str:
         return self.server.url
 
-    def webhooks(self) -> list[dict[str, Any]]:
-        """Return the webhooks it has kept."""
-        path = self.data_dir / "webhooks.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    @property
+    def corrections(self) -> CorrectionStore:
+        """What people made of its predictions."""
+        return CorrectionStore(self.data_dir)
 
     def tasks_by_outcome(self, auth: tuple[str, str] | None = None) -> dict[str, int]:
         """Return what /metrics says became of the tasks so far."""

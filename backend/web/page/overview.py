@@ -10,8 +10,8 @@ from typing import Generic, TypeVar
 from backend.doctor import Finding, data_folder
 from backend.images.addresses import origin_of
 from backend.images.host import LabelStudioHost
-from backend.images.introductions import Introduced, Introductions
-from backend.learning.report import ClassQuality, Comparison, ProjectReport
+from backend.images.introductions import Introduced
+from backend.learning.report import ClassQuality, Comparison, ProjectReport, Reports
 from backend.predicting.failures import Failure
 from backend.predicting.predictor import Running
 from backend.service import Service
@@ -122,12 +122,11 @@ class Told(Generic[Answer]):
 class Overviews:
     """Gathers. Safe from any thread."""
 
-    def __init__(
-        self, service: Service, introductions: Introductions, *, clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, service: Service, reports: Reports, *, clock: Callable[[], float] = time.time) -> None:
         """Take what knows."""
         self._service = service
-        self._introductions = introductions
+        self._introductions = service.introductions
+        self._reports = reports
         self._clock = clock
 
     @property
@@ -172,8 +171,8 @@ class Overviews:
 
     def projects(self) -> Told[list[ProjectLine]]:
         """List the projects that are known: those with corrections first, then the others, the last seen first."""
-        keys: Told[Sequence[str]] = self._ask(self._learning_projects, ())
-        introduced = {one.project: one for one in self._introductions.projects(PROJECTS_LISTED)}
+        keys: Told[Sequence[str]] = self._ask(self._reports.projects, ())
+        introduced = {one.project: one for one in self._introductions.introduced(PROJECTS_LISTED)}
         every = [*dict.fromkeys((*keys.answer, *introduced))][:PROJECTS_LISTED]
         lines: list[ProjectLine] = []
         is_broken = keys.is_broken
@@ -189,7 +188,7 @@ class Overviews:
         told = self._report(key)
         if told.answer is None:
             return None
-        introduced = {one.project: one for one in self._introductions.projects(PROJECTS_LISTED)}
+        introduced = {one.project: one for one in self._introductions.introduced(PROJECTS_LISTED)}
         return view_of(_line(key, introduced.get(key), told.answer), told.answer)
 
     def failed(self, lines: Sequence[ProjectLine]) -> list[FailedTask]:
@@ -207,10 +206,9 @@ class Overviews:
 
     def comparisons(self, key: str, control: str, label: str) -> Told[list[Comparison]]:
         """Return pictures of a class; none where they may not be shown."""
-        learning = self._service.learning
-        if learning is None or not self.pictures_are_shown:
+        if not self.pictures_are_shown:
             return Told([])
-        return self._ask(lambda: [*learning.thumbnails(key, control, label, COMPARISONS)], [])
+        return self._ask(lambda: [*self._reports.thumbnails(key, control, label, COMPARISONS)], [])
 
     def pin(self, key: str, number: int | None) -> None:
         """Use a version from now on.
@@ -218,17 +216,10 @@ class Overviews:
         Raises:
             LookupError: If there is none.
         """
-        if self._service.learning is None:
-            raise LookupError
-        self._service.learning.pin(key, number)
-
-    def _learning_projects(self) -> Sequence[str]:
-        learning = self._service.learning
-        return learning.projects() if learning is not None else ()
+        self._reports.pin(key, number)
 
     def _report(self, key: str) -> Told[ProjectReport | None]:
-        learning = self._service.learning
-        return Told(None) if learning is None else self._ask(lambda: learning.report(key), None)
+        return self._ask(lambda: self._reports.report(key), None)
 
     def _ask(self, question: Callable[[], Answer], otherwise: Answer) -> Told[Answer]:
         try:

@@ -15,7 +15,7 @@ from jinja2 import StrictUndefined
 from backend.deadline import Deadline
 from backend.errors import TaskError, TaskFailure
 from backend.images.data_uri import read_data_uri
-from backend.images.introductions import Introductions
+from backend.learning.report import Reports
 from backend.service import Service
 from backend.web.page.asked import BELOW, PIN, ROOT, TRY, is_by_address, wants_page
 from backend.web.page.overview import Overviews, view_of
@@ -54,7 +54,7 @@ Working = Callable[[], AbstractContextManager[Deadline]]
 
 def make_page(
     service: Service,
-    introductions: Introductions,
+    reports: Reports,
     *,
     health: Callable[[], Response],
     reading: Reading,
@@ -64,7 +64,7 @@ def make_page(
 
     Args:
         service: What is looked at.
-        introductions: Which projects there are.
+        reports: What is said of corrections.
         health: What is answered at the root to who is no browser.
         reading: Reads a body.
         working: As for requests to /predict.
@@ -72,7 +72,7 @@ def make_page(
     page = Blueprint(
         "page", __name__, template_folder="templates", static_folder="static", static_url_path=f"{BELOW}static"
     )
-    overviews = Overviews(service, introductions)
+    overviews = Overviews(service, reports)
     page.record_once(_set_up_templates)
 
     def html(name: str, status: int = HTTPStatus.OK, **values: object) -> Response:

@@ -167,10 +167,10 @@ class TestWhereLabelStudioIsConfigured:
 
 def test_which_projects_there_are_and_where(tmp_path: Path) -> None:
     kept = Introductions(tmp_path, lambda _project, host: host.token == "first")
-    assert kept.projects(9) == []
+    assert kept.introduced(9) == []
     for project, host in (("1.5", FIRST), ("2.5", SECOND), ("", SECOND), ("3.5", LabelStudioHost()), ("1.5", STRANGER)):
         kept.remember(project, host)
-    listed = Introductions(tmp_path).projects(9)
+    listed = Introductions(tmp_path).introduced(9)
     assert [(one.project, one.url) for one in listed] == [
         ("1.5", "http://evil"),
         ("3.5", ""),
@@ -179,8 +179,8 @@ def test_which_projects_there_are_and_where(tmp_path: Path) -> None:
     assert all(0 <= time.time() - one.at < 60 for one in listed)
     assert kept.of("1.5") == FIRST
     kept.remember("1.5", STRANGER)
-    assert kept.projects(1)[0].url == "http://ls:8080", "not the stranger's"
-    assert len(kept.projects(2)) == 2
+    assert kept.introduced(1)[0].url == "http://ls:8080", "not the stranger's"
+    assert len(kept.introduced(2)) == 2
 
 
 def test_projects_are_known_without_a_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -188,7 +188,7 @@ def test_projects_are_known_without_a_file(tmp_path: Path, caplog: pytest.LogCap
     kept = Introductions(tmp_path)
     kept.remember("1.5", FIRST)
     kept.remember("2.5", SECOND)
-    assert [(one.project, one.url, one.at) for one in kept.projects(9)] == [
+    assert [(one.project, one.url, one.at) for one in kept.introduced(9)] == [
         ("2.5", "http://ls:8080", 0),
         ("1.5", "http://ls:8080", 0),
     ]

@@ -2,20 +2,19 @@ import base64
 import io
 import json
 import os
-import subprocess
-import sys
 import threading
 
 import pytest
 from fakes import CONFIG, FakeCore, FakeLoader, tasks
+from services import make_service
+from webhooks import annotated, project
 
+from backend.corrections.store import CorrectionStore
 from backend.images.host import LabelStudioHost
 from backend.metrics import Metrics
 from backend.predicting.predictor import Predictor, PredictorOptions
-from backend.service import Service
 from backend.settings import Settings
 from backend.web.app import create_app, reason_phrase
-from backend.webhooks import WebhookStore
 
 JSON = {"CONTENT_TYPE": "application/json"}
 
@@ -31,7 +30,7 @@ def make(tmp_path, monkeypatch):
         metrics = Metrics()
         predictor = Predictor(FakeCore(), FakeLoader(), PredictorOptions(deadline_s=chosen.deadline_s), metrics)
         made.append(predictor)
-        app = create_app(Service(chosen, predictor, WebhookStore(tmp_path), metrics))
+        app = create_app(make_service(chosen, predictor, metrics))
         return app.test_client()
 
     yield _make
@@ -193,36 +192,15 @@ def test_a_body_that_cannot_be_read_is_a_bad_request(client, error):
     assert answer.json["error"] == "body: cannot be read"
 
 
-def test_no_room_for_a_webhook_is_told_to_label_studio(client, tmp_path, caplog):
-    (tmp_path / "webhooks.jsonl").symlink_to("/dev/full")
-    answer = client.post("/webhook", json={"action": "ANNOTATION_CREATED"})
+def test_no_room_for_a_webhook_is_told_to_label_studio(client, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr("backend.corrections.store.MOST_INBOX_BYTES", 10)
+    answer = client.post("/webhook", json=annotated())
     assert answer.status_code == 503
     assert int(answer.headers["Retry-After"]) > 0
-    assert "No space left" in caplog.text
+    assert "too many webhooks wait" in caplog.text
     assert str(tmp_path) not in caplog.text + answer.text
-    (tmp_path / "webhooks.jsonl").unlink()
-    assert client.post("/webhook", json={"action": "ANNOTATION_CREATED"}).status_code == 201
-
-
-def test_half_a_webhook_is_never_kept(tmp_path):
-    # A limit on the size of files stands for a disk that fills up in the middle of a line.
-    script = """
-import resource, sys
-from pathlib import Path
-from backend.webhooks import WebhookStore
-store = WebhookStore(Path(sys.argv[1]))
-store.append({"action": "A"})
-resource.setrlimit(resource.RLIMIT_FSIZE, (store.path.stat().st_size + 10,) * 2)
-try:
-    store.append({"action": "B"})
-except OSError:
-    print("refused")
-"""
-    ended = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, timeout=60)
-    assert ended.stdout == "refused\n", ended.stderr
-    store = WebhookStore(tmp_path)
-    store.append({"action": "C"})
-    assert [json.loads(line)["action"] for line in store.path.read_text().splitlines()] == ["A", "C"]
+    monkeypatch.undo()
+    assert client.post("/webhook", json=annotated()).status_code == 201
 
 
 def test_an_unexpected_error_is_logged_without_traceback_and_payload(client, monkeypatch, caplog):
@@ -283,10 +261,9 @@ def test_what_went_well_is_logged_too(client, caplog):
     assert "project 3, task 1: a gesture, 1 regions" in caplog.text
 
 
-def test_a_number_that_is_none_is_no_webhook(client, tmp_path):
-    body = b'{"action": "ANNOTATION_CREATED", "annotation": {"lead_time": 1e999}}'
+def test_a_number_that_is_none_is_no_webhook(client):
+    body = json.dumps(annotated()).replace("12.5", "1e999")
     assert client.post("/webhook", data=body, content_type="application/json").status_code == 400
-    assert not (tmp_path / "webhooks.jsonl").exists()
 
 
 def test_an_unexpected_error_says_nothing_about_itself(client, monkeypatch):
@@ -297,19 +274,23 @@ def test_an_unexpected_error_says_nothing_about_itself(client, monkeypatch):
     assert "Traceback" not in answer.text
 
 
-def test_webhooks_are_kept_one_line_each(client, tmp_path):
-    for i in range(3):
-        body = {"action": "ANNOTATION_CREATED", "annotation": {"id": i, "result": ["ü\n"]}, "project": {"id": 1}}
-        assert client.post("/webhook", json=body).status_code == 201
-    client.post("/webhook", json={"action": "SOMETHING_NEW"})
-    lines = (tmp_path / "webhooks.jsonl").read_text().splitlines()
-    kept = [json.loads(line) for line in lines]
-    assert [line["action"] for line in kept] == ["ANNOTATION_CREATED"] * 3 + ["SOMETHING_NEW"]
-    assert [line["annotation"]["id"] for line in kept[:3]] == [0, 1, 2]
-    assert kept[0]["annotation"]["result"] == ["ü\n"]
+def test_webhooks_are_kept_if_they_say_something_about_corrections(client, tmp_path):
+    for number in range(3):
+        assert client.post("/webhook", json=annotated(number)).json == {"status": "kept"}
+    heard = client.post("/webhook", json={"action": "SOMETHING_NEW"})
+    assert (heard.status_code, heard.json) == (201, {"status": "heard"})
+    store = CorrectionStore(tmp_path)
+    assert store.waiting() == 3
+    assert store.first()[2] == annotated(0)
     metrics = client.get("/metrics").text
     assert 'clipdiy_webhooks_total{action="ANNOTATION_CREATED"} 3.0' in metrics
     assert 'clipdiy_webhooks_total{action="other"} 1.0' in metrics
+
+
+def test_a_webhook_without_its_payload_is_refused_in_words(client):
+    answer = client.post("/webhook", json={"action": "ANNOTATION_CREATED", "project": project()})
+    assert answer.status_code == 400
+    assert answer.json["error"] == "annotation: got nothing; webhooks are to be sent with their payload"
 
 
 def test_metrics(client):
@@ -358,10 +339,10 @@ class TestBasicAuth:
         assert {path for path, answer in answers.items() if answer.status_code != 401} == {"/health"}
 
     def test_webhooks_need_the_header_that_label_studio_can_be_told_to_send(self, client, tmp_path):
-        body = {"action": "ANNOTATION_CREATED"}
+        body = annotated()
         assert client.post("/webhook", json=body).status_code == 401
         assert client.post("/webhook", json=body, headers=self.header("anna:gehe!m")).status_code == 201
-        assert len((tmp_path / "webhooks.jsonl").read_text().splitlines()) == 1
+        assert CorrectionStore(tmp_path).waiting() == 1
 
     def test_half_of_it_stops_the_start(self):
         with pytest.raises(ValueError, match="CLIPDIY_BASIC_AUTH_PASSWORD"):

@@ -9,17 +9,16 @@ import schemathesis
 from fakes import FakeCore
 from hypothesis import HealthCheck, Phase, given, settings
 from jsonschema import Draft202012Validator
+from services import make_service
 
 from backend.images.loader import ImageLoader
 from backend.images.sources import ImageSources
 from backend.metrics import Metrics
 from backend.predicting.predictor import Predictor, PredictorOptions
-from backend.service import Service
 from backend.settings import Settings
 from backend.web.app import create_app
 from backend.web.openapi import describe
 from backend.web.page.asked import BELOW
-from backend.webhooks import WebhookStore
 from tests.oracles.fuzz import CHECKS, CONFIGS, GOOD, Answer, Checker, check_discreet, damaged, projects
 
 QUICK = settings(
@@ -39,7 +38,7 @@ def app(tmp_path_factory):
     loader = ImageLoader(ImageSources(allowed_hosts=("127.0.0.1",)))
     predictor = Predictor(FakeCore(), loader, PredictorOptions(deadline_s=10), metrics)
     chosen = Settings(_env_file=None, preset="starter", data_dir=folder, basic_auth_user=None, basic_auth_password=None)
-    yield create_app(Service(chosen, predictor, WebhookStore(folder), metrics))
+    yield create_app(make_service(chosen, predictor, metrics))
     predictor.close()
 
 

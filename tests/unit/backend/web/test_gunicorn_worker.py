@@ -35,12 +35,11 @@ import sys
 sys.path[:0] = {path!r}
 from pathlib import Path
 from fakes import FakeCore, FakeLoader
+from services import make_service
 from backend.web.app import create_app
 from backend.metrics import Metrics
 from backend.predicting.predictor import Predictor, PredictorOptions
-from backend.service import Service
 from backend.settings import Settings
-from backend.webhooks import WebhookStore
 
 folder = Path({folder!r})
 metrics = Metrics()
@@ -52,7 +51,7 @@ class Telling(FakeLoader):
         return super().fetch_if_changed(value, host=host, **others)
 
 predictor = Predictor(FakeCore(), Telling(), PredictorOptions(), metrics)
-app = create_app(Service(Settings(data_dir=folder, max_requests={places}), predictor, WebhookStore(folder), metrics))
+app = create_app(make_service(Settings(data_dir=folder, max_requests={places}), predictor, metrics))
 """
 
 

@@ -1,7 +1,6 @@
 """The label-studio-ml model class, over HTTP behind that package's own server, and as its version 2.x would call it."""
 
 import importlib
-import json
 import sys
 import threading
 import types
@@ -10,14 +9,15 @@ import pytest
 import requests
 from fakes import CONFIG, FakeCore, FakeLoader, tasks
 from label_studio_ml.api import init_app
+from services import make_service
+from webhooks import annotated
 from werkzeug.serving import make_server
 
+from backend.corrections.store import CorrectionStore
 from backend.metrics import Metrics
 from backend.predicting.predictor import Predictor, PredictorOptions
-from backend.service import Service
 from backend.settings import Settings
 from backend.web import model as model_room
-from backend.webhooks import WebhookStore
 
 OTHER_CONFIG = CONFIG.replace("Cat", "Apple")
 
@@ -26,7 +26,7 @@ OTHER_CONFIG = CONFIG.replace("Cat", "Apple")
 def service(tmp_path, monkeypatch):
     metrics = Metrics()
     predictor = Predictor(FakeCore(), FakeLoader(), PredictorOptions(), metrics)
-    made = Service(Settings(data_dir=tmp_path), predictor, WebhookStore(tmp_path), metrics)
+    made = make_service(Settings(data_dir=tmp_path), predictor, metrics)
     monkeypatch.setattr(model_room, "shared_service", lambda: made)
     yield made
     predictor.close()
@@ -76,13 +76,11 @@ def test_the_published_server_keeps_one_model_for_all_projects_and_we_answer_rig
 
 def test_fit_in_both_forms_keeps_the_webhook(service, tmp_path):
     model = model_room.ClipDiyModel(label_config=CONFIG)
-    model.fit((), event="ANNOTATION_CREATED", data={"annotation": {"id": 1}}, job_id="x")
-    model.fit("ANNOTATION_UPDATED", {"annotation": {"id": 2}})
-    lines = [json.loads(line) for line in (tmp_path / "webhooks.jsonl").read_text().splitlines()]
-    assert [(line["action"], line["annotation"]["id"]) for line in lines] == [
-        ("ANNOTATION_CREATED", 1),
-        ("ANNOTATION_UPDATED", 2),
-    ]
+    model.fit((), event="ANNOTATION_CREATED", data=annotated(1), job_id="x")
+    model.fit("ANNOTATION_UPDATED", annotated(2))
+    store = CorrectionStore(tmp_path)
+    assert store.waiting() == 2
+    assert store.first()[2] == annotated(1)
 
 
 class BaseOfVersion2:

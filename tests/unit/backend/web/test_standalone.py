@@ -1,13 +1,15 @@
 """What `label-studio-ml start backend` runs, over HTTP: versions that hold, webhooks that start nothing."""
 
-import json
 import os
 import sys
 from pathlib import Path
 
 import pytest
 import requests
+from servers import eventually
+from webhooks import KEY, annotated
 
+from backend.corrections.store import CorrectionStore
 from backend.demo.server_process import ServerProcess, free_port
 from benchmarks.attacks import request_body
 from clipdiy.weights import STARTER_DIR
@@ -53,12 +55,11 @@ def test_repeated_retrievals_and_webhooks(server):
         versions.add(requests.post(f"{running.url}/setup", json=setup, timeout=60).json()["model_version"])
         answer = requests.post(f"{running.url}/predict", json=body, timeout=60).json()
         versions |= {answer["model_version"], answer["results"][0]["model_version"]}
-        webhook = {"action": "ANNOTATION_CREATED", "annotation": {"id": number}, "project": {"id": 1}}
-        assert requests.post(f"{running.url}/webhook", json=webhook, timeout=60).status_code == 201
+        assert requests.post(f"{running.url}/webhook", json=annotated(number), timeout=60).status_code == 201
     [version] = versions
     assert version.startswith("clip-diy-")
     assert children(running.pid) == set(), "no process for a webhook, and no zombie"
-    kept = [json.loads(line) for line in (folder / "webhooks.jsonl").read_text().splitlines()]
-    assert [line["annotation"]["id"] for line in kept] == [0, 1, 2]
+    store = CorrectionStore(folder)
+    assert eventually(lambda: store.exists and [one.number for one in store.annotations(KEY)] == [0, 1, 2])
     changed = {**setup, "schema": setup["schema"].replace('value="dog"', 'value="wolf"')}
     assert requests.post(f"{running.url}/setup", json=changed, timeout=60).json()["model_version"] != version

@@ -93,7 +93,7 @@ def test_infinite_trust_is_the_words():
 def test_weaker_trust_fits_better_and_moves_further():
     rows, texts = world()
     fits = fit_naming(rows, texts, TAU, [INF, 100.0, 10.0, 1.0])
-    losses = [log_loss(fit.logits(rows.x, texts, TAU), rows.position).mean() for fit in fits]
+    losses = [log_loss(fit.logits(rows.x, texts, TAU), rows.position, len(texts) - 1).mean() for fit in fits]
     lengths = [np.linalg.norm(fit.residual) for fit in fits]
     assert losses == sorted(losses, reverse=True)
     assert lengths == sorted(lengths)
@@ -117,7 +117,7 @@ def test_a_newcomer_is_not_drowned():
         of_newcomer = rows.position == newcomer
         known, x = rows.where(~of_newcomer), rows.x[of_newcomer]
         fit = fit_naming(known, texts, TAU, [0.3])[0]
-        bias = newcomer_bias(known, texts, TAU, 0.3)
+        bias = newcomer_bias(known, texts, TAU, 0.3, len(texts) - 1)
         drowned, lifted = (
             NamingWeights(fit.positions, fit.residual, fit.bias, fit.center, b).logits(x, texts, TAU)[:, 1:]
             for b in (0.0, bias)
@@ -138,8 +138,8 @@ def test_the_more_classes_are_without_regions_the_less_each_is_lifted():
     # The same regions; four more classes that nothing here looks like.
     away = np.repeat(-rows.x.mean(axis=0, keepdims=True), 4, axis=0)
     wider = np.concatenate([texts, unit(away)])
-    assert newcomer_bias(rows, wider, TAU, 1.0) == pytest.approx(
-        newcomer_bias(rows, texts, TAU, 1.0) * 6 / 10, rel=0.02
+    assert newcomer_bias(rows, wider, TAU, 1.0, len(wider) - 1) == pytest.approx(
+        newcomer_bias(rows, texts, TAU, 1.0, len(texts) - 1) * 6 / 10, rel=0.02
     )
 
 
@@ -149,12 +149,12 @@ def test_the_more_classes_are_without_regions_the_less_each_is_lifted():
 )
 def test_no_bias_where_nothing_can_drown(drawn, rho):
     rows, texts = world(drawn=drawn)
-    assert newcomer_bias(rows, texts, TAU, rho) == 0
+    assert newcomer_bias(rows, texts, TAU, rho, len(texts) - 1) == 0
 
 
 def test_log_loss_leaves_the_background_out():
     logits = np.array([[9.0, 1.0, 0.0], [9.0, 0.0, 0.0]], np.float32)
-    assert_allclose(log_loss(logits, np.array([1, 2])), [np.log(1 + np.exp(-1)), np.log(2)])
+    assert_allclose(log_loss(logits, np.array([1, 2]), logits.shape[1] - 1), [np.log(1 + np.exp(-1)), np.log(2)])
 
 
 def embeddings(seed=0, crops=4, dim=8):

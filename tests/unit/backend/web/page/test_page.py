@@ -13,6 +13,7 @@ import pytest
 from fakes import CONFIG, FakeCore, tasks
 from PIL import Image
 from reports import AT, SCENES, SHELF, FakeReports, scenes_report, shelf_report
+from services import make_service
 
 from backend.images.loader import ImageLoader
 from backend.images.sources import ImageLimits, ImageSources
@@ -22,11 +23,9 @@ from backend.predicting.failures import Failures
 from backend.predicting.fair_pool import FairPool, Lane
 from backend.predicting.feature_cache import FeatureCache
 from backend.predicting.predictor import Predictor, PredictorOptions
-from backend.service import Service
 from backend.settings import Settings
 from backend.web.app import create_app
 from backend.web.page.routes import duration
-from backend.webhooks import WebhookStore
 
 HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>\u202e\ud800 {{ 7 * 7 }}'
@@ -49,14 +48,15 @@ def make(tmp_path, monkeypatch):
         options = PredictorOptions(deadline_s=chosen.deadline_s)
         cache = FeatureCache(None, memory_bytes=10**6, disk_bytes=0)
         predictor = Predictor(core or FakeCore(), loader, options, metrics, cache, failures=Failures(tmp_path))
-        made.append(predictor)
-        client = create_app(Service(chosen, predictor, WebhookStore(tmp_path), metrics, learning)).test_client()
+        service = make_service(chosen, predictor, metrics)
+        made.append(service)
+        client = create_app(service, reports=learning).test_client()
         client.metrics = metrics
         return client
 
     yield _make
-    for predictor in made:
-        predictor.close()
+    for service in made:
+        service.close()
 
 
 class Checked(HTMLParser):

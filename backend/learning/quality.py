@@ -1,0 +1,122 @@
+"""How good are a project's masks? From what people made of them. Pure: rows in, figures out.
+
+Every figure is of pictures that were predicted first and corrected afterwards, so no version is measured on what it was
+learned from: a picture that a version was shown on is compared with the version that had predicted it.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backend.corrections.store import Agreement, KeptAnnotation
+from backend.learning.report import ClassQuality, MeanIou, QualityPoint
+
+DRAWS = 1000
+WINDOW = 20
+"""Pictures in one point of the curve."""
+
+Doubles = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A task whose prediction was corrected.
+
+    Attributes:
+        annotation: By which annotation.
+        found: What became of each class.
+    """
+
+    annotation: KeptAnnotation
+    found: tuple[Agreement, ...]
+
+
+def judged(
+    by_task: Mapping[int, Sequence[KeptAnnotation]], agreements: Mapping[int, Sequence[Agreement]]
+) -> list[Judged]:
+    """Return the tasks whose prediction was corrected, in the order in which they were.
+
+    Args:
+        by_task: Annotations that count.
+        agreements: What became of predictions, by annotation.
+    """
+    every = [
+        Judged(one, tuple(agreements[one.number]))
+        for several in by_task.values()
+        for one in several
+        if agreements.get(one.number)
+    ]
+    return sorted(every, key=lambda one: (one.annotation.created, one.annotation.number))
+
+
+def mean_iou(per_picture: Sequence[float], seed: int = 0) -> MeanIou | None:
+    """Return the mean over pictures with its 95 % interval, by bootstrap over pictures; `None` without any.
+
+    Args:
+        per_picture: IoU of each picture, in [0, 1].
+        seed: The same figures give the same interval.
+    """
+    if not per_picture:
+        return None
+    values = np.array(per_picture, np.float64)
+    mean = float(values.mean())
+    drawn = np.random.default_rng(seed).integers(0, len(values), (DRAWS, len(values)))
+    low, high = np.quantile(values[drawn].mean(axis=1), (0.025, 0.975))
+    return MeanIou(mean, min(float(low), mean), max(float(high), mean), len(values))
+
+
+def classes(every: Iterable[Judged]) -> tuple[ClassQuality, ...]:
+    """Return how good each class is, the worst first; those that were never predicted last."""
+    rows: dict[tuple[str, str], list[Agreement]] = {}
+    for one in every:
+        for agreement in one.found:
+            rows.setdefault((agreement.control, agreement.label), []).append(agreement)
+    found = []
+    for (control, label), several in sorted(rows.items()):
+        states = [agreement.state for agreement in several]
+        iou = mean_iou([agreement.iou for agreement in several if agreement.iou is not None])
+        counts = (states.count(state) for state in ("accepted", "changed", "deleted", "added"))
+        found.append(ClassQuality(control, label, len(several), iou, *counts))
+    return tuple(sorted(found, key=lambda one: 2.0 if one.iou is None else one.iou.mean))
+
+
+def of_pictures(every: Iterable[Judged]) -> list[float]:
+    """Return the mean IoU of each task over its classes, those that were added counting 0."""
+    means = []
+    for one in every:
+        ious = [agreement.iou or 0.0 for agreement in one.found]
+        means.append(sum(ious) / len(ious))
+    return means
+
+
+def curve(every: Sequence[Judged], window: int = WINDOW) -> tuple[QualityPoint, ...]:
+    """Return how good masks were over time: one point for every full window of pictures, and one for what is left.
+
+    Args:
+        every: In the order in which they were corrected.
+        window: How many pictures a point is made of.
+    """
+    points = []
+    for start in range(0, len(every), window):
+        part = every[start : start + window]
+        iou = mean_iou(of_pictures(part))
+        if iou is not None:
+            points.append(QualityPoint(start + len(part), part[-1].annotation.updated, iou))
+    return tuple(points)
+
+
+def by_version(every: Iterable[Judged]) -> dict[int, MeanIou]:
+    """Return how good each version was on pictures that were corrected after it had predicted them."""
+    of_version: dict[int, list[Judged]] = {}
+    for one in every:
+        of_version.setdefault(one.found[0].number, []).append(one)
+    found = {number: mean_iou(of_pictures(several)) for number, several in of_version.items()}
+    return {number: iou for number, iou in found.items() if iou is not None}
+
+
+def median_lead_time_s(annotations: Iterable[KeptAnnotation]) -> float | None:
+    """Return the median time that people took, `None` if nobody said."""
+    times = [one.lead_time_s for one in annotations if one.lead_time_s is not None]
+    return float(np.median(times)) if times else None

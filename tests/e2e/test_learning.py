@@ -1,0 +1,170 @@
+"""What people correct makes the other pictures better: annotations, webhooks, the button, retrieval, all real."""
+
+import numpy as np
+import pytest
+import requests
+from on_screen import stored_mask
+from pictures import data_uri, png
+from servers import LOGIN, Backend, LabelStudio, eventually
+
+from backend.corrections.store import CorrectionStore
+from backend.outputs.brush import encode_mask
+from clipdiy.evaluate.confusion import confusion_matrix, quality
+from clipdiy.starter.scenes import NOUNS, Sprites, compose_scene, load_sprites
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+
+SCENES = 60
+CORRECTED = 25
+HEADERS = {"Authorization": f"Token {LOGIN.token}", "Content-Type": "application/json"}
+
+
+def scenes(first_seed):
+    """Scenes of 16 nouns, with their truth by position."""
+    every = load_sprites()
+    nouns = tuple(every.by_noun)[::3][:16]
+    sprites = Sprites({noun: every.by_noun[noun] for noun in nouns})
+    made = [compose_scene(first_seed + i, size_hw=(192, 256), n_objects=(1, 3), sprites=sprites) for i in range(SCENES)]
+    return nouns, made
+
+
+def config_of(labels, others):
+    named = "".join(f'<Label value="{label}"/>' for label in labels)
+    brush = f'<BrushLabels name="brush" toName="img" others="{others}">{named}</BrushLabels>'
+    return f'<View><Image name="img" value="$image"/>{brush}</View>'
+
+
+class Project:
+    """A project of scenes, some of which are corrected to the truth."""
+
+    def __init__(self, label_studio: LabelStudio, backend: Backend, config, labels, position_of, made):
+        self.label_studio = label_studio
+        self.labels = labels
+        self.truths = [position_of[scene.labels] for scene in made]
+        self.id = label_studio.project(f"Learning {labels[1]}", config, backend)
+        data = [{"image": data_uri(png(scene.image))} for scene in made]
+        self.tasks = label_studio.api.import_tasks(self.id, data)
+
+    def retrieve(self):
+        self.label_studio.api.retrieve_predictions(self.id)
+        newest = {}
+        for prediction in sorted(self.label_studio.api.predictions(self.id), key=lambda one: one["id"]):
+            newest[prediction["task"]] = prediction
+        return newest
+
+    def miou(self, predictions):
+        """Over the pictures that are not corrected, in points."""
+        counts = np.zeros((len(self.labels) + 1,) * 2, np.int64)
+        for task, truth in [*zip(self.tasks, self.truths, strict=True)][CORRECTED:]:
+            label_map = np.zeros(truth.shape, np.uint16)
+            for region in predictions[task]["result"]:
+                [label] = region["value"]["brushlabels"]
+                label_map[stored_mask(region)] = self.labels.index(label) + 1
+            counts += confusion_matrix(truth.astype(np.uint8), label_map, len(self.labels) + 1)
+        return 100 * quality(counts).miou
+
+    def correct(self, predictions):
+        """Leave the truth, as a person would who begins with the prediction."""
+        for task, truth in [*zip(self.tasks, self.truths, strict=True)][:CORRECTED]:
+            height, width = truth.shape
+            result = [
+                {
+                    "id": f"own{position}",
+                    "from_name": "brush",
+                    "to_name": "img",
+                    "type": "brushlabels",
+                    "original_width": width,
+                    "original_height": height,
+                    "image_rotation": 0,
+                    "value": {
+                        "format": "rle",
+                        "rle": encode_mask(truth == position),
+                        "brushlabels": [self.labels[position - 1]],
+                    },
+                }
+                for position in np.unique(truth[truth > 0])
+            ]
+            body = {"result": result, "parent_prediction": predictions[task]["id"], "lead_time": 20.0}
+            answer = requests.post(
+                f"{self.label_studio.url}/api/tasks/{task}/annotations/", json=body, headers=HEADERS, timeout=60
+            )
+            answer.raise_for_status()
+
+    def press_start_training(self):
+        [backend] = self.label_studio.api.backends(self.id)
+        answer = requests.post(
+            f"{self.label_studio.url}/api/ml/{backend['id']}/train", json={}, headers=HEADERS, timeout=60
+        )
+        answer.raise_for_status()
+
+
+def encoded(backend: Backend):
+    text = requests.get(f"{backend.url}/metrics", timeout=10).text
+    [line] = [one for one in text.splitlines() if one.startswith('clipdiy_stage_seconds_count{stage="encode"}')]
+    return float(line.rpartition(" ")[2])
+
+
+@pytest.mark.parametrize(
+    ("kind", "others", "least_gain", "least_after"),
+    [
+        ("half of the labels are words without meaning", "auto", 30, 70),
+        ("half of the nouns are none", "none", 10, 60),
+        # What competes and stays empty has done the most of it before anybody corrects.
+        ("half of the nouns are none", "auto", -0.5, 70),
+    ],
+)
+def test_corrections_make_the_other_pictures_better(
+    label_studio: LabelStudio, backend: Backend, kind: str, others: str, least_gain: float, least_after: float
+) -> None:
+    nouns, made = scenes(first_seed=51_000)
+    if "labels" in kind:
+        labels = [f"thing {chr(65 + i // 2)}" if i % 2 else noun for i, noun in enumerate(nouns)]
+        position_of = np.arange(len(nouns) + 1)
+    else:
+        labels = [*nouns[::2]]
+        position_of = np.array([(i + 1) // 2 if i % 2 else 0 for i in range(len(nouns) + 1)])
+    # The scenes know 48 nouns by their numbers.
+    of_scene = np.zeros(len(NOUNS) + 1, np.int64)
+    for i, noun in enumerate(nouns, 1):
+        of_scene[NOUNS.index(noun) + 1] = position_of[i]
+    project = Project(label_studio, backend, config_of(labels, others), labels, of_scene, made)
+
+    first = project.retrieve()
+    assert len(first) == SCENES
+    before = project.miou(first)
+    networks = encoded(backend)
+    project.correct(first)
+    project.press_start_training()
+    store = CorrectionStore(backend.data_dir)
+
+    def learned():
+        return next(
+            (one for one in store.projects() if one.facts.number == project.id and one.tried_pictures == CORRECTED),
+            None,
+        )
+
+    stored = eventually(learned, timeout_s=120)
+    assert stored is not None, [one for one in store.projects() if one.facts.number == project.id]
+
+    second = project.retrieve()
+    after = project.miou(second)
+    print(f"{kind}: mIoU {before:.1f} -> {after:.1f}; {stored.state}")
+    assert after - before >= least_gain
+    assert after >= least_after
+    name = second[project.tasks[-1]]["model_version"]
+    assert (f"-learned{stored.used}-" in name) == (stored.used > 0)
+    assert encoded(backend) == networks, "asking again costs no network"
+
+    # What became of the predictions is known, picture by picture.
+    found = store.agreements(stored.facts.key)
+    assert 0 < len(found) <= CORRECTED, "what was empty and stayed empty has nothing to compare"
+    assert {row.number for rows in found.values() for row in rows} == {0}
+
+    # Deleting the annotations deletes what was learned.
+    for task in project.tasks[:CORRECTED]:
+        for annotation in label_studio.api.task(task)["annotations"]:
+            requests.delete(
+                f"{label_studio.url}/api/annotations/{annotation['id']}/", headers=HEADERS, timeout=60
+            ).raise_for_status()
+    assert eventually(lambda: store.project(stored.facts.key).used == 0, timeout_s=60)
+    assert eventually(lambda: store.annotations(stored.facts.key) == [], timeout_s=60)

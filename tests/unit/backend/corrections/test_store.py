@@ -1,0 +1,336 @@
+"""The file of corrections: whole changes, newest wins, deleting leaves nothing, damage is survived."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+from webhooks import KEY, annotated, project
+
+from backend.corrections import store as room
+from backend.corrections.events import SentAnnotation, read_event, read_project
+from backend.corrections.evidence import ControlShares
+from backend.corrections.store import Agreement, CorrectionStore, Full, KeptAnnotation
+from clipdiy.learning.evidence import class_shares
+
+SHARES = ControlShares("brush", None, ("Cat", "Dog"), class_shares(np.eye(50, dtype=np.int64)), (50, 50))
+FACTS = read_project(project())
+
+
+@pytest.fixture
+def store(tmp_path):
+    return CorrectionStore(tmp_path)
+
+
+def sent(number=1, task=1, *, updated=100.0, **further):
+    return SentAnnotation(number, task, {"image": f"ok:{task}"}, [], 90.0, updated, **further)
+
+
+def keep(store, annotation, waits=None, key=KEY):
+    with store.change() as change:
+        change.see(FACTS)
+        if change.is_newer(key, annotation):
+            change.keep(key, annotation, [("image", SHARES)], (), waits or {})
+
+
+def contents(store):
+    """Everything that is stored, but for times and what only says that something is gone."""
+    with sqlite3.connect(store.path) as database:
+        found = {}
+        for table in ("annotation", "task", "picture", "evidence", "agreement", "fit", "made_of"):
+            found[table] = database.execute(f"SELECT * FROM {table} ORDER BY 1, 2, 3").fetchall()
+        found["project"] = database.execute("SELECT key, number, title, label_config, pinned FROM project").fetchall()
+    return found
+
+
+def test_webhooks_wait_in_order_and_only_the_service_may_read_them(store):
+    assert (store.waiting(), store.first(), store.exists) == (0, None, False)
+    store.receive(annotated(1))
+    store.receive(annotated(2))
+    assert store.waiting() == 2
+    number, _, body = store.first()
+    assert body == annotated(1)
+    with store.change() as change:
+        change.has_read(number)
+    assert store.first()[2] == annotated(2)
+    for ending in ("", "-wal", "-shm"):
+        path = store.path.with_name(store.path.name + ending)
+        assert not path.exists() or path.stat().st_mode & 0o077 == 0
+
+
+def test_too_many_that_wait_are_refused(store, monkeypatch):
+    monkeypatch.setattr(room, "MOST_INBOX_BYTES", 2000)
+    store.receive(annotated(1))
+    store.receive(annotated(2))
+    with pytest.raises(Full):
+        [*map(store.receive, (annotated(number) for number in range(3, 100)))]
+    assert 2 <= store.waiting() < 99
+
+
+def test_what_is_kept_of_an_annotation(store):
+    keep(
+        store,
+        sent(5, 3, who=7, lead_time_s=2.0, started_from=9, is_ground_truth=True, prediction={"model_version": "v1"}),
+    )
+    assert store.annotations(KEY) == [KeptAnnotation(5, 3, 100.0, 90.0, 7, False, True, 9, "v1", (), 2.0)]
+    [kept] = store.evidence(KEY)[5]
+    assert (kept.data_key, kept.shares.control, kept.shares.page, kept.shares.labels) == (
+        "image",
+        "brush",
+        None,
+        ("Cat", "Dog"),
+    )
+    assert kept.shares.size_hw == (50, 50)
+    assert kept.shares.shares.positions == (0, 1)
+    assert (kept.shares.shares.shares == SHARES.shares.shares).all()
+    assert store.task_data(KEY, 3) == {"image": "ok:3"}
+    assert store.task_data(KEY, 4) is None
+
+
+def test_twice_late_and_out_of_order(store):
+    keep(store, sent(updated=100.0, lead_time_s=1.0))
+    keep(store, sent(updated=100.0, lead_time_s=1.0))  # twice
+    keep(store, sent(updated=200.0, lead_time_s=2.0))
+    keep(store, sent(updated=150.0, lead_time_s=3.0))  # late
+    assert [one.lead_time_s for one in store.annotations(KEY)] == [2.0]
+    with store.change() as change:
+        change.annotation_gone(KEY, 1)
+        change.annotation_gone(KEY, 2)  # its creation comes late
+        change.task_gone(KEY, 8)
+    keep(store, sent(updated=300.0))
+    keep(store, sent(2))
+    keep(store, sent(3, 8))
+    assert store.annotations(KEY) == []
+
+
+def test_deleting_equals_never_having_had(store, tmp_path):
+    (tmp_path / "other").mkdir()
+    other = CorrectionStore(tmp_path / "other")
+    for each in (store, other):
+        keep(each, sent(1, 1))
+    keep(store, sent(2, 2), {"result": []})
+    with store.change() as change:
+        change.is_picture(KEY, 2, "image", None, "abc")
+        change.is_examined(KEY, 2, "v", [Agreement("brush", None, "Cat", "changed", 0.5, 0.7, 0)])
+        change.task_gone(KEY, 2)
+    assert contents(store) == contents(other)
+    with store.change() as change:
+        change.project_gone(KEY)
+    assert all(not rows for rows in contents(store).values())
+
+
+def test_a_project_keeps_to_itself(store):
+    keep(store, sent(1, 1))
+    keep(store, sent(1, 1, updated=999.0), key="2.5")
+    with store.change() as change:
+        change.annotation_gone("2.5", 1)
+    assert [one.updated for one in store.annotations(KEY)] == [100.0]
+    assert store.annotations("2.5") == []
+
+
+def test_pictures_are_of_the_tasks_data(store):
+    keep(store, sent(1, 1))
+    with store.change() as change:
+        change.is_picture(KEY, 1, "image", None, "abc")
+        change.is_picture(KEY, 1, "pages", 2, "def")
+        change.is_picture(KEY, 99, "image", None, "of no task")
+    assert store.pictures(KEY) == {(1, "image", None): "abc", (1, "pages", 2): "def"}
+    keep(store, sent(2, 1))  # the same data
+    assert len(store.pictures(KEY)) == 2
+    changed = SentAnnotation(3, 1, {"image": "another"}, [], 90.0, 100.0)
+    keep(store, changed)
+    assert store.pictures(KEY) == {}
+
+
+def test_what_waits_to_be_compared(store):
+    keep(store, sent(1), {"result": [1], "prediction": {"model_version": "v"}})
+    keep(store, sent(2, 2))
+    assert store.unexamined(KEY) == [1]
+    assert store.waits(KEY, 1) == {"result": [1], "prediction": {"model_version": "v"}}
+    row = Agreement("brush", 4, "Cat", "deleted", 0.0, None, 3)
+    with store.change() as change:
+        change.is_examined(KEY, 1, "v3", [row])
+        change.is_examined(KEY, 77, "v3", [row])  # gone meanwhile
+    assert (store.unexamined(KEY), store.waits(KEY, 1)) == ([], None)
+    assert store.agreements(KEY) == {1: [row]}
+    assert store.annotations(KEY)[0].version == "v3"
+    keep(store, sent(1, updated=101.0), {"result": []})
+    assert (store.unexamined(KEY), store.agreements(KEY)) == ([1], {})
+
+
+class TestFits:
+    def add(self, store, annotations=(1,), data=b"x"):
+        with store.change() as change:
+            number = change.add_fit(KEY, 5, "note", data, annotations)
+            if number is not None:
+                change.use(KEY, number)
+        return number
+
+    def test_numbers_count_up_and_are_never_used_again(self, store):
+        keep(store, sent(1))
+        assert [self.add(store), self.add(store)] == [1, 2]
+        with store.change() as change:
+            change.drop_fit(KEY, 2)
+        assert self.add(store) == 3
+        assert [fit.number for fit in store.fits(KEY)] == [3, 1]
+        assert store.fit(KEY, 3).data == b"x"
+        assert store.fit(KEY, 2) is None
+
+    def test_a_deleted_annotation_takes_the_fits_with_it_that_it_was_in(self, store):
+        keep(store, sent(1))
+        self.add(store, (1,))
+        keep(store, sent(2, 2))
+        self.add(store, (1, 2))
+        self.add(store, (2, 1))
+        assert store.project(KEY).used == 3
+        with store.change() as change:
+            change.annotation_gone(KEY, 2)
+        project = store.project(KEY)
+        assert [fit.number for fit in store.fits(KEY)] == [1]
+        assert (project.used, project.tried_pictures) == (1, -1)
+        with store.change() as change:
+            change.annotation_gone(KEY, 1)
+        assert store.project(KEY).used == 0
+
+    def test_one_that_was_made_with_what_has_gone_meanwhile_is_not_kept(self, store):
+        keep(store, sent(1))
+        assert self.add(store, (1, 2)) is None
+        assert store.fits(KEY) == []
+
+    def test_pinning(self, store):
+        keep(store, sent(1))
+        self.add(store)
+        self.add(store)
+        for number, used in ((1, 1), (0, 0), (None, 2)):
+            with store.change() as change:
+                change.pin(KEY, number)
+            assert store.project(KEY).used == used
+        with pytest.raises(LookupError, match="no version 7"), store.change() as change:
+            change.pin(KEY, 7)
+        with pytest.raises(LookupError, match="nothing is known"), store.change() as change:
+            change.pin("9.9", 0)
+        with store.change() as change:
+            change.pin(KEY, 1)
+            change.drop_fit(KEY, 1)
+        assert (store.project(KEY).pinned, store.project(KEY).used) == (None, 2)
+
+    def test_who_asks_while_it_learns_is_served_next(self, store):
+        keep(store, sent(1))
+        with store.change() as change:
+            change.ask(KEY)
+        asked = store.project(KEY).asked
+        with store.change() as change:
+            change.tried(KEY, 3, "done", begun=asked - 1)
+        assert store.project(KEY).asked == asked
+        with store.change() as change:
+            change.tried(KEY, 3, "done", begun=asked + 1)
+        stored = store.project(KEY)
+        assert (stored.asked, stored.tried_pictures, stored.state) == (0, 3, "done")
+
+
+def test_a_change_is_whole_or_not_at_all(store):
+    keep(store, sent(1))
+    change = store.change()
+    change.__enter__().annotation_gone(KEY, 1)
+    assert change.__exit__(ZeroDivisionError, ZeroDivisionError(), None) is not True
+    assert len(store.annotations(KEY)) == 1
+
+
+def test_what_a_project_is_called_changes_with_the_project(store):
+    with store.change() as change:
+        change.see(read_project(project(title="first")))
+        change.see(read_project(project(title="second", config="<View/>")))
+        change.see(read_project({**project(), "title": None, "label_config": None}))
+        assert change.keys_of(1) == [KEY]
+    [stored] = store.projects()
+    assert (stored.facts.title, stored.facts.label_config) == ("second", "<View/>")
+
+
+def test_a_damaged_file_is_moved_aside_and_a_new_one_begun(store, caplog):
+    keep(store, sent(1))
+    store.path.write_bytes(b"not a database at all" * 500)
+    for ending in ("-wal", "-shm"):
+        store.path.with_name(store.path.name + ending).unlink(missing_ok=True)
+    with pytest.raises(sqlite3.DatabaseError):
+        store.projects()
+    assert store.needs_rebuilding
+    assert "moved to corrections.damaged-" in caplog.text
+    keep(store, sent(2))
+    assert [one.number for one in store.annotations(KEY)] == [2]
+    [aside] = store.path.parent.glob("corrections.damaged-*")
+    assert aside.read_bytes().startswith(b"not a database")
+
+
+def test_a_file_of_a_newer_release_is_left_alone(store):
+    keep(store, sent(1))
+    with sqlite3.connect(store.path) as database:
+        database.execute("PRAGMA user_version = 99")
+    with pytest.raises(sqlite3.OperationalError, match="newer release"):
+        store.projects()
+    assert not store.needs_rebuilding
+    assert store.path.exists()
+
+
+def test_a_full_disk_is_told_and_nothing_is_half_written(store, tmp_path):
+    # A limit on the size of files stands for a disk that fills up.
+    keep(store, sent(1))
+    script = """
+import resource, sys
+from pathlib import Path
+from backend.corrections.store import CorrectionStore
+store = CorrectionStore(Path(sys.argv[1]))
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000,) * 2)
+import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+import os
+try:
+    store.receive({"action": "x", "rest": os.urandom(200_000).hex()})
+except Exception as err:
+    print(type(err).__name__)
+"""
+    ended = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, timeout=60)
+    assert ended.stdout == "OperationalError\n", ended.stderr
+    assert store.waiting() == 0
+    store.receive(annotated(2))
+    assert len(store.annotations(KEY)) == 1
+
+
+def test_a_process_that_is_killed_in_a_change_leaves_none_of_it(store, tmp_path):
+    keep(store, sent(1))
+    script = """
+import sys
+from pathlib import Path
+from backend.corrections.store import CorrectionStore
+store = CorrectionStore(Path(sys.argv[1]))
+with store.change() as change:
+    change.annotation_gone(sys.argv[2], 1)
+    print("in it", flush=True)
+    sys.stdin.read()
+"""
+    command = [sys.executable, "-c", script, str(tmp_path), KEY]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"in it\n"
+        os.kill(process.pid, signal.SIGKILL)
+    assert len(store.annotations(KEY)) == 1
+    keep(store, sent(2, 2))
+    assert len(store.annotations(KEY)) == 2
+
+
+def test_threads_do_not_lose_each_others_changes(store):
+    def work(first):
+        for number in range(first, first + 10):
+            keep(store, sent(number, number))
+
+    threads = [threading.Thread(target=work, args=(100 * i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(store.annotations(KEY)) == 40
+
+
+def test_an_event_and_its_webhook_agree():
+    assert read_event(annotated()).project == FACTS

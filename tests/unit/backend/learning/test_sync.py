@@ -1,0 +1,88 @@
+"""What the store holds is what Label Studio has, after webhooks that were lost."""
+
+import pytest
+from webhooks import KEY, LABELS, annotation, brushed, left_half, project
+
+from backend.corrections.intake import Intake
+from backend.corrections.store import CorrectionStore
+from backend.errors import RequestError
+from backend.label_studio_api import LabelStudioApiError
+from backend.labeling.reader import parse_label_config
+from backend.learning.sync import sync
+
+
+class FakeApi:
+    """Two pages of tasks, of which the second may fail."""
+
+    def __init__(self, *pages, fails=False, described=None):
+        self.pages = pages
+        self.fails = fails
+        self.described = project() if described is None else described
+
+    def project(self, number):
+        assert number == 1
+        return self.described
+
+    def task_pages(self, number, *, fields, page_size):
+        assert (number, fields) == (1, "all")
+        yield from self.pages
+        if self.fails:
+            raise LabelStudioApiError("GET /api/tasks/: 502")
+
+
+def task(number, *annotations):
+    # As a list of tasks has them: without the task's id.
+    return {
+        "id": number,
+        "data": {"image": f"ok:{number}"},
+        "annotations": [{k: v for k, v in one.items() if k != "task"} for one in annotations],
+    }
+
+
+@pytest.fixture
+def store(tmp_path):
+    return CorrectionStore(tmp_path)
+
+
+def run(store, api):
+    return sync(api, Intake(store, parse_label_config), 1)
+
+
+def test_all_pages_are_read(store):
+    found = run(
+        store,
+        FakeApi(
+            [task(1, annotation(1, result=[brushed(left_half())])), task(2)], [task(3, annotation(2), annotation(3))]
+        ),
+    )
+    assert (found.annotations, found.forgotten, found.project.key) == (3, 0, KEY)
+    assert [(one.number, one.task) for one in store.annotations(KEY)] == [(1, 1), (2, 3), (3, 3)]
+    assert store.task_data(KEY, 1) == {"image": "ok:1"}
+    assert store.project(KEY).facts.label_config == LABELS
+    assert store.evidence(KEY)[1][0].shares.shares.positions == (0, 1)
+
+
+def test_what_is_no_more_is_forgotten_and_what_is_newer_replaces(store):
+    run(store, FakeApi([task(1, annotation(1), annotation(2))]))
+    later = annotation(1, at=1_800_000_500, lead_time=99.0)
+    found = run(store, FakeApi([task(1, later)]))
+    assert (found.annotations, found.forgotten) == (1, 1)
+    assert [(one.number, one.lead_time_s) for one in store.annotations(KEY)] == [(1, 99.0)]
+
+
+def test_nothing_is_forgotten_where_reading_broke_off(store):
+    run(store, FakeApi([task(1, annotation(1))], [task(2, annotation(2))]))
+    with pytest.raises(LabelStudioApiError):
+        run(store, FakeApi([task(3, annotation(3))], fails=True))
+    assert [one.number for one in store.annotations(KEY)] == [1, 2, 3]
+
+
+def test_an_odd_annotation_is_left_out(store, caplog):
+    found = run(store, FakeApi([task(1, {**annotation(1), "id": "x"}, annotation(2))]))
+    assert found.annotations == 1
+    assert "an annotation is left out" in caplog.text
+
+
+def test_a_project_that_says_too_little(store):
+    with pytest.raises(RequestError, match="when project 1 was made"):
+        run(store, FakeApi(described={"id": 1}))
