@@ -21,6 +21,7 @@ from backend.learning.learning import Learning
 from backend.learning.lessons import Lesson
 from backend.learning.sync import sync
 from backend.metrics import Metrics
+from backend.predicting.failures import Failures
 from backend.predicting.feature_cache import FeatureCache
 from backend.predicting.networks import computing_alone, network_thread
 from backend.predicting.predictor import Predictor, PredictorOptions
@@ -108,6 +109,7 @@ def build_service(settings: Settings) -> Service:
             disk_bytes=settings.cache_disk_bytes,
         ),
         networks,
+        failures=Failures(settings.data_dir),
     )
     if settings.chosen_others is not None:
         predictor.learn_others()

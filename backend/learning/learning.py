@@ -16,7 +16,7 @@ from backend.images.host import LabelStudioHost
 from backend.labeling.controls import LabelConfig
 from backend.learning.in_use import InUse
 from backend.learning.learner import Learn, Learner, Predicting, Wishes
-from backend.learning.report import ProjectReport
+from backend.learning.report import Comparison, ProjectReport
 from backend.learning.reports import StoredReports
 
 logger = logging.getLogger(__name__)
@@ -129,6 +129,10 @@ class Learning:
         after = self.store.project(key)
         if before and after and before.used != after.used:
             self.learner.announce(key)
+
+    def thumbnails(self, key: str, control: str, label: str, most: int) -> Sequence[Comparison]:
+        """Return pictures in which a class was corrected, the worst first; none are kept yet."""
+        return ()
 
     def start(self) -> None:
         """Begin to learn."""

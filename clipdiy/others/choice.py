@@ -72,6 +72,13 @@ class Choice:
     competing: tuple[Label, ...]
     left_out: tuple[LeftOut, ...]
 
+    def left_out_by_label(self) -> dict[str, list[LeftOut]]:
+        """Return what does not compete, label by label, both in the order in which they stand in `left_out`."""
+        by_label: dict[str, list[LeftOut]] = {}
+        for left in self.left_out:
+            by_label.setdefault(left.label, []).append(left)
+        return by_label
+
 
 @dataclass(frozen=True)
 class _List:
