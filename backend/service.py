@@ -150,12 +150,22 @@ def make_learning(
 
     def sync_from(learning: Learning, key: str) -> None:
         for each in [key] if key else introductions.projects():
+            host = host_of(each)
+            if not (host.is_configured or host.is_neighbour):
+                # Anybody can say on /setup where a Label Studio is: that is no reason to go there with a token, and to
+                # believe what it says.
+                logger.info(
+                    "project %s: its annotations are read from webhooks alone; set CLIPDIY_LABEL_STUDIO_URL to have "
+                    "those read that webhooks missed",
+                    each.partition(".")[0],
+                )
+                continue
             # Not for long: the service may be about to end, and it is tried again.
-            api = api_of(host_of(each), Patience(for_s=10))
+            api = api_of(host, Patience(for_s=10))
             if api is None:
                 continue
             try:
-                sync(api, learning.intake, int(each.partition(".")[0]))
+                sync(api, learning.intake, int(each.partition(".")[0]), expected=each)
             except (BackendError, ValueError) as err:
                 logger.warning("project %s: annotations could not be read: %s", each.partition(".")[0], err)
 
