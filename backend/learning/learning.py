@@ -97,7 +97,13 @@ class Learning:
         if read_event(body) is None:
             return False
         try:
-            self.store.receive(body)
+            try:
+                self.store.receive(body)
+            except sqlite3.OperationalError:
+                raise
+            except sqlite3.DatabaseError:
+                # The file was damaged and has been moved aside: into the new one.
+                self.store.receive(body)
         except sqlite3.Error as err:
             raise OSError(0, str(err)) from err
         except ValueError as err:
