@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from backend.errors import BackendError
+from backend.corrections.events import read_project
+from backend.errors import BackendError, LabelConfigError, RequestError
 from backend.images.host import LabelStudioHost
 from backend.images.introductions import Introductions, trial_at
 from backend.images.loader import ImageLoader
@@ -32,6 +34,8 @@ from clipdiy.method import Method, build_method, method_named
 logger = logging.getLogger(__name__)
 
 CUDA_IMAGE_BATCH = 8
+AHEAD_PICTURES = 10_000
+"""Of a project, that may wait to be encoded before they are asked for: hours of a CPU, minutes of a GPU."""
 CPU_IMAGE_BATCH = 1  # one image is 59 crops: a CPU gains nothing from more
 
 
@@ -56,6 +60,36 @@ class Service:
             LabelConfigError: If it cannot be answered.
         """
         return self.learning.teach(read_label_config(xml, self.settings), project)
+
+    def host_of(self, project: str) -> LabelStudioHost:
+        """Return what is known of the Label Studio of a project; may ask it whether that is so.
+
+        Args:
+            project: As Label Studio names it to a backend.
+        """
+        host = self.introductions.of(project)
+        # One on this machine's loopback was only kept because it said so from here.
+        return replace(host, is_neighbour=host.is_loopback)
+
+    def work_ahead(self, body: Mapping[str, Any]) -> None:
+        """Encode the pictures of new tasks, behind everything that somebody waits for; returns at once.
+
+        Args:
+            body: Of a webhook; anything but TASKS_CREATED is left alone, and so is what cannot be read: who asks for
+                these tasks later will be told.
+        """
+        if body.get("action") != "TASKS_CREATED":
+            return
+        sent = body.get("tasks")
+        every = sent if isinstance(sent, list) else []
+        tasks = [task for task in every if isinstance(task, Mapping) and isinstance(task.get("id"), int)]
+        try:
+            project = read_project(body.get("project"))
+            config = self.read_label_config(project.label_config, project.key)
+        except (RequestError, LabelConfigError):
+            return
+        # Which Label Studio that is must not be found out here: it waits for the answer, and may be asked.
+        self.predictor.work_ahead(tasks, config, project=str(project.number), host=lambda: self.host_of(project.key))
 
     def close(self) -> None:
         """End the threads; what is under way is finished, the rest is dropped."""
@@ -101,6 +135,8 @@ def build_service(settings: Settings) -> Service:
             load_threads=settings.download_threads,
             finish_threads=finish_threads(),
             image_batch=CUDA_IMAGE_BATCH if method.device.type == "cuda" else CPU_IMAGE_BATCH,
+            # What is not kept need not be made before it is asked for.
+            ahead=AHEAD_PICTURES if settings.work_ahead and settings.keeps_features else 0,
         ),
         metrics,
         FeatureCache(
