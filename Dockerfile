@@ -15,8 +15,8 @@ COPY clipdiy ./clipdiy
 COPY backend ./backend
 COPY label_config ./label_config
 
-# Its commands (clipdiy, clipdiy-doctor) come onto the PATH, and the service can say its version. What runs are the files
-# above.
+# Its commands (clipdiy, clipdiy-ls, clipdiy-doctor) come onto the PATH, and the service can say its version. What runs
+# are the files above.
 RUN pip install --no-cache-dir --no-deps --no-build-isolation --editable .
 
 # A new volume takes over the owner of the folder it is mounted on.

@@ -1,19 +1,87 @@
-"""What the demo and the tests ask of a Label Studio: projects, tasks, a connected backend, predictions, exports."""
+"""What is asked of a Label Studio: projects, tasks page by page, a connected backend, predictions, exports.
 
+`backend.label_studio_http` says how: with which token, and what is asked again.
+"""
+
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
+import orjson
 import requests
 
-from backend.errors import BackendError
+from backend.label_studio_http import (
+    IMPATIENT,
+    Credentials,
+    FixedCredentials,
+    LabelStudioApiError,
+    LabelStudioHttp,
+    Patience,
+    Pause,
+    TokenCredentials,
+    json_of,
+)
+
+__all__ = ["IMPATIENT", "BasicAuth", "Json", "LabelStudioApi", "LabelStudioApiError", "Patience", "TaskFilter"]
 
 # What JSON decodes to, or can be encoded from.
 Json = Any
 
+PAGE_TASKS = 100
+LISTED_TASKS = 1000
 
-class LabelStudioApiError(BackendError):
-    """Label Studio refused a request. The message names the request and what it said."""
+
+@dataclass(frozen=True)
+class TaskFilter:
+    """Which tasks of a project are meant, in the words of Label Studio's data manager.
+
+    Attributes:
+        column: Without `filter:tasks:`.
+        operator: One of the data manager's.
+        kind: What the column holds: Number, String, List, ...
+        value: To compare with.
+    """
+
+    column: str
+    operator: str
+    kind: str
+    value: Json
+
+    @classmethod
+    def behind(cls, task_id: int) -> Self:
+        """Those with a higher id."""
+        return cls("id", "greater", "Number", task_id)
+
+    @classmethod
+    def among(cls, task_ids: Iterable[int]) -> Self:
+        """Those with these ids."""
+        return cls("id", "in_list", "List", list(task_ids))
+
+    @classmethod
+    def with_version(cls, model_version: str) -> Self:
+        """Those that hold a prediction of this version (or of one whose name has this in it)."""
+        return cls("predictions_model_versions", "contains", "List", [model_version])
+
+    @classmethod
+    def without_version(cls, model_version: str) -> Self:
+        """Those that hold none of it."""
+        return cls("predictions_model_versions", "not_contains", "List", [model_version])
+
+    @classmethod
+    def annotated(cls) -> Self:
+        """Those that somebody has annotated."""
+        return cls("total_annotations", "greater", "Number", 0)
+
+    @classmethod
+    def unannotated(cls) -> Self:
+        """Those that nobody has annotated."""
+        return cls("total_annotations", "equal", "Number", 0)
+
+    def fields(self) -> dict[str, Json]:
+        """Return it as Label Studio takes it."""
+        column = f"filter:tasks:{self.column}"
+        return {"filter": column, "operator": self.operator, "type": self.kind, "value": self.value}
 
 
 @dataclass(frozen=True)
@@ -25,47 +93,63 @@ class BasicAuth:
 
 
 class LabelStudioApi:
-    """A thin client for the calls that are needed here, in the words of this project."""
+    """A thin client for the calls that are needed here, in the words of this project. For any number of threads."""
 
-    def __init__(self, url: str, authorization: str, *, timeout_s: float = 120.0) -> None:
-        """Open a session.
+    def __init__(
+        self,
+        url: str,
+        authorization: str | Credentials,
+        *,
+        timeout_s: float = 120.0,
+        patience: Patience = IMPATIENT,
+        pause: Pause | None = None,
+    ) -> None:
+        """Ask nothing yet.
 
         Args:
             url: Address of Label Studio.
-            authorization: Value of the header, `Token <legacy token>` or `Bearer <access token>`.
+            authorization: Value of the header, `Token <legacy token>` or `Bearer <access token>`, or what gives it.
             timeout_s: How long one request may take. A retrieval lasts as long as the backend works, up to 100 s.
+            patience: How long a Label Studio that does not answer, or has too much to do, is waited for.
+            pause: How to wait for it; `Event.wait` of an event that is set when nobody wants the answer any more.
         """
-        self.url = url.rstrip("/")
-        self._timeout_s = timeout_s
-        self._authorization = {"Authorization": authorization}
+        credentials = FixedCredentials(authorization) if isinstance(authorization, str) else authorization
+        self._http = LabelStudioHttp(url, credentials, timeout_s=timeout_s, patience=patience, pause=pause)
+        self.url = self._http.url
+
+    @classmethod
+    def with_token(
+        cls,
+        url: str,
+        token: str,
+        *,
+        timeout_s: float = 120.0,
+        patience: Patience | None = None,
+        pause: Pause | None = None,
+    ) -> Self:
+        """Return a client for long work: patient, with a token of either kind that is renewed as it ends.
+
+        Args:
+            url: Address of Label Studio.
+            token: As a person copied it out of Label Studio: legacy, or a personal access token.
+            timeout_s: How long one request may take.
+            patience: If other than usual; see `Patience`.
+            pause: See above.
+        """
+        patience = patience or Patience()
+        return cls(url, TokenCredentials(url, token), timeout_s=timeout_s, patience=patience, pause=pause)
 
     def whoami(self) -> str:
         """Return the user name that the token belongs to."""
         return str(self._get("/api/current-user/whoami", {})["username"])
 
     def project(self, project_id: int) -> dict[str, Json]:
-        """Return how Label Studio describes a project."""
+        """Return a project: `title`, `label_config`, `task_number`, `model_version` and more."""
         return dict(self._get(f"/api/projects/{project_id}/", {}))
-
-    def task_pages(
-        self, project_id: int, *, fields: str = "all", page_size: int = 100
-    ) -> Iterator[list[dict[str, Json]]]:
-        """Yield all tasks of a project, page by page; with `fields="all"` with annotations and predictions.
-
-        A page may be empty, if what was on it has been deleted meanwhile.
-        """
-        page = 1
-        while True:
-            query = {"project": project_id, "page": page, "page_size": page_size, "fields": fields}
-            answer = self._get("/api/tasks/", query)
-            yield list(answer["tasks"])
-            if page * page_size >= int(answer["total"]):
-                return
-            page += 1
 
     def label_config(self, project_id: int) -> str:
         """Return the labeling config of a project."""
-        return str(self._get(f"/api/projects/{project_id}/", {})["label_config"])
+        return str(self.project(project_id)["label_config"])
 
     def first_task(self, project_id: int) -> dict[str, Json] | None:
         """Return one task of a project with its data, None if it has none."""
@@ -79,9 +163,14 @@ class LabelStudioApi:
 
     def find_project(self, title: str) -> int | None:
         """Return the id of the oldest project with this title, or None."""
-        found = self._get("/api/projects/", {"page_size": 1000, "filter": "all"})["results"]
-        ids = [int(project["id"]) for project in found if project["title"] == title]
-        return min(ids, default=None)
+        ids: list[int] = []
+        page = 1
+        while True:
+            answer = self._get("/api/projects/", {"page": page, "page_size": 1000, "filter": "all"})
+            ids += [int(project["id"]) for project in answer["results"] if project["title"] == title]
+            if not answer.get("next"):
+                return min(ids, default=None)
+            page += 1
 
     def update_project(self, project_id: int, **changes: Json) -> None:
         """Change settings of a project."""
@@ -105,11 +194,61 @@ class LabelStudioApi:
         """Allow `/data/local-files/?d=...` for a folder under the document root."""
         self._post("/api/storages/localfiles", {"project": project_id, "path": path, "use_blob_urls": True})
 
+    def task_pages(
+        self,
+        project_id: int,
+        *,
+        fields: str = "task_only",
+        page_size: int = PAGE_TASKS,
+        filters: Sequence[TaskFilter] = (),
+        resolve_uri: bool = False,
+    ) -> Iterator[list[dict[str, Json]]]:
+        """Yield the tasks of a project in the order of their ids, in lists of some, each asked for when it is wanted.
+
+        Every page asks for what lies behind the last id, so that tasks that come, go, or no longer fit the filters
+        meanwhile shift no other: each is there once.
+
+        Args:
+            project_id: Project.
+            fields: `task_only`; `all` has annotations, drafts and predictions too, with all their masks.
+            page_size: Most tasks in a list; Label Studio may give fewer.
+            filters: All of which must hold.
+            resolve_uri: Addresses in object stores become Label Studio's own (`/tasks/1/resolve/...`).
+        """
+        last = 0
+        while True:
+            answer = self._tasks_behind(last, project_id, fields, page_size, filters, resolve_uri)
+            # A task with several predictions may stand there several times.
+            page = list({int(task["id"]): dict(task) for task in answer["tasks"]}.values())
+            if not page:
+                return
+            yield page
+            last = int(page[-1]["id"])
+            if len(answer["tasks"]) >= int(answer["total"]):
+                return
+
+    def _tasks_behind(
+        self,
+        task_id: int,
+        project_id: int,
+        fields: str,
+        page_size: int,
+        filters: Sequence[TaskFilter],
+        resolve_uri: bool = False,
+    ) -> Json:
+        wanted = [TaskFilter.behind(task_id), *filters]
+        query = {"filters": {"conjunction": "and", "items": [one.fields() for one in wanted]}}
+        asked = {"project": project_id, "page": 1, "page_size": page_size, "fields": fields}
+        return self._get("/api/tasks/", {**asked, "resolve_uri": resolve_uri, "query": json.dumps(query)})
+
+    def count_tasks(self, project_id: int, filters: Sequence[TaskFilter] = ()) -> int:
+        """Return how many tasks of a project the filters hold for; one with several predictions may count as such."""
+        return int(self._tasks_behind(0, project_id, "task_only", 1, filters)["total"])
+
     def tasks(self, project_id: int) -> list[dict[str, Json]]:
         """Return the tasks of a project, with their data and without annotations."""
-        query = {"project": project_id, "page_size": 10_000, "fields": "task_only"}
-        answer = self._get("/api/tasks/", query)
-        return list(answer["tasks"])
+        pages = self.task_pages(project_id, page_size=LISTED_TASKS, resolve_uri=True)
+        return [task for page in pages for task in page]
 
     def task(self, task_id: int) -> dict[str, Json]:
         """Return one task with its annotations."""
@@ -163,6 +302,28 @@ class LabelStudioApi:
         """Return every stored prediction of a project."""
         return list(self._get("/api/predictions/", {"project": project_id}))
 
+    def import_predictions(self, project_id: int, predictions: Sequence[Mapping[str, Json]]) -> int:
+        """Write predictions in one request, and return how many were.
+
+        Args:
+            project_id: Project.
+            predictions: Each with `task` (its id), `result`, `score` and `model_version`.
+
+        Raises:
+            LabelStudioApiError: With `may_be_done` if all, some or none of them may have been written: look before
+                they are sent again. One that names a task that is not there makes Label Studio refuse all.
+        """
+        path, headers = f"/api/projects/{project_id}/import/predictions", {"Content-Type": "application/json"}
+        return int(self._call("POST", path, data=orjson.dumps(list(predictions)), headers=headers)["created"])
+
+    def delete_prediction(self, prediction_id: int) -> None:
+        """Remove a prediction; nothing happens if it is not there any more."""
+        try:
+            self._request("DELETE", f"/api/predictions/{prediction_id}/")
+        except LabelStudioApiError as err:
+            if err.status != 404:
+                raise
+
     def create_view(self, project_id: int, title: str, **data: Json) -> int:
         """Add a tab to the data manager and return its id; without one, no task can be opened by its address."""
         body = {"project": project_id, "data": {"title": title, **data}}
@@ -195,16 +356,7 @@ class LabelStudioApi:
         return self._call("POST", path, json=body)
 
     def _call(self, method: str, path: str, **arguments: Json) -> Json:
-        return self._request(method, path, **arguments).json()
+        return json_of(method, path, self._request(method, path, **arguments))
 
     def _request(self, method: str, path: str, **arguments: Json) -> requests.Response:
-        try:
-            # A new connection each time: Label Studio's own server closes the old ones without notice.
-            answer = requests.request(
-                method, self.url + path, headers=self._authorization, timeout=self._timeout_s, **arguments
-            )
-        except requests.RequestException as err:
-            raise LabelStudioApiError(f"{method} {path}: {err}") from err
-        if not answer.ok:
-            raise LabelStudioApiError(f"{method} {path}: {answer.status_code} {answer.text[:500]}")
-        return answer
+        return self._http.request(method, path, **arguments)

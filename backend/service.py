@@ -14,7 +14,7 @@ from backend.images.introductions import Introductions, trial_at
 from backend.images.loader import ImageLoader
 from backend.images.sources import ImageLimits, ImageSources
 from backend.images.values import SCHEMES
-from backend.label_studio_api import LabelStudioApi
+from backend.label_studio_api import LabelStudioApi, Patience
 from backend.labeling.reader import LabelConfig, parse_label_config
 from backend.learning.learner import Wishes
 from backend.learning.learning import Learning
@@ -150,7 +150,8 @@ def make_learning(
 
     def sync_from(learning: Learning, key: str) -> None:
         for each in [key] if key else introductions.projects():
-            api = api_of(host_of(each))
+            # Not for long: the service may be about to end, and it is tried again.
+            api = api_of(host_of(each), Patience(for_s=10))
             if api is None:
                 continue
             try:
@@ -170,11 +171,16 @@ def make_learning(
     )
 
 
-def api_of(host: LabelStudioHost) -> LabelStudioApi | None:
-    """Return a client for a Label Studio, `None` where its address or token is not known."""
+def api_of(host: LabelStudioHost, patience: Patience | None = None) -> LabelStudioApi | None:
+    """Return a client for a Label Studio, `None` where its address or token is not known.
+
+    Args:
+        host: Which one.
+        patience: How long it is waited for while it is away; as for long work, if left out.
+    """
     if not host.url or not host.token:
         return None
-    return LabelStudioApi(host.base_url, host.token)
+    return LabelStudioApi.with_token(host.base_url, host.token, patience=patience)
 
 
 def finish_threads() -> int:

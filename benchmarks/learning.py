@@ -1,8 +1,8 @@
 """Do corrections make the next masks better, and never worse than the words?
 
     python -m benchmarks.learning [--seeds S,S] [--tasks NAME,NAME] [--counts N,N] [--unseen ZIP] [--cache DIR]
-        [--quick]
-    python -m benchmarks.learning --cost
+        [--others] [--quick]
+    python -m benchmarks.learning --cost [--others]
     python -m benchmarks.learning --calibration [--seeds S,S] [--cache DIR]
 
 A seed is a project with 16 nouns (`benchmarks.learning_pictures`). N of its pictures are corrected to the truth, the
@@ -14,6 +14,8 @@ fit is learned from them, and 110 other pictures are segmented with it, at 128 p
 - `degraded`: grey, flat, blurred and noisy pictures;
 - `unseen`, `unseen-meaningless`, `unseen-half`: the first three with art that the starter never saw, if it is there
   (`python -m benchmarks.learning_pictures build/unseen.zip`).
+
+With `--others` common things that are no labels compete and stay empty, as they do in the service.
 
 Prints mIoU (with background) as means over the seeds, beside what naming alone gains without a guard (rho = 10; up to
 10 pictures), and every case that is worse than the words by more than 0.1. `--cost` measures one fit with embeddings of
@@ -47,11 +49,12 @@ from clipdiy.learning.learned import Learned, label_keys
 from clipdiy.learning.naming import fit_naming, naming_rows, newcomer_bias
 from clipdiy.objectness.found import ObjectnessMap
 from clipdiy.segmenter import Segmenter
-from clipdiy.vocabulary import Vocabulary, make_vocabulary
+from clipdiy.vocabulary import Label, Vocabulary, make_vocabulary
 
 SEEDS = (104, 105, 106)
 COUNTS = (1, 2, 5, 10, 25, 50, 100)
 MEASURED_PX = 128
+OTHERS = 900  # about as many as the list that comes with open-world weights
 WORSE_BY = 0.1  # points of mIoU
 UNGUARDED_PRIOR = 10.0
 UNGUARDED_UP_TO = 10  # pictures
@@ -146,9 +149,13 @@ def measure(
     to_correct: Sequence[Picture],
     to_measure: Sequence[Picture],
     counts: Sequence[int],
+    *,
+    others: bool,
 ) -> dict[int, Measured]:
     """Measure one task of one project at each number of corrected pictures."""
     vocabulary = make_vocabulary(task.labels)
+    if others:
+        vocabulary = vocabulary.with_others(segmenter.choose_others(vocabulary).competing)
     texts = segmenter.clip.embed_vocabulary(vocabulary).cpu().numpy()
     tau, encoder = segmenter.clip.logit_scale, segmenter.encoder_identity
     nothing = learn([], vocabulary, texts, logit_scale=tau, encoder=encoder)
@@ -223,10 +230,14 @@ def invented_pictures(count: int, embed_dim: int, classes: int) -> tuple[list[Co
     return pictures, texts / np.linalg.norm(texts, axis=1, keepdims=True)
 
 
-def measure_cost(count: int = 1000, embed_dim: int = 512, classes: int = 16) -> str:
+def measure_cost(count: int = 1000, embed_dim: int = 512, classes: int = 16, others: int = 0) -> str:
     """Time one whole fit and its memory beyond the features."""
     pictures, texts = invented_pictures(count, embed_dim, classes)
     vocabulary = make_vocabulary([f"class {i}" for i in range(classes)])
+    if others:
+        vocabulary = vocabulary.with_others([Label(f"other {i}", (f"other {i}",)) for i in range(others)])
+        further = np.random.default_rng(1).standard_normal((others, embed_dim)).astype(np.float32)
+        texts = np.concatenate([texts, further / np.linalg.norm(further, axis=1, keepdims=True)])
     fits: list[Learned] = []
     start = time.process_time()
 
@@ -239,7 +250,8 @@ def measure_cost(count: int = 1000, embed_dim: int = 512, classes: int = 16) -> 
     learned = fits[0]
     assert fits[1].to_bytes() == learned.to_bytes(), "a fit is a function of what it is given"
     return (
-        f"{count} pictures, {embed_dim} numbers, {classes} labels: {taken:.1f} s of processor time, {grown_mb:.0f} MB "
+        f"{count} pictures, {embed_dim} numbers, {classes} labels, {others} others: {taken:.1f} s of processor time, "
+        f"{grown_mb:.0f} MB "
         f"more than the features; naming with rho = {learned.prior:g}, objectness "
         f"{'by the paper' if learned.objectness is None else f'by {len(learned.objectness.theta)} numbers'}, "
         f"{len(learned.to_bytes()) / 1000:.0f} kB"
@@ -293,12 +305,13 @@ def main() -> None:
     parser.add_argument("--counts", default=",".join(map(str, COUNTS)))
     parser.add_argument("--unseen", type=Path, help="drawings of the unseen art; without them its tasks are left out")
     parser.add_argument("--cache", type=Path, help="folder that keeps encoded pictures for the next run")
+    parser.add_argument("--others", action="store_true", help="let others compete with the labels, as the service does")
     parser.add_argument("--quick", action="store_true", help="few pictures: shows that it runs, not what it is worth")
     parser.add_argument("--cost", action="store_true", help="measure the cost of one fit instead")
     parser.add_argument("--calibration", action="store_true", help="measure what calibrated scores promise instead")
     chosen = parser.parse_args()
     if chosen.cost:
-        print(measure_cost())
+        print(measure_cost(others=OTHERS if chosen.others else 0))
         return
     counts = tuple(map(int, chosen.counts.split(",")))
     sizes = {"to_correct": max(counts), "to_measure": TO_MEASURE}
@@ -321,7 +334,7 @@ def main() -> None:
             art, kind = TASKS[name]
             pictures = art_set(segmenter, art, seed, unseen=chosen.unseen, cache=chosen.cache, **sizes)
             task = make_task(pictures.nouns, kind)
-            found = measure(segmenter, task, pictures.to_correct, pictures.to_measure, counts)
+            found = measure(segmenter, task, pictures.to_correct, pictures.to_measure, counts, others=chosen.others)
             measured[name, seed] = found
             gains = ", ".join(f"{n}: {m.learned - m.words:+.1f}" for n, m in found.items())
             print(f"seed {seed}, {name}: {found[counts[0]].words:.1f}; {gains}", flush=True)

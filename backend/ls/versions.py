@@ -43,5 +43,5 @@ def versions(
             continue
         for version in report.versions:
             marks = " (in use)" * version.is_in_use + " (pinned)" * version.is_pinned
-            measured = f"IoU {show_iou(version.iou)}"
-            print(f"{version.number}{marks}: from {version.pictures} pictures, {version.note}; {measured}")
+            found = f"from {version.pictures} pictures, {version.note}; IoU {show_iou(version.iou)}"
+            print(f"{version.number}{marks}: {found}")

@@ -181,25 +181,14 @@ def evaluate(
 
 
 def _run_with_progress(evaluator: "Evaluator", job: "Job", tell: "Console") -> "Finished":
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
+    from clipdiy.cli.progress import Progress
     from clipdiy.evaluate.runner import run
 
-    bar = Progress(
-        TextColumn("evaluating"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("mIoU {task.fields[miou]}"),
-        console=tell,
-        transient=True,
-        disable=not tell.is_terminal,
-    )
-    with bar:
-        task = bar.add_task("", total=len(evaluator.dataset.image_ids[: job.limit]), miou="-")
+    total = len(evaluator.dataset.image_ids[: job.limit])
+    with Progress(tell, "evaluating", total=total, note="mIoU -") as progress:
 
         def report(done: int, total: int, miou: float) -> None:
-            bar.update(task, completed=done, total=total, miou=f"{100 * miou:.1f}")
+            progress.update(done, total, f"mIoU {100 * miou:.1f}")
 
         return run(evaluator, job, report)
 

@@ -1,7 +1,6 @@
 """`clipdiy segment`: photos and labels in; a label map, an overlay and a report each out."""
 
 import json
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -150,7 +149,8 @@ class _Done:
 def _run(job: _Job, files: list[Path], names: list[str], out: Path, tell: "Console") -> Iterator[_Done]:
     """Segment all photos under a progress bar; yield how each one ended, in order."""
     import torch
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from clipdiy.cli.progress import Progress
 
     def one(photo: Path, name: str) -> _Done:
         try:
@@ -158,20 +158,12 @@ def _run(job: _Job, files: list[Path], names: list[str], out: Path, tell: "Conso
         except (ClipDiyError, OSError, MemoryError, torch.OutOfMemoryError) as err:
             return _Done(photo, problem=str(err) or type(err).__name__)
 
-    bar = Progress(
-        TextColumn("segmenting"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=tell,
-        transient=True,
-        # On a terminal, lines are printed above the bar. What goes to a file or a pipe must not be redirected.
-        redirect_stdout=sys.stdout.isatty(),
-        disable=not tell.is_terminal or len(files) == 1,
-    )
-    with bar, ThreadPoolExecutor(WORKERS) as pool:
+    # Without a terminal, the line about each photo says how far it is.
+    with Progress(tell, "segmenting", total=len(files), lines=False) as progress, ThreadPoolExecutor(WORKERS) as pool:
         try:
-            yield from bar.track(pool.map(one, files, names), total=len(files))
+            for done in pool.map(one, files, names):
+                progress.advance()
+                yield done
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
