@@ -27,9 +27,9 @@ from backend.metrics import Metrics
 from backend.predicting.fair_pool import FairPool, FairQueue, Lane
 from backend.predicting.feature_cache import FeatureCache, content_of
 from backend.predicting.segmenting import Segmenting
-from backend.recent import Recent
 from clipdiy.method import Features
 from clipdiy.photo import Photo, Window
+from clipdiy.recent import Recent
 
 logger = logging.getLogger(__name__)
 

@@ -36,8 +36,8 @@ from backend.predicting.segmenting import Segmenting
 from backend.predicting.stages import Prediction, RequestStages
 from backend.predicting.trying import Tried, Trying
 from backend.predicting.words import Words
-from backend.recent import Recent
 from clipdiy.method import Features, Method
+from clipdiy.recent import Recent
 from clipdiy.segmentation import Segmentation
 
 logger = logging.getLogger(__name__)
