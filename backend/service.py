@@ -234,8 +234,13 @@ def finish_threads() -> int:
     return max(2, min(8, (os.cpu_count() or 2) // 2))
 
 
-def make_loader(settings: Settings, method: Method[Any]) -> ImageLoader:
-    """Connect the images' room to the settings."""
+def make_loader(settings: Settings, method: Method[Any] | None = None) -> ImageLoader:
+    """Connect the images' room to the settings.
+
+    Args:
+        settings: Of this process.
+        method: What looks at the photos, so that no more of them is kept than it needs; without one, all pixels are.
+    """
     token = settings.label_studio_token
     sources = ImageSources(
         label_studio_url=settings.label_studio_url,
@@ -251,6 +256,8 @@ def make_loader(settings: Settings, method: Method[Any]) -> ImageLoader:
     limits = ImageLimits(
         max_bytes=settings.max_image_bytes, max_px=settings.max_image_px, timeout_s=settings.download_timeout_s
     )
+    if method is None:
+        return ImageLoader(sources, limits)
     return ImageLoader(sources, limits, keep_px=method.keep_long_px, keep_short_px=method.keep_short_px)
 
 
