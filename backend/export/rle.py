@@ -58,7 +58,7 @@ def runs(part: Part, size_hw: tuple[int, int]) -> NDArray[np.int64]:
 
 
 def _places(is_edge: NDArray[np.bool_], left: int, top: int, height: int) -> NDArray[np.int64]:
-    """Return where edges lie in the whole picture, read in columns; of one dimension, which is several times as fast."""
+    """Return where edges lie in the whole picture, read in columns; of one dimension, which is much faster."""
     columns, rows = np.divmod(np.flatnonzero(is_edge), is_edge.shape[1])
     places: NDArray[np.int64] = (left + columns) * height + top + rows
     return places
