@@ -26,7 +26,7 @@ def whole_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
         Where to write.
 
     Raises:
-        ExportError: If something has the name, or no folder can be made.
+        ExportError: If something has the name, or something cannot be written.
     """
     out = out.absolute()
     if not overwrite:
@@ -42,6 +42,8 @@ def whole_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
     try:
         yield beside
         _give_name(beside, out, overwrite=overwrite)
+    except OSError as err:
+        raise ExportError(f"cannot write {out}: {err.strerror or err}") from err
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 

@@ -57,6 +57,9 @@ def choose(task: Mapping[str, Any], rules: Rules) -> Chosen | None:
         known = {one.id: (one, sent) for sent in _objects(task, "annotations") if (one := _facts(sent)) is not None}
         if counted := counting([one for one, _ in known.values()], rules.several):
             return Chosen("annotation", tuple(known[one.id][1] for one in counted))
+        if known:
+            # Whoever skipped it has looked, and would not say what is there.
+            return None
     if rules.source == "annotations":
         return None
     predictions = [

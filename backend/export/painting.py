@@ -54,14 +54,20 @@ class Painted:
 
 @dataclass(frozen=True)
 class _Drawn:
-    """A region's mask, as far as it reaches."""
+    """A region's mask, as far as it reaches; in bits, as all of a picture's regions are kept at once."""
 
     number: int
     order: int
     window: tuple[slice, slice]
-    mask: NDArray[np.bool_]
+    bits: NDArray[np.uint8]
     area_px: int
     score: float | None
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        rows, cols = self.window
+        shape = rows.stop - rows.start, cols.stop - cols.start
+        return np.unpackbits(self.bits, count=shape[0] * shape[1]).reshape(shape).view(np.bool_)
 
 
 def paint(regions: Sequence[KeptRegion], size_hw: tuple[int, int], classes: Classes) -> Painted:
@@ -84,12 +90,13 @@ def paint(regions: Sequence[KeptRegion], size_hw: tuple[int, int], classes: Clas
         left, top, right, bottom = box
         window = (slice(top, bottom), slice(left, right))
         number = classes.number_of(region.labels)
-        drawn.append(_Drawn(number, order, window, mask[window].copy(), int(mask[window].sum()), region.score))
+        drawn.append(_Drawn(number, order, window, np.packbits(mask[window]), int(mask[window].sum()), region.score))
     label_map = np.zeros(size_hw, np.uint16)
     owners = np.zeros(size_hw, np.int32)
     for one in sorted(drawn, key=lambda one: (-one.area_px, -one.number, one.order)):
-        label_map[one.window][one.mask] = one.number
-        owners[one.window][one.mask] = one.order + 1
+        mask = one.mask
+        label_map[one.window][mask] = one.number
+        owners[one.window][mask] = one.order + 1
     instances = [
         Instance(one.number, _moved(part, one.window), one.score)
         for one in drawn

@@ -1,6 +1,7 @@
 """What is known of a picture when it is written: the one type between where it comes from and every format."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,9 +51,11 @@ class ExportedPicture:
         """Name of its file, with ending."""
         return f"{self.name}.{self.file.ending}"
 
-    @property
+    @cached_property
     def numbers(self) -> tuple[int, ...]:
         """The classes that are in it, ascending."""
         if self.label_map is None:
             return ()
-        return tuple(int(number) for number in np.unique(self.label_map) if number not in (BACKGROUND, IGNORED))
+        # Counting is several times as fast as sorting, which np.unique does.
+        there = np.flatnonzero(np.bincount(self.label_map.ravel()))
+        return tuple(int(number) for number in there if number not in (BACKGROUND, IGNORED))

@@ -145,6 +145,12 @@ class ProjectSource:
         """The project's title."""
         return str(self.described.get("title") or f"project {self._project}")
 
+    @property
+    def expected(self) -> int | None:
+        """How many tasks the project has; `None` if Label Studio does not say so."""
+        number = self.described.get("task_number")
+        return number if isinstance(number, int) else None
+
     @cached_property
     def config(self) -> LabelConfig:
         """The project's labeling config."""
@@ -221,7 +227,11 @@ class ProjectSource:
         chosen = place.task.chosen
         if chosen is None:
             return None
-        painted = [paint(self._regions(sent.get("result"), place.key), size_hw, self.classes) for sent in chosen.sent]
+        said = [self._regions(sent.get("result"), place.key) for sent in chosen.sent]
+        if chosen.origin == "annotation":
+            # What a person has kept has no score any more, though it still stands there.
+            said = [[replace(region, score=None) for region in regions] for regions in said]
+        painted = [paint(regions, size_hw, self.classes) for regions in said]
         return painted[0] if len(painted) == 1 else majority([one.label_map for one in painted])
 
     def _regions(self, result: object, key: ImageKey) -> list[KeptRegion]:

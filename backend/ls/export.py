@@ -98,7 +98,7 @@ def export(
         tell=problems.append,
     )
     console = Console(stderr=True, highlight=False)
-    with Progress(console, "exporting", total=None, lines=not as_json) as progress:
+    with Progress(console, "exporting", total=read.expected, lines=not as_json) as progress:
         exported = export_project(read, format_name, out, overwrite=overwrite, done=progress.update)
     for problem in problems[:PROBLEMS_SAID]:
         console.print(f"[yellow]{escape(problem)}[/]", soft_wrap=True)

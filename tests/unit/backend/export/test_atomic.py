@@ -87,7 +87,7 @@ def test_what_cannot_be_renamed_is_put_back(tmp_path, monkeypatch):
         rename(source, target)
 
     monkeypatch.setattr(os, "rename", fails)
-    with pytest.raises(OSError, match="full"), whole_folder(out, overwrite=True):
+    with pytest.raises(ExportError, match=r"cannot write .*set: full"), whole_folder(out, overwrite=True):
         pass
     assert [path.name for path in out.iterdir()] == ["old"]
     assert [path.name for path in tmp_path.iterdir()] == ["set"]

@@ -67,8 +67,11 @@ def test_of_several_annotations():
     assert ids(choose(made, Rules())) == ("annotation", [1])
 
 
-def test_a_skipped_task_is_one_that_nobody_has_answered():
-    assert choose(task(1, annotations=[annotation(was_cancelled=True)]), Rules()) is None
+@pytest.mark.parametrize("predictions", [[], [prediction(number=3)]], ids=["alone", "predicted"])
+def test_a_skipped_task_is_one_that_nobody_has_answered(predictions):
+    skipped = task(1, annotations=[annotation(was_cancelled=True)], predictions=predictions)
+    assert choose(skipped, Rules()) is None
+    assert (choose(skipped, Rules("predictions")) is None) == (not predictions)
 
 
 @pytest.mark.parametrize("when", [None, "yesterday", 5])

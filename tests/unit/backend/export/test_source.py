@@ -13,6 +13,7 @@ from data_sets import (
     encoded,
     maps_of_five,
     pixels,
+    prediction,
     project_of_five,
     region,
     source,
@@ -94,6 +95,22 @@ def test_a_majority():
     assert (one.label_map == box(0, 0, 9, 9)).all()
     [two] = source([task(1, annotations=several[:2])], rules=Rules(several="majority")).pictures()
     assert (two.label_map[20:30, 20:30] == IGNORED).all()
+
+
+def test_scores_are_of_predictions_only():
+    kept = region(box(0, 0, 9, 9), score=0.7, origin="prediction")
+    said, guessed = source(
+        [task(1, annotations=[annotation(kept)]), task(2, predictions=[prediction(kept)])]
+    ).pictures()
+    assert [one.score for one in said.instances] == [None]
+    assert [one.score for one in guessed.instances] == [0.7]
+
+
+@pytest.mark.parametrize(("described", "expected"), [({"task_number": 7}, 7), ({}, None), ({"task_number": "7"}, None)])
+def test_how_many_tasks_there_are(described, expected):
+    made = source([task(1)])
+    made._api.described = described
+    assert made.expected == expected
 
 
 PAGES = """<View><Image name="img" valueList="$pages"/>

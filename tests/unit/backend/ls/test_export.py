@@ -1,15 +1,18 @@
 """`clipdiy-ls export` against a Label Studio that answers by HTTP."""
 
 import json
+import re
 
 import numpy as np
 import pytest
+from command_line import ROOT as REPOSITORY
 from command_line import Ran
 from data_sets import CONFIG, annotation, box, encoded, pixels, region
 from fake_label_studio import LEGACY_TOKEN, FakeLabelStudio
 from pictures import data_uri
 from PIL import Image
 
+from backend.export.formats import FORMATS
 from backend.export.voc import ROOT
 from backend.ls.app import main
 
@@ -153,3 +156,13 @@ def test_pictures_that_label_studio_has_come_from_its_private_address(export, la
     ran = export("--project", number, "--format", "voc", "--out", tmp_path / "set")
     assert ran.code == 1
     assert ("GET", "/data/upload/1/a.png") in label_studio.requests
+
+
+def test_the_page_names_every_option_and_format(export):
+    page = (REPOSITORY / "docs/export.md").read_text(encoding="utf-8")
+    options = set(re.findall(r"(?<= )--[a-z][a-z-]+", export("--help").out)) - {"--help"}
+    shared = {"--project", "--url", "--token"}
+    assert set(re.findall(r"^\| `(--[a-z-]+)", page, re.MULTILINE)) == options - shared
+    assert shared < options
+    table = page.partition("## Formats")[2].partition("\n\n`labelstudio`")[0]
+    assert tuple(re.findall(r"^\| `(\w+)`", table, re.MULTILINE)) == FORMATS
