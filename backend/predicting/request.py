@@ -7,7 +7,7 @@ comes is not lost, only not waited for: features are kept by whoever makes them,
 
 import logging
 from collections import Counter, deque
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, Protocol, TypeVar
@@ -27,6 +27,8 @@ FAILURES_SHOWN = 20
 """Failures of one request that get a line of their own in the log; the others are counted."""
 
 Task = Mapping[str, Any]
+OnFailure = Callable[[int, str, str], object]
+"""Told of a task that failed: its place, the reason as a word, what may be shown of it."""
 Answer = TypeVar("Answer")
 StageName = Literal["load", "encode", "finish"]
 
@@ -169,6 +171,7 @@ class Request(Generic[Answer]):
         project: str = "?",
         order: Sequence[int] | None = None,
         waiting: Waiting = wait_for,
+        on_failure: OnFailure = lambda _place, _reason, _message: None,
     ) -> None:
         """Take what is to be done, and begin nothing.
 
@@ -181,7 +184,9 @@ class Request(Generic[Answer]):
             project: For the log.
             order: In which tasks are begun, by their places; as they come, if left out.
             waiting: How futures are waited for.
+            on_failure: Told of each task that fails, as it does; not of those that are left.
         """
+        self._on_failure = on_failure
         self._tasks = tasks
         self._stages = stages
         self._deadline = deadline
@@ -284,6 +289,7 @@ class Request(Generic[Answer]):
         if not isinstance(err, TaskError | ClipDiyError):
             logger.debug("task %s", task_id, exc_info=err)
         self._progress.failures[reason] += 1
+        self._on_failure(i, reason, message)
         self._metrics.tasks.labels(reason).inc()
         self._metrics.tasks_waiting.dec()
         if self._progress.failures.total() <= FAILURES_SHOWN:
