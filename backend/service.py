@@ -114,8 +114,12 @@ def read_label_config(xml: str, settings: Settings) -> LabelConfig:
     )
 
 
-def build_service(settings: Settings) -> Service:
+def build_service(settings: Settings, *, learns: bool = True) -> Service:
     """Load the weights and connect the parts.
+
+    Args:
+        settings: What the service was told.
+        learns: It also learns. Otherwise it uses what another process has learned.
 
     Raises:
         ConfigError: If the settings contradict each other.
@@ -158,7 +162,8 @@ def build_service(settings: Settings) -> Service:
     url = settings.label_studio_url
     introductions = Introductions(settings.data_dir, trial_at(url) if url else None)
     learning = make_learning(settings, method, predictor, introductions)
-    learning.start()
+    if learns:
+        learning.start()
     return Service(settings, predictor, introductions, learning, metrics)
 
 

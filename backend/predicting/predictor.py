@@ -31,7 +31,7 @@ from backend.predicting.fair_pool import FairPool, Lane
 from backend.predicting.feature_cache import FeatureCache
 from backend.predicting.networks import network_thread
 from backend.predicting.pictures import PhotoLoader, Pictures
-from backend.predicting.request import Request, Window, reason_of
+from backend.predicting.request import OnFailure, Outcome, Request, Window, reason_of
 from backend.predicting.segmenting import Segmenting
 from backend.predicting.stages import Prediction, RequestStages
 from backend.predicting.trying import Tried, Trying
@@ -253,45 +253,86 @@ class Predictor:
             not reached. Label Studio skips such a task and asks for it again.
         """
         deadline = deadline or self.deadline()
-        self.look_at(config)
         asker = Asker(host or LabelStudioHost(), deadline, project)
         with (
             self._ahead.giving_way(),
             self.metrics.requests_running.track_inprogress(),
             self.metrics.request_seconds.time(),
-            RequestStages(
-                config,
-                asker,
-                keep,
-                pictures=self._pictures,
-                words=self._words,
-                segmenting=self._segmenting,
-                finishing=self._finishing,
-                metrics=self.metrics,
-                model_version=self.model_version(config),
-                load_threads=self.options.load_threads,
-            ) as stages,
         ):
-            # Tasks that were put off go last, so that they cannot keep the others waiting again and again.
-            order = sorted(range(len(tasks)), key=lambda i: _task_key(tasks[i]) in self._put_off)
-            request = Request(
-                tasks,
-                stages,
-                deadline,
-                self.options.window,
-                self.metrics,
-                project=project or "?",
-                order=order,
-                failures=self.failures,
-            )
-            outcome = request.run()
-        for i in outcome.put_off:
-            self._put_off.put(_task_key(tasks[i]), None)
+            outcome = self._run(tasks, config, keep, asker, Lane.REQUEST)
         if self._ahead.waits_for(project):
             left = set(outcome.left)
             self._ahead.drop(_pictures_of((task for i, task in enumerate(tasks) if i not in left), config), project)
         self.work_ahead([tasks[i] for i in outcome.left], config, project=project, host=host)
         return outcome.answers
+
+    def predict_behind(
+        self,
+        tasks: Sequence[Mapping[str, Any]],
+        config: LabelConfig,
+        *,
+        keep: Callable[[Prediction], _Kept],
+        on_failure: OnFailure,
+        project: str = "",
+        host: LabelStudioHost | None = None,
+        deadline: Deadline | None = None,
+    ) -> list[_Kept | list[Any]]:
+        """Predict tasks behind everything that somebody waits for.
+
+        Args:
+            tasks: As Label Studio has them, with `id` and `data`.
+            config: The project's config.
+            keep: As for `predict`.
+            on_failure: Told of each task that failed.
+            project: With whom others take turns.
+            host: Where pictures come from.
+            deadline: When to end; never, if left out.
+
+        Returns:
+            As `predict`. What was neither predicted nor reported as failed was not reached.
+        """
+        asker = Asker(host or LabelStudioHost(), deadline or Deadline.never(), project)
+        return self._run(tasks, config, keep, asker, Lane.BACKGROUND, on_failure).answers
+
+    def _run(
+        self,
+        tasks: Sequence[Mapping[str, Any]],
+        config: LabelConfig,
+        keep: Callable[[Prediction], Any],
+        asker: Asker,
+        lane: Lane,
+        on_failure: OnFailure = lambda _place, _reason, _message: None,
+    ) -> Outcome[Any]:
+        self.look_at(config)
+        with RequestStages(
+            config,
+            asker,
+            keep,
+            pictures=self._pictures,
+            words=self._words,
+            segmenting=self._segmenting,
+            finishing=self._finishing,
+            metrics=self.metrics,
+            model_version=self.model_version(config),
+            load_threads=self.options.load_threads,
+            lane=lane,
+        ) as stages:
+            # Tasks that were put off go last, so that they cannot keep the others waiting again and again.
+            order = sorted(range(len(tasks)), key=lambda i: _task_key(tasks[i]) in self._put_off)
+            outcome = Request(
+                tasks,
+                stages,
+                asker.deadline,
+                self.options.window,
+                self.metrics,
+                project=asker.owner or "?",
+                order=order,
+                failures=self.failures,
+                on_failure=on_failure,
+            ).run()
+        for i in outcome.put_off:
+            self._put_off.put(_task_key(tasks[i]), None)
+        return outcome
 
     def work_ahead(
         self,

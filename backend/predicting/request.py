@@ -7,7 +7,7 @@ comes is not lost, only not waited for: features are kept by whoever makes them,
 
 import logging
 from collections import Counter, deque
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, Protocol, TypeVar
@@ -28,6 +28,8 @@ FAILURES_SHOWN = 20
 """Failures of one request that get a line of their own in the log; the others are counted."""
 
 Task = Mapping[str, Any]
+OnFailure = Callable[[int, str, str], object]
+"""Told of a task that failed: its place, the reason as a word, what may be shown of it."""
 Answer = TypeVar("Answer")
 StageName = Literal["load", "encode", "finish"]
 
@@ -176,6 +178,7 @@ class Request(Generic[Answer]):
         order: Sequence[int] | None = None,
         waiting: Waiting = wait_for,
         failures: Failures | None = None,
+        on_failure: OnFailure = lambda _place, _reason, _message: None,
     ) -> None:
         """Take what is to be done, and begin nothing.
 
@@ -189,7 +192,9 @@ class Request(Generic[Answer]):
             order: In which tasks are begun, by their places; as they come, if left out.
             waiting: How futures are waited for.
             failures: Where it is kept which of them failed; nowhere, if left out.
+            on_failure: Told of each task that fails, as it does; not of those that are left.
         """
+        self._on_failure = on_failure
         self._tasks = tasks
         self._stages = stages
         self._deadline = deadline
@@ -300,6 +305,7 @@ class Request(Generic[Answer]):
             logger.debug("task %s", task_id, exc_info=err)
         self._progress.failures[reason] += 1
         self._failed.append((task_id, reason, message))
+        self._on_failure(i, reason, message)
         self._metrics.tasks.labels(reason).inc()
         self._metrics.tasks_waiting.dec()
         self._set_speed(self._progress.per_second)

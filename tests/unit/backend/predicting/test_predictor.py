@@ -401,6 +401,69 @@ class TestKeptFeatures:
         assert sum(predictor._method.batches) == 2
 
 
+class TestBehind:
+    """What nobody waits for is predicted behind everything else, and says what failed."""
+
+    def behind(self, predictor, these, failures, **options):
+        return predictor.predict_behind(
+            these, PARSED, keep=lambda prediction: prediction["score"], on_failure=failures.append3, **options
+        )
+
+    class Failures(list):
+        def append3(self, *failure):
+            self.append(failure)
+
+    def test_answers_and_reasons(self, make):
+        failures = self.Failures()
+        these = [*tasks("ok", "fail:not-found", "breaks", "ok"), {"id": 9}]
+        assert self.behind(make(), these, failures) == [0.75, [], [], 0.75, []]
+        assert sorted(failures) == [
+            (1, "not-found", "this one fails with not-found"),
+            (2, "inference", "unexpected RuntimeError"),
+            (4, "missing-data", "expected the task's data as fields with names, got NoneType"),
+        ]
+
+    def test_it_is_as_urgent_as_work_ahead(self, make):
+        """A request that comes later goes first, in the networks and where regions are made."""
+        gate = threading.Event()
+        core = FakeCore()
+        encode, begun = core.encode, []
+
+        def encoding(photos):
+            begun.extend(photo.size_hw[1] for photo in photos)
+            assert gate.wait(10)
+            return encode(photos)
+
+        core.encode = encoding
+        predictor = make(core, load_threads=3, finish_threads=1)
+        lanes = []
+        submit = predictor._finishing.submit
+        predictor._finishing.submit = lambda job, **options: lanes.append(options["lane"]) or submit(job, **options)
+        with ThreadPoolExecutor(2) as pool:
+            slow = pool.submit(self.behind, predictor, tasks("ok:8x1", "ok:8x2", "ok:8x3"), self.Failures())
+            while not begun:
+                time.sleep(0.001)
+            while len(predictor._networks._queue._lanes[Lane.BACKGROUND].get("", ())) < 2:
+                time.sleep(0.001)
+            quick = pool.submit(predictor.predict, tasks("ok:8x9"), PARSED, project="8", deadline=Deadline.never())
+            while not predictor._networks._queue._lanes[Lane.REQUEST]:
+                time.sleep(0.001)
+            gate.set()
+            assert all(quick.result(10))
+            assert slow.result(10) == [0.75] * 3
+        assert begun[1] == 9
+        assert sorted(lanes) == [Lane.REQUEST] + [Lane.BACKGROUND] * 3
+
+    def test_it_gives_nobody_way_and_leaves_nothing_to_do_ahead(self, make):
+        predictor = make(ahead=10)
+        ended = HandClock()
+        deadline = Deadline.after(0, ended)
+        assert self.behind(predictor, tasks("ok", "ok"), self.Failures(), deadline=deadline) == [[], []]
+        assert len(predictor._ahead) == 0
+        name = "clipdiy_predict_seconds_count"
+        assert predictor.metrics.registry.get_sample_value(name) == 0, "no request took so long"
+
+
 CLICK = {
     "result": [
         {

@@ -134,14 +134,19 @@ def test_no_tasks_need_no_time(time, caplog):
 
 def test_done_failed_and_left_are_counted_apart(time, caplog):
     failing = Plan(load=TaskError("not-found", "no"))
+    told = []
     run = Run(
-        time, [Plan(load=0.1, encode=(0.1,), finish=0.1)] * 3 + [failing] * 2 + [Plan(load=9.0)] * 3, deadline_s=1
+        time,
+        [Plan(load=0.1, encode=(0.1,), finish=0.1)] * 3 + [failing] * 2 + [Plan(load=9.0)] * 3,
+        deadline_s=1,
+        on_failure=lambda *failure: told.append(failure),
     )
     with caplog.at_level(logging.INFO):
         run()
     assert (run.counted("predicted"), run.counted("not-found"), run.counted("deadline")) == (3, 2, 3)
     assert run.waiting == 0
     assert run.outcome.left == (5, 6, 7)
+    assert told == [(3, "not-found", "no"), (4, "not-found", "no")]
     assert "project 7: finished, 3 of 8 tasks done, 2 failed, 3 open, 1.0 s (5.0 images/s)" in caplog.text
 
 
