@@ -46,6 +46,12 @@ class Metrics:
             registry=self.registry,
             multiprocess_mode="livesum",
         )
+        self.pictures_ahead = Gauge(
+            "clipdiy_pictures_ahead",
+            "Pictures that wait to be encoded before they are asked for.",
+            registry=self.registry,
+            multiprocess_mode="livesum",
+        )
         self.request_seconds = Histogram(
             "clipdiy_predict_seconds",
             "Time of whole requests to /predict.",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from backend.errors import BackendError
+from backend.corrections.events import read_project
+from backend.errors import BackendError, LabelConfigError, RequestError
 from backend.images.host import LabelStudioHost
 from backend.images.introductions import Introductions, trial_at
 from backend.images.loader import ImageLoader
@@ -32,6 +34,8 @@ from clipdiy.method import Method, build_method, method_named
 logger = logging.getLogger(__name__)
 
 CUDA_IMAGE_BATCH = 8
+AHEAD_PICTURES = 10_000
+"""Of a project, that may wait to be encoded before they are asked for: hours of a CPU, minutes of a GPU."""
 CPU_IMAGE_BATCH = 1  # one image is 59 crops: a CPU gains nothing from more
 
 
@@ -56,6 +60,36 @@ class Service:
             LabelConfigError: If it cannot be answered.
         """
         return self.learning.teach(read_label_config(xml, self.settings), project)
+
+    def host_of(self, project: str) -> LabelStudioHost:
+        """Return what is known of the Label Studio of a project; may ask it whether that is so.
+
+        Args:
+            project: As Label Studio names it to a backend.
+        """
+        host = self.introductions.of(project)
+        # One on this machine's loopback was only kept because it said so from here.
+        return replace(host, is_neighbour=host.is_loopback)
+
+    def work_ahead(self, body: Mapping[str, Any]) -> None:
+        """Encode the pictures of new tasks, behind everything that somebody waits for; returns at once.
+
+        Args:
+            body: Of a webhook; anything but TASKS_CREATED is left alone, and so is what cannot be read: who asks for
+                these tasks later will be told.
+        """
+        if body.get("action") != "TASKS_CREATED":
+            return
+        sent = body.get("tasks")
+        every = sent if isinstance(sent, list) else []
+        tasks = [task for task in every if isinstance(task, Mapping) and isinstance(task.get("id"), int)]
+        try:
+            project = read_project(body.get("project"))
+            config = self.read_label_config(project.label_config, project.key)
+        except (RequestError, LabelConfigError):
+            return
+        # Which Label Studio that is must not be found out here: it waits for the answer, and may be asked.
+        self.predictor.work_ahead(tasks, config, project=str(project.number), host=lambda: self.host_of(project.key))
 
     def close(self) -> None:
         """End the threads; what is under way is finished, the rest is dropped."""
@@ -101,6 +135,8 @@ def build_service(settings: Settings) -> Service:
             load_threads=settings.download_threads,
             finish_threads=finish_threads(),
             image_batch=CUDA_IMAGE_BATCH if method.device.type == "cuda" else CPU_IMAGE_BATCH,
+            # What is not kept need not be made before it is asked for.
+            ahead=AHEAD_PICTURES if settings.work_ahead and settings.keeps_features else 0,
         ),
         metrics,
         FeatureCache(
@@ -150,12 +186,22 @@ def make_learning(
 
     def sync_from(learning: Learning, key: str) -> None:
         for each in [key] if key else introductions.projects():
+            host = host_of(each)
+            if not (host.is_configured or host.is_neighbour):
+                # Anybody can say on /setup where a Label Studio is: that is no reason to go there with a token, and to
+                # believe what it says.
+                logger.info(
+                    "project %s: its annotations are read from webhooks alone; set CLIPDIY_LABEL_STUDIO_URL to have "
+                    "those read that webhooks missed",
+                    each.partition(".")[0],
+                )
+                continue
             # Not for long: the service may be about to end, and it is tried again.
-            api = api_of(host_of(each), Patience(for_s=10))
+            api = api_of(host, Patience(for_s=10))
             if api is None:
                 continue
             try:
-                sync(api, learning.intake, int(each.partition(".")[0]))
+                sync(api, learning.intake, int(each.partition(".")[0]), expected=each)
             except (BackendError, ValueError) as err:
                 logger.warning("project %s: annotations could not be read: %s", each.partition(".")[0], err)
 
@@ -188,8 +234,13 @@ def finish_threads() -> int:
     return max(2, min(8, (os.cpu_count() or 2) // 2))
 
 
-def make_loader(settings: Settings, method: Method[Any]) -> ImageLoader:
-    """Connect the images' room to the settings."""
+def make_loader(settings: Settings, method: Method[Any] | None = None) -> ImageLoader:
+    """Connect the images' room to the settings.
+
+    Args:
+        settings: Of this process.
+        method: What looks at the photos, so that no more of them is kept than it needs; without one, all pixels are.
+    """
     token = settings.label_studio_token
     sources = ImageSources(
         label_studio_url=settings.label_studio_url,
@@ -205,6 +256,8 @@ def make_loader(settings: Settings, method: Method[Any]) -> ImageLoader:
     limits = ImageLimits(
         max_bytes=settings.max_image_bytes, max_px=settings.max_image_px, timeout_s=settings.download_timeout_s
     )
+    if method is None:
+        return ImageLoader(sources, limits)
     return ImageLoader(sources, limits, keep_px=method.keep_long_px, keep_short_px=method.keep_short_px)
 
 

@@ -9,11 +9,13 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar, overload
 
 from backend.deadline import Clock, Deadline
+from backend.errors import TaskError
 from backend.images.asking import Asker
 from backend.images.host import LabelStudioHost
 from backend.images.pages import ImageKey, pictures_of
@@ -22,6 +24,7 @@ from backend.interactive.interactor import Interactor
 from backend.labeling.controls import LabelConfig, MaskControl
 from backend.metrics import Metrics
 from backend.outputs.regions import make_prediction
+from backend.predicting.ahead import Ahead, HostOf, Wanted
 from backend.predicting.answer import answer_task
 from backend.predicting.failures import Failures
 from backend.predicting.fair_pool import FairPool, Lane
@@ -33,8 +36,8 @@ from backend.predicting.segmenting import Segmenting
 from backend.predicting.stages import Prediction, RequestStages
 from backend.predicting.trying import Tried, Trying
 from backend.predicting.words import Words
-from backend.recent import Recent
 from clipdiy.method import Features, Method
+from clipdiy.recent import Recent
 from clipdiy.segmentation import Segmentation
 
 logger = logging.getLogger(__name__)
@@ -54,12 +57,14 @@ class PredictorOptions:
         load_threads: Pictures of one request that are downloaded and decoded at the same time.
         finish_threads: Pictures turned into regions at the same time, over all requests.
         image_batch: Pictures that go through the networks together, over all requests.
+        ahead: Pictures of a project that may wait to be encoded before they are asked for; 0 does not work ahead.
     """
 
     deadline_s: float = 90.0
     load_threads: int = 8
     finish_threads: int = 2
     image_batch: int = 1
+    ahead: int = 0
 
     @property
     def window(self) -> Window:
@@ -131,6 +136,12 @@ class Predictor:
             metrics,
             image_batch=options.image_batch,
         )
+        self._ahead = Ahead(
+            self._pictures.bring_behind,
+            most=options.ahead,
+            threads=options.image_batch + 1,
+            watch=metrics.pictures_ahead.set,
+        )
         self._interactor = Interactor(self._pictures, self._segment)
         self._trying = Trying(method, self._pictures, self._words, self._segment, self._networks)
         self._put_off: Recent[str, None] = Recent(REMEMBERED_FAILURES)
@@ -138,9 +149,11 @@ class Predictor:
 
     def close(self) -> None:
         """End the threads; work that is under way is finished, the rest is dropped."""
+        self._ahead.stop()
         self._networks.close()
         self._pictures.close()
         self._finishing.close()
+        self._ahead.join()
 
     @property
     def runs(self) -> Running:
@@ -243,6 +256,7 @@ class Predictor:
         self.look_at(config)
         asker = Asker(host or LabelStudioHost(), deadline, project)
         with (
+            self._ahead.giving_way(),
             self.metrics.requests_running.track_inprogress(),
             self.metrics.request_seconds.time(),
             RequestStages(
@@ -273,7 +287,30 @@ class Predictor:
             outcome = request.run()
         for i in outcome.put_off:
             self._put_off.put(_task_key(tasks[i]), None)
+        if self._ahead.waits_for(project):
+            left = set(outcome.left)
+            self._ahead.drop(_pictures_of((task for i, task in enumerate(tasks) if i not in left), config), project)
+        self.work_ahead([tasks[i] for i in outcome.left], config, project=project, host=host)
         return outcome.answers
+
+    def work_ahead(
+        self,
+        tasks: Sequence[Mapping[str, Any]],
+        config: LabelConfig,
+        *,
+        project: str = "",
+        host: LabelStudioHost | HostOf | None = None,
+    ) -> None:
+        """Encode the pictures of tasks that will be asked for, while nobody asks for anything; returns at once.
+
+        Args:
+            tasks: As Label Studio sends them, in the order in which they will be asked for.
+            config: The project's config.
+            project: With whom others take turns.
+            host: Where pictures come from, or what finds that out and may take its time.
+        """
+        found = host if callable(host) else lambda: host or LabelStudioHost()
+        self._ahead.add(_pictures_of(tasks[: self._ahead.room()], config), project, found)
 
     def interact(
         self,
@@ -310,7 +347,11 @@ class Predictor:
             return nothing
         asker = Asker(host or LabelStudioHost(), deadline, project)
         try:
-            with self.metrics.requests_running.track_inprogress(), self.metrics.request_seconds.time():
+            with (
+                self._ahead.giving_way(),
+                self.metrics.requests_running.track_inprogress(),
+                self.metrics.request_seconds.time(),
+            ):
                 deadline.remaining_s()
                 own = config.for_task(task.get("data")).without_others()  # a gesture does not ask them
                 for learned in self._words.learn(own, project, Lane.INTERACTIVE):
@@ -392,6 +433,16 @@ class Predictor:
     def _segment(self, features: Features, control: MaskControl) -> Segmentation:
         with self.metrics.stage_seconds.labels("segment").time():
             return self._segmenting.segment(features, control)
+
+
+def _pictures_of(tasks: Iterable[Mapping[str, Any]], config: LabelConfig) -> list[Wanted]:
+    """Return the pictures of tasks; of a task that has none as its config says, nothing."""
+    found: dict[Wanted, None] = {}
+    for task in tasks:
+        with suppress(TaskError):
+            values = pictures_of(task.get("data"), config.controls)
+            found.update((Wanted(task.get("id"), value), None) for value in values.values())
+    return [*found]
 
 
 def _task_key(task: Mapping[str, Any]) -> str:

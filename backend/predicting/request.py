@@ -80,10 +80,12 @@ class Outcome(Generic[Answer]):
     Attributes:
         answers: One a task, in order: what the last stage made, or `[]` for a task that failed or was not reached.
         put_off: Places of the tasks that should go last the next time: failed, or still loading at the deadline.
+        left: Places of the tasks that neither failed nor were done, in the order in which they would have been begun.
     """
 
     answers: list[Answer | list[Any]]
     put_off: tuple[int, ...]
+    left: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -194,7 +196,8 @@ class Request(Generic[Answer]):
         self._window = window
         self._metrics = metrics
         self._wait = waiting
-        self._queue = deque(range(len(tasks)) if order is None else order)
+        self._order = tuple(range(len(tasks)) if order is None else order)
+        self._queue = deque(self._order)
         self._under_way: dict[int, _Journey[Answer]] = {}
         self._answers: list[Answer | list[Any]] = [[] for _ in tasks]
         self._put_off: list[int] = []
@@ -202,6 +205,7 @@ class Request(Generic[Answer]):
         self._done_ids: list[object] = []
         self._failed: deque[tuple[object, str, str]] = deque(maxlen=REMEMBERED)
         self._per_second = 0.0
+        self._ended: set[int] = set()
         self._progress = _Progress(project, len(tasks), deadline)
 
     def run(self) -> Outcome[Answer]:
@@ -217,7 +221,7 @@ class Request(Generic[Answer]):
             self._leave_the_rest()
             self._failures.note(self._progress.project, done=self._done_ids, failed=self._failed)
         self._progress.report_end()
-        return Outcome(self._answers, tuple(self._put_off))
+        return Outcome(self._answers, tuple(self._put_off), tuple(i for i in self._order if i not in self._ended))
 
     def _answer(self, task: Task) -> Generator[_Step, None, Answer]:
         """Everything that happens to a task, in order; each step waits for what it yields."""
@@ -278,6 +282,7 @@ class Request(Generic[Answer]):
 
     def _done(self, i: int, answer: Answer) -> None:
         self._answers[i] = answer
+        self._ended.add(i)
         self._progress.done += 1
         self._done_ids.append(self._tasks[i].get("id"))
         self._metrics.tasks.labels("predicted").inc()
@@ -288,6 +293,7 @@ class Request(Generic[Answer]):
         self._put_off.append(i)
         if isinstance(err, TaskError) and err.reason == "deadline":
             return  # it is one of those that are left
+        self._ended.add(i)
         reason, message = reason_of(err)
         task_id = self._tasks[i].get("id")
         if not isinstance(err, TaskError | ClipDiyError):

@@ -8,7 +8,6 @@ import traceback
 from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from http import HTTPStatus
 from ipaddress import ip_address
 from typing import Any
@@ -154,10 +153,7 @@ def create_app(service: Service, reports: Reports | None = None) -> Flask:
         config = service.read_label_config(body.label_config, project)
         version = service.predictor.model_version(config)
         tasks = [task.fields() for task in body.tasks]
-        host = introductions.of(project)
-        # One on this machine's loopback was only kept because it said so from here.
-        host = replace(host, is_neighbour=host.is_loopback)
-        asker: dict[str, Any] = {"project": project.split(".")[0], "host": host}
+        asker: dict[str, Any] = {"project": project.split(".")[0], "host": service.host_of(project)}
         asker["deadline"] = deadline
         context = (body.params or {}).get("context")
         if context:
@@ -197,6 +193,7 @@ def create_app(service: Service, reports: Reports | None = None) -> Flask:
         except OSError as err:
             logger.error("a webhook could not be kept: %s", err.strerror or type(err).__name__)
             raise NotKept from err
+        service.work_ahead(body.model_dump())
         return jsonify(status="kept" if is_kept else "heard"), 201
 
     @app.get("/versions")

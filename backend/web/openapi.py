@@ -73,7 +73,7 @@ _ANSWERS: dict[str, Schema] = {
         },
         "required": ["results", "model_version"],
     },
-    "Kept": {"type": "object", "properties": {"status": {"const": "kept"}}, "required": ["status"]},
+    "Kept": {"type": "object", "properties": {"status": {"enum": ["kept", "heard"]}}, "required": ["status"]},
     "Versions": {
         "type": "object",
         "properties": {"versions": {"type": "array", "items": {"type": "string"}}},

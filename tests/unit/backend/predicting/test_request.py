@@ -141,6 +141,7 @@ def test_done_failed_and_left_are_counted_apart(time, caplog):
         run()
     assert (run.counted("predicted"), run.counted("not-found"), run.counted("deadline")) == (3, 2, 3)
     assert run.waiting == 0
+    assert run.outcome.left == (5, 6, 7)
     assert "project 7: finished, 3 of 8 tasks done, 2 failed, 3 open, 1.0 s (5.0 images/s)" in caplog.text
 
 
@@ -203,6 +204,7 @@ def test_the_answer_comes_at_the_deadline_with_what_is_done(time, caplog):
     assert run.counted("predicted") == 2
     assert run.counted("deadline") == 4
     assert run.waiting == 0
+    assert run.outcome.left == (2, 3, 4, 5)
     assert run.outcome.put_off == (3,), "who hangs goes last, who waits for its turn does not"
     assert "project 7: 4 of 6 tasks are left for the next request, the deadline of 10 s has come" in caplog.text
     assert "project 7: finished, 2 of 6 tasks done, 0 failed, 4 open, 10.0 s (0.2 images/s)" in caplog.text
@@ -214,6 +216,7 @@ def test_what_is_made_into_an_answer_at_the_deadline_is_let_go(time):
     run = Run(time, [Plan(finish=50.0)], deadline_s=10)
     assert run() == [[]]
     assert run.outcome.put_off == ()
+    assert run.outcome.left == (0,)
     time.let_the_rest_happen()
     assert time.cancelled == [("finish", 0)]
 
@@ -239,6 +242,7 @@ def test_a_task_whose_own_download_met_the_deadline_is_left_and_not_failed(time,
     with caplog.at_level(logging.WARNING):
         assert run() == [[], "answer 1"]
     assert run.outcome.put_off == (0,)
+    assert run.outcome.left == (0,)
     assert run.counted("deadline") == 1
     assert run.waiting == 0
     assert "still on its way" not in caplog.text
@@ -328,6 +332,12 @@ def test_tasks_begin_in_the_order_that_is_asked_for(time):
     run = Run(time, [Plan()] * 4, order=[2, 0, 3, 1], window=Window(1, 1))
     assert run() == [f"answer {i}" for i in range(4)]
     assert [i for stage, i in run.stages.begun if stage == "load"] == [2, 0, 3, 1]
+
+
+def test_what_is_left_is_in_the_order_in_which_it_would_have_begun(time):
+    run = Run(time, [Plan()] * 4, deadline_s=0, order=[2, 0, 3, 1])
+    run()
+    assert run.outcome.left == (2, 0, 3, 1)
 
 
 def test_what_became_ready_meanwhile_is_taken_on_before_anything_is_waited_for(time):

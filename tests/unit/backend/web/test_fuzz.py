@@ -10,6 +10,7 @@ from fakes import FakeCore
 from hypothesis import HealthCheck, Phase, given, settings
 from jsonschema import Draft202012Validator
 from services import make_service
+from webhooks import annotated
 
 from backend.images.loader import ImageLoader
 from backend.images.sources import ImageSources
@@ -108,7 +109,7 @@ def test_good_requests_are_answered_as_described(app):
     bodies = {
         "/setup": {"schema": CONFIGS[0], "project": "1.2", "hostname": "", "access_token": ""},
         "/predict": {"tasks": [{"id": 1, "data": {"image": GOOD[0]}}, {"id": 2}], "label_config": CONFIGS[0]},
-        "/webhook": {"action": "ANNOTATION_CREATED", "annotation": {"result": []}},
+        "/webhook": annotated(),
     }
     for path, body in bodies.items():
         case = schema[path]["POST"].Case(body=body, media_type="application/json")
