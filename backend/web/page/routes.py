@@ -115,7 +115,7 @@ def make_page(
         if not wants_page(request.environ):
             return health()
         told = overviews.projects()
-        views = [view_of(line, line.report) for line in told.answer if line.report is not None]
+        views = [view_of(line, line.report) for line in told.answer if line.report and line.report.annotations]
         chosen = request.args.get("project")
         if chosen is not None:
             view = overviews.project(chosen)

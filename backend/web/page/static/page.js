@@ -82,7 +82,7 @@ function tryIt(form) {
   }
 
   function complain(text) {
-    problem.textContent = text;
+    problem.textContent = text && text[0].toUpperCase() + text.slice(1);
     problem.hidden = !text;
   }
 

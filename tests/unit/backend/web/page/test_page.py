@@ -527,7 +527,7 @@ def test_labels_are_tried_out(make, caplog):
         "1 of 3 labels were found",
         "cat 0.50 50 %",
         "Not found: dog, <b>cow</b>.",
-        "unknown: dog",
+        "Unknown: dog.",
         "No others compete",
         "How it came about",
     ):
