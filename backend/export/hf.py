@@ -15,10 +15,10 @@ from backend.export.pictures import ExportedPicture
 from backend.export.split import SPLITS
 from backend.export.writing import DataSet, PictureWriter, class_map_png, write_file, write_json
 
-MOST_BYTES = 200_000_000
+MOST_BYTES = 300_000_000
 """Of the pictures and masks of one file."""
-MOST_ROWS_IN_MEMORY = 100
-"""Row groups: a reader that wants one picture reads as many."""
+GROUP_BYTES = 10_000_000
+"""Of a row group, which is what is in memory: here, and of readers that want one picture."""
 
 _FILE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 _COLUMNS: tuple[tuple[str, pa.DataType, dict[str, Any]], ...] = (
@@ -41,25 +41,36 @@ class _Shards:
         self._schema = pa.schema([(name, kind) for name, kind, _ in _COLUMNS], metadata=metadata)
         self._folder, self._split, self._most_bytes = folder, split, most_bytes
         self._rows: list[dict[str, Any]] = []
-        self._bytes = 0
+        self._group_bytes = self._file_bytes = 0
+        self._writer: Any = None
         self.files: list[Path] = []
 
     def add(self, row: dict[str, Any]) -> None:
         size = sum(len(row[name]["bytes"]) for name in ("image", "mask") if row[name])
-        if self._rows and self._bytes + size > self._most_bytes:
-            self.flush()
+        if self._file_bytes and self._file_bytes + size > self._most_bytes:
+            self.close()
+        elif self._group_bytes and self._group_bytes + size > GROUP_BYTES:
+            self._write_group()
         self._rows.append(row)
-        self._bytes += size
+        self._group_bytes += size
+        self._file_bytes += size
 
-    def flush(self) -> None:
-        if not self._rows:
-            return
-        path = self._folder / f"{self._split}-{len(self.files):05d}.parquet"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        table = pa.Table.from_pylist(self._rows, self._schema)
-        pq.write_table(table, path, compression="NONE", row_group_size=MOST_ROWS_IN_MEMORY)
-        self.files.append(path)
-        self._rows, self._bytes = [], 0
+    def close(self) -> None:
+        """End the file that is open, if one is."""
+        if self._rows:
+            self._write_group()
+        if self._writer is not None:
+            self._writer.close()
+        self._writer, self._file_bytes = None, 0
+
+    def _write_group(self) -> None:
+        if self._writer is None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self.files.append(self._folder / f"{self._split}-{len(self.files):05d}.parquet")
+            # Pictures are compressed already, and a dictionary of them would only be searched in vain.
+            self._writer = pq.ParquetWriter(self.files[-1], self._schema, compression="NONE", use_dictionary=False)
+        self._writer.write_table(pa.Table.from_pylist(self._rows, self._schema))
+        self._rows, self._group_bytes = [], 0
 
 
 class HfWriter(PictureWriter):
@@ -68,12 +79,10 @@ class HfWriter(PictureWriter):
     def __init__(self, folder: Path, data_set: DataSet, most_bytes: int = MOST_BYTES) -> None:
         """See `PictureWriter`; a file ends before it has more bytes than `most_bytes`."""
         super().__init__(folder, data_set)
-        # Three splits together hold no more than the bytes of one file.
-        each = max(1, most_bytes // len(SPLITS))
-        self._shards = {split: _Shards(folder / "data", split, each) for split in SPLITS}
+        self._shards = {split: _Shards(folder / "data", split, most_bytes) for split in SPLITS}
 
     def add(self, picture: ExportedPicture) -> None:
-        """Keep a picture until there are enough for a file."""
+        """Keep a picture until there are enough for a row group."""
         mask = None
         if picture.label_map is not None:
             mask = {"bytes": class_map_png(picture.label_map, self.data_set), "path": f"{picture.name}.png"}
@@ -93,7 +102,7 @@ class HfWriter(PictureWriter):
         """Write what is left, and name the files by how many there are."""
         found = []
         for split, shards in self._shards.items():
-            shards.flush()
+            shards.close()
             for path in shards.files:
                 path.rename(path.with_name(f"{path.stem}-of-{len(shards.files):05d}.parquet"))
             if shards.files:

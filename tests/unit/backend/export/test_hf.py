@@ -10,9 +10,10 @@ import pytest
 from data_sets import encoded, maps_of_five, pixels, project_of_five, source
 from PIL import Image
 
+from backend.export import hf as module
 from backend.export.exporting import export_project
 from backend.export.hf import HfWriter
-from backend.export.source import ProjectSource
+from backend.export.writing import DataSet
 
 
 @pytest.fixture(scope="module")
@@ -66,10 +67,10 @@ def test_the_bytes_of_a_picture_are_its_file(out):
 
 
 @pytest.mark.parametrize(("most_bytes", "files"), [(3, 4), (10**9, 1)])
-def test_a_file_is_not_larger_than_asked_for(tmp_path, most_bytes, files):
-    from backend.export.writing import DataSet
-
-    made: ProjectSource = source(project_of_five(), val_share=0)
+@pytest.mark.parametrize(("group_bytes", "groups"), [(3, 4), (10**9, 1)])
+def test_neither_a_file_nor_a_group_of_rows_is_too_large(tmp_path, monkeypatch, most_bytes, files, group_bytes, groups):
+    monkeypatch.setattr(module, "GROUP_BYTES", group_bytes)
+    made = source(project_of_five(), val_share=0)
     writer = HfWriter(tmp_path, DataSet("t", made.classes), most_bytes=most_bytes)
     for picture in made.pictures():
         writer.add(picture)
@@ -78,3 +79,4 @@ def test_a_file_is_not_larger_than_asked_for(tmp_path, most_bytes, files):
     assert [path.name for path in found] == [f"train-{i:05d}-of-{files:05d}.parquet" for i in range(files)]
     names = [row["name"][:6] for path in found for row in pq.read_table(path, columns=["name"]).to_pylist()]
     assert names == ["000011", "000012", "000014", "000015"]
+    assert sum(pq.read_metadata(path).num_row_groups for path in found) == max(files, groups)
