@@ -7,8 +7,11 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
+from threading import Event
 from typing import Any
 
+from backend.bulk.behind import PushBehind
+from backend.bulk.pushing import push
 from backend.corrections.events import read_project
 from backend.errors import BackendError, LabelConfigError, RequestError
 from backend.images.host import LabelStudioHost
@@ -210,7 +213,23 @@ def make_learning(
             except (BackendError, ValueError) as err:
                 logger.warning("project %s: annotations could not be read: %s", each.partition(".")[0], err)
 
-    return Learning(
+    def push_project(key: str, stop: Event) -> None:
+        host, stored = host_of(key), learning.store.project(key)
+        api = api_of(host) if host.is_configured or host.is_neighbour else None
+        if stored is None or api is None:
+            logger.warning(
+                "project %s: CLIPDIY_PUSH needs Label Studio's address and a token: set CLIPDIY_LABEL_STUDIO_URL and "
+                "CLIPDIY_LABEL_STUDIO_TOKEN",
+                key.partition(".")[0],
+            )
+            return
+        config = learning.teach(read_label_config(stored.facts.label_config, settings), key)
+        pushed = push(api, predictor, config, stored.facts.number, host=host, only_unannotated=True, stop=stop)
+        facts = stored.facts.number, pushed.written, pushed.version, pushed.failed
+        logger.info("project %s: %d predictions of %s written, %d failed", *facts)
+
+    pushing = PushBehind(push_project)
+    learning = Learning(
         settings.data_dir,
         predictor,
         lambda xml: read_label_config(xml, settings),
@@ -219,7 +238,10 @@ def make_learning(
         wishes=Wishes(settings.learn, settings.annotators),
         host_of=host_of,
         sync=sync_from,
+        on_new_version=pushing.ask if settings.push else lambda _key: None,
+        on_close=pushing.close,
     )
+    return learning
 
 
 def api_of(host: LabelStudioHost, patience: Patience | None = None) -> LabelStudioApi | None:

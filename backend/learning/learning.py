@@ -42,6 +42,7 @@ class Learning:
         host_of: Callable[[str], LabelStudioHost] = lambda _key: LabelStudioHost(),
         sync: Callable[["Learning", str], None] = lambda _learning, _key: None,
         on_new_version: Callable[[str], None] = lambda _key: None,
+        on_close: Callable[[], None] = lambda: None,
         now: Callable[[], float] = time.time,
         clock: Clock = time.monotonic,
     ) -> None:
@@ -57,6 +58,7 @@ class Learning:
             host_of: Which Label Studio a project is in.
             sync: See `Learner`.
             on_new_version: See `Learner`.
+            on_close: Called when it ends.
             now: Unix seconds.
             clock: By which versions are looked up again.
         """
@@ -64,6 +66,7 @@ class Learning:
         self.intake = Intake(self.store, read_config)
         self.wishes = wishes
         self._read_config = read_config
+        self._on_close = on_close
         self._predicting = predicting
         self._reports = StoredReports(
             self.store, when=wishes.when, several=wishes.several, host_of=lambda key: host_of(key).base_url
@@ -171,3 +174,4 @@ class Learning:
     def close(self) -> None:
         """End the thread."""
         self.learner.close()
+        self._on_close()

@@ -1,6 +1,7 @@
 """How the rooms are put together: from which Label Studio corrections are read, and from which they are not."""
 
 import logging
+import threading
 from dataclasses import replace
 
 import pytest
@@ -8,6 +9,8 @@ from fakes import FakeCore, FakeLoader
 from webhooks import KEY, annotation, project
 
 from backend import service as room
+from backend.bulk.pushing import Pushed
+from backend.corrections.events import read_project
 from backend.images.host import LabelStudioHost
 from backend.images.introductions import Introductions
 from backend.metrics import Metrics
@@ -82,3 +85,45 @@ def test_without_a_token_nothing_is_read(read_from):
     hosts, store = read_from(LabelStudioHost("http://127.0.0.1:8080", None))
     assert len(hosts) == 1
     assert store.annotations(KEY) == []
+
+
+class TestPushing:
+    @pytest.fixture
+    def run(self, tmp_path, monkeypatch):
+        predictor = Predictor(FakeCore(), FakeLoader(), PredictorOptions(), Metrics())
+        pushed, done = [], threading.Event()
+
+        def push(api, predictor, config, number, *, host, only_unannotated, stop):
+            pushed.append((api, config.version, number, host.url, only_unannotated, stop.is_set()))
+            done.set()
+            return Pushed("v")
+
+        monkeypatch.setattr(room, "push", push)
+        monkeypatch.setattr(room, "api_of", lambda host, patience=None: host.token and "api")
+
+        def _run(host=None, **settings):
+            introductions = Introductions(tmp_path)
+            if host is not None:
+                introductions.remember(KEY, host)
+            chosen = Settings(data_dir=tmp_path, **settings)
+            learning = make_learning(chosen, predictor.method, predictor, introductions)
+            with learning.store.change() as change:
+                change.see(read_project(project()))
+            learning.learner.announce(KEY)
+            done.wait(1)
+            learning.close()
+            return pushed
+
+        yield _run
+        predictor.close()
+
+    def test_a_new_version_replaces_what_nobody_has_annotated(self, run):
+        pushed = run(push=True, label_studio_url="http://ls:8080", label_studio_token="t")
+        assert pushed == [("api", 0, 1, "http://ls:8080", True, False)]
+
+    def test_it_has_to_be_asked_for(self, run):
+        assert run(label_studio_url="http://ls:8080", label_studio_token="t") == []
+
+    def test_not_to_one_that_only_said_where_it_is(self, run, caplog):
+        assert run(LabelStudioHost("http://elsewhere", "t"), push=True) == []
+        assert "CLIPDIY_PUSH needs" in caplog.text
