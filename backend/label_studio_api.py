@@ -75,8 +75,18 @@ class TaskFilter:
 
     @classmethod
     def unannotated(cls) -> Self:
-        """Those that nobody has annotated."""
+        """Those that nobody has annotated, but perhaps skipped."""
         return cls("total_annotations", "equal", "Number", 0)
+
+    @classmethod
+    def untouched(cls) -> tuple[Self, ...]:
+        """Those that nobody has annotated or skipped."""
+        return cls.unannotated(), cls("cancelled_annotations", "equal", "Number", 0)
+
+    @classmethod
+    def with_several(cls) -> Self:
+        """Those that hold more than one prediction, of whatever version."""
+        return cls("total_predictions", "greater", "Number", 1)
 
     def fields(self) -> dict[str, Json]:
         """Return it as Label Studio takes it."""
@@ -218,13 +228,12 @@ class LabelStudioApi:
         last = 0
         while True:
             answer = self._tasks_behind(last, project_id, fields, page_size, filters, resolve_uri)
-            # A task with several predictions may stand there several times.
-            page = list({int(task["id"]): dict(task) for task in answer["tasks"]}.values())
+            page = [dict(task) for task in answer["tasks"]]
             if not page:
                 return
             yield page
             last = int(page[-1]["id"])
-            if len(answer["tasks"]) >= int(answer["total"]):
+            if len(page) >= int(answer["total"]):
                 return
 
     def _tasks_behind(
@@ -242,7 +251,7 @@ class LabelStudioApi:
         return self._get("/api/tasks/", {**asked, "resolve_uri": resolve_uri, "query": json.dumps(query)})
 
     def count_tasks(self, project_id: int, filters: Sequence[TaskFilter] = ()) -> int:
-        """Return how many tasks of a project the filters hold for; one with several predictions may count as such."""
+        """Return how many tasks of a project the filters hold for."""
         return int(self._tasks_behind(0, project_id, "task_only", 1, filters)["total"])
 
     def tasks(self, project_id: int) -> list[dict[str, Json]]:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
+from threading import Event
 from typing import Any
 
-from backend.errors import BackendError
+from backend.bulk.behind import PushBehind
+from backend.bulk.pushing import push
+from backend.corrections.events import read_project
+from backend.errors import BackendError, LabelConfigError, RequestError
 from backend.images.host import LabelStudioHost
 from backend.images.introductions import Introductions, trial_at
 from backend.images.loader import ImageLoader
@@ -21,6 +26,7 @@ from backend.learning.learning import Learning
 from backend.learning.lessons import Lesson
 from backend.learning.sync import sync
 from backend.metrics import Metrics
+from backend.predicting.failures import Failures
 from backend.predicting.feature_cache import FeatureCache
 from backend.predicting.networks import computing_alone, network_thread
 from backend.predicting.predictor import Predictor, PredictorOptions
@@ -31,6 +37,8 @@ from clipdiy.method import Method, build_method, method_named
 logger = logging.getLogger(__name__)
 
 CUDA_IMAGE_BATCH = 8
+AHEAD_PICTURES = 10_000
+"""Of a project, that may wait to be encoded before they are asked for: hours of a CPU, minutes of a GPU."""
 CPU_IMAGE_BATCH = 1  # one image is 59 crops: a CPU gains nothing from more
 
 
@@ -56,6 +64,36 @@ class Service:
         """
         return self.learning.teach(read_label_config(xml, self.settings), project)
 
+    def host_of(self, project: str) -> LabelStudioHost:
+        """Return what is known of the Label Studio of a project; may ask it whether that is so.
+
+        Args:
+            project: As Label Studio names it to a backend.
+        """
+        host = self.introductions.of(project)
+        # One on this machine's loopback was only kept because it said so from here.
+        return replace(host, is_neighbour=host.is_loopback)
+
+    def work_ahead(self, body: Mapping[str, Any]) -> None:
+        """Encode the pictures of new tasks, behind everything that somebody waits for; returns at once.
+
+        Args:
+            body: Of a webhook; anything but TASKS_CREATED is left alone, and so is what cannot be read: who asks for
+                these tasks later will be told.
+        """
+        if body.get("action") != "TASKS_CREATED":
+            return
+        sent = body.get("tasks")
+        every = sent if isinstance(sent, list) else []
+        tasks = [task for task in every if isinstance(task, Mapping) and isinstance(task.get("id"), int)]
+        try:
+            project = read_project(body.get("project"))
+            config = self.read_label_config(project.label_config, project.key)
+        except (RequestError, LabelConfigError):
+            return
+        # Which Label Studio that is must not be found out here: it waits for the answer, and may be asked.
+        self.predictor.work_ahead(tasks, config, project=str(project.number), host=lambda: self.host_of(project.key))
+
     def close(self) -> None:
         """End the threads; what is under way is finished, the rest is dropped."""
         self.learning.close()
@@ -79,8 +117,12 @@ def read_label_config(xml: str, settings: Settings) -> LabelConfig:
     )
 
 
-def build_service(settings: Settings) -> Service:
+def build_service(settings: Settings, *, learns: bool = True) -> Service:
     """Load the weights and connect the parts.
+
+    Args:
+        settings: What the service was told.
+        learns: It also learns. Otherwise it uses what another process has learned.
 
     Raises:
         ConfigError: If the settings contradict each other.
@@ -100,6 +142,8 @@ def build_service(settings: Settings) -> Service:
             load_threads=settings.download_threads,
             finish_threads=finish_threads(),
             image_batch=CUDA_IMAGE_BATCH if method.device.type == "cuda" else CPU_IMAGE_BATCH,
+            # What is not kept need not be made before it is asked for.
+            ahead=AHEAD_PICTURES if settings.work_ahead and settings.keeps_features else 0,
         ),
         metrics,
         FeatureCache(
@@ -108,6 +152,7 @@ def build_service(settings: Settings) -> Service:
             disk_bytes=settings.cache_disk_bytes,
         ),
         networks,
+        failures=Failures(settings.data_dir),
     )
     if settings.chosen_others is not None:
         predictor.learn_others()
@@ -120,7 +165,8 @@ def build_service(settings: Settings) -> Service:
     url = settings.label_studio_url
     introductions = Introductions(settings.data_dir, trial_at(url) if url else None)
     learning = make_learning(settings, method, predictor, introductions)
-    learning.start()
+    if learns:
+        learning.start()
     return Service(settings, predictor, introductions, learning, metrics)
 
 
@@ -148,16 +194,42 @@ def make_learning(
 
     def sync_from(learning: Learning, key: str) -> None:
         for each in [key] if key else introductions.projects():
+            host = host_of(each)
+            if not (host.is_configured or host.is_neighbour):
+                # Anybody can say on /setup where a Label Studio is: that is no reason to go there with a token, and to
+                # believe what it says.
+                logger.info(
+                    "project %s: its annotations are read from webhooks alone; set CLIPDIY_LABEL_STUDIO_URL to have "
+                    "those read that webhooks missed",
+                    each.partition(".")[0],
+                )
+                continue
             # Not for long: the service may be about to end, and it is tried again.
-            api = api_of(host_of(each), Patience(for_s=10))
+            api = api_of(host, Patience(for_s=10))
             if api is None:
                 continue
             try:
-                sync(api, learning.intake, int(each.partition(".")[0]))
+                sync(api, learning.intake, int(each.partition(".")[0]), expected=each)
             except (BackendError, ValueError) as err:
                 logger.warning("project %s: annotations could not be read: %s", each.partition(".")[0], err)
 
-    return Learning(
+    def push_project(key: str, stop: Event) -> None:
+        host, stored = host_of(key), learning.store.project(key)
+        api = api_of(host) if host.is_configured or host.is_neighbour else None
+        if stored is None or api is None:
+            logger.warning(
+                "project %s: CLIPDIY_PUSH needs Label Studio's address and a token: set CLIPDIY_LABEL_STUDIO_URL and "
+                "CLIPDIY_LABEL_STUDIO_TOKEN",
+                key.partition(".")[0],
+            )
+            return
+        config = learning.teach(read_label_config(stored.facts.label_config, settings), key)
+        pushed = push(api, predictor, config, stored.facts.number, host=host, only_unannotated=True, stop=stop)
+        facts = stored.facts.number, pushed.written, pushed.version, pushed.failed
+        logger.info("project %s: %d predictions of %s written, %d failed", *facts)
+
+    pushing = PushBehind(push_project)
+    learning = Learning(
         settings.data_dir,
         predictor,
         lambda xml: read_label_config(xml, settings),
@@ -166,7 +238,10 @@ def make_learning(
         wishes=Wishes(settings.learn, settings.annotators),
         host_of=host_of,
         sync=sync_from,
+        on_new_version=pushing.ask if settings.push else lambda _key: None,
+        on_close=pushing.close,
     )
+    return learning
 
 
 def api_of(host: LabelStudioHost, patience: Patience | None = None) -> LabelStudioApi | None:

@@ -84,6 +84,11 @@ class Settings(BaseSettings):
     cache_disk_bytes: int = Field(
         20_000_000_000, ge=0, description="Most disk space for them, in the data folder; 0 keeps none there."
     )
+    work_ahead: bool = Field(
+        True,
+        description="Encode pictures before they are asked for, while nobody waits: what a request could not reach in "
+        "its time, and new tasks (webhook TASKS_CREATED).",
+    )
     learn: LearnWhen = Field(
         "auto",
         description="When a project learns from corrections: auto (by itself, and on Label Studio's button), "
@@ -140,6 +145,9 @@ class Settings(BaseSettings):
     max_request_bytes: int = Field(256_000_000, ge=1, description="Largest request body.")
     basic_auth_user: str | None = Field(None, description="Asked for on all requests but /health, with the password.")
     basic_auth_password: SecretStr | None = Field(None, description="See the user.")
+    show_pictures: bool = Field(
+        False, description="The page shows small pictures of corrected tasks without a password, to whoever opens it."
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="How much is logged.")
 
     @field_validator(
@@ -183,6 +191,11 @@ class Settings(BaseSettings):
         except ClipDiyError as err:
             raise ValueError(str(err)) from err
         return value
+
+    @property
+    def keeps_features(self) -> bool:
+        """Whether features of pictures are kept anywhere."""
+        return self.cache_memory_bytes > 0 or self.cache_disk_bytes > 0
 
     @cached_property
     def chosen_others(self) -> Others | None:

@@ -250,7 +250,8 @@ def measure_cost(count: int = 1000, embed_dim: int = 512, classes: int = 16, oth
     learned = fits[0]
     assert fits[1].to_bytes() == learned.to_bytes(), "a fit is a function of what it is given"
     return (
-        f"{count} pictures, {embed_dim} numbers, {classes} labels, {others} others: {taken:.1f} s of processor time, {grown_mb:.0f} MB "
+        f"{count} pictures, {embed_dim} numbers, {classes} labels, {others} others: {taken:.1f} s of processor time, "
+        f"{grown_mb:.0f} MB "
         f"more than the features; naming with rho = {learned.prior:g}, objectness "
         f"{'by the paper' if learned.objectness is None else f'by {len(learned.objectness.theta)} numbers'}, "
         f"{len(learned.to_bytes()) / 1000:.0f} kB"

@@ -19,7 +19,7 @@ from PIL import Image, UnidentifiedImageError
 
 from backend.errors import AnnotationError, RleError
 from backend.labeling.controls import LabelConfig
-from backend.outputs.box_geometry import box_corners, inside, turn
+from backend.outputs.box_geometry import box_corners, turn
 from backend.outputs.brush import decode_mask
 from backend.outputs.polygons import fill
 
@@ -36,6 +36,7 @@ MOST_CODE = 20_000_000
 """Numbers of a brush's code, and letters of a bitmask's picture."""
 MOST_SIDE = 1_000_000
 PROBLEMS_SAID = 20
+_NO_ID = 1 << 63
 PAINTED = 128
 """Alpha from which a pixel is painted: brushes have soft edges."""
 ELLIPSE_POINTS = 720
@@ -169,7 +170,7 @@ def _choices_of(entry: Mapping[str, Any]) -> Iterable[KeptChoices]:
     value = entry.get("value")
     if entry.get("type") == "choices" and isinstance(value, Mapping) and isinstance(value.get("choices"), list):
         values = tuple(one for one in value["choices"] if isinstance(one, str))
-        yield KeptChoices(str(entry.get("from_name")), values, _page(entry))
+        yield KeptChoices(_name(entry, "from_name"), values, _page(entry))
 
 
 def _labels_by_region(result: list[Any]) -> dict[str, tuple[str, ...]]:
@@ -177,7 +178,7 @@ def _labels_by_region(result: list[Any]) -> dict[str, tuple[str, ...]]:
     found = {}
     for entry in result:
         if isinstance(entry, Mapping) and entry.get("type") == "labels" and isinstance(entry.get("value"), Mapping):
-            found[str(entry.get("id"))] = _texts(entry["value"].get("labels"))
+            found[_name(entry, "id")] = _texts(entry["value"].get("labels"))
     return found
 
 
@@ -187,7 +188,7 @@ def _region(entry: Mapping[str, Any], kind: Kind, named: Mapping[str, tuple[str,
     Raises:
         AnnotationError: If it cannot be a region.
     """
-    region_id = str(entry.get("id"))
+    region_id = _name(entry, "id")
     where = f"region {region_id[:40]!r} ({kind})"
     size_hw = (_side(entry, "original_height", where), _side(entry, "original_width", where))
     if size_hw[0] * size_hw[1] > MOST_PX:
@@ -198,19 +199,30 @@ def _region(entry: Mapping[str, Any], kind: Kind, named: Mapping[str, tuple[str,
     if not isinstance(value, Mapping):
         raise AnnotationError(f"{where} has no value")
     labels = _texts(value.get(str(entry.get("type")))) or named.get(region_id, ())
-    score, origin = entry.get("score"), entry.get("origin")
-    is_score = isinstance(score, int | float) and not isinstance(score, bool) and math.isfinite(score)
+    origin = entry.get("origin")
     return KeptRegion(
         region_id,
-        str(entry.get("from_name")),
+        _name(entry, "from_name"),
         labels,
         _page(entry),
         kind,
         size_hw,
         origin if isinstance(origin, str) else "manual",
-        float(score) if is_score and score is not None else None,
+        _score(entry.get("score")),
         value,
     )
+
+
+def _name(entry: Mapping[str, Any], key: str) -> str:
+    """Return an id or a name; a text without letters for what can be neither."""
+    name = entry.get(key)
+    return name if isinstance(name, str) else str(name) if isinstance(name, int) and abs(name) < _NO_ID else ""
+
+
+def _score(value: object) -> float | None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    # JSON has integers that no float can hold.
+    return float(value) if is_number and -_NO_ID < value < _NO_ID else None  # type: ignore[operator, arg-type]
 
 
 def _texts(value: object) -> tuple[str, ...]:
@@ -286,8 +298,7 @@ def _polygon(value: Mapping[str, Any], size_hw: tuple[int, int]) -> NDArray[np.b
 
 def _rectangle(value: Mapping[str, Any], size_hw: tuple[int, int]) -> NDArray[np.bool_]:
     x, y, width, height, rotation = _numbers(value, "x", "y", "width", "height", "rotation")
-    corners = box_corners(x, y, width, height, rotation, size_hw)
-    return painted(corners, size_hw) if rotation else inside(corners, 0, size_hw)
+    return painted(box_corners(x, y, width, height, rotation, size_hw), size_hw)
 
 
 def _ellipse(value: Mapping[str, Any], size_hw: tuple[int, int]) -> NDArray[np.bool_]:
@@ -314,7 +325,7 @@ def painted(points: NDArray[np.float64], size_hw: tuple[int, int]) -> NDArray[np
     height, width = size_hw
     inner = points.clip([-1, -1], [width + 1, height + 1])
     if np.abs(np.diff(inner[:, 1], append=inner[:1, 1])).sum() > MOST_CROSSINGS:
-        raise AnnotationError(f"its edges cross more than {MOST_CROSSINGS:,} rows")
+        raise AnnotationError(f"its edges cross more than {MOST_CROSSINGS:,} rows of pixels")
     left, top = np.floor(inner.min(axis=0)).astype(int).clip(0)
     right, bottom = (int(end) for end in np.ceil(inner.max(axis=0)).astype(int).clip(0, [width, height]))
     if right > left and bottom > top:

@@ -154,11 +154,14 @@ def decode_mask(rle: Sequence[int] | bytes | NDArray[np.uint8], size_hw: tuple[i
     begins = np.concatenate(([0], ends[:-1]))
     # Byte i of the output is an alpha byte if i % 4 == 3, so [begin, end) holds end // 4 - begin // 4 of them.
     alpha = np.repeat(_read_words(windows, word_at), ends // _CHANNELS - begins // _CHANNELS)
-    for token in np.flatnonzero(~repeats):
-        out_at = np.arange(begins[token], ends[token])
-        is_alpha = out_at % _CHANNELS == _CHANNELS - 1
-        bits = word_at[token] + _WORD_BITS * (out_at[is_alpha] - begins[token])
-        alpha[out_at[is_alpha] // _CHANNELS] = _read_words(windows, bits)
+    several = np.flatnonzero(~repeats)
+    pixels = ends[several] // _CHANNELS - begins[several] // _CHANNELS
+    token = np.repeat(several, pixels)
+    # The n-th alpha byte of each token: pixel n behind those that were done before it.
+    pixel = np.arange(len(token)) - np.repeat(np.cumsum(pixels) - pixels, pixels) + begins[token] // _CHANNELS
+    alpha[pixel] = _read_words(
+        windows, word_at[token] + _WORD_BITS * (pixel * _CHANNELS + _CHANNELS - 1 - begins[token])
+    )
     return alpha.reshape(size_hw)
 
 

@@ -25,6 +25,8 @@ LEAST_IOU = 0.98
 """A simplified part covers the same pixels by at least this much; the tolerance is halved until it does."""
 FINEST_PX = 0.2
 SEAM_CANDIDATES = 64
+_AT_ONCE = 1 << 18
+"""Pixels, and rows that edges cross, that are painted at once."""
 
 Points = NDArray[np.float64]
 
@@ -95,6 +97,9 @@ def outlines(mask: NDArray[np.bool_]) -> tuple[Points, list[Points]]:
 def fill(polygon: Points, size_hw: tuple[int, int]) -> NDArray[np.bool_]:
     """Paint every pixel whose centre lies inside a polygon (even-odd).
 
+    Beyond the mask it takes no more memory than for `_AT_ONCE` pixels, however large the mask and however often the
+    polygon goes to and fro.
+
     Args:
         polygon: (N, 2) float64, x and y in pixels.
         size_hw: Size of the mask.
@@ -103,19 +108,34 @@ def fill(polygon: Points, size_hw: tuple[int, int]) -> NDArray[np.bool_]:
         (H, W) bool.
     """
     height, width = size_hw
-    x0, y0 = polygon.T
-    x1, y1 = np.roll(polygon, -1, axis=0).T
+    begins, ends = polygon, np.roll(polygon, -1, axis=0)
     # Row r is crossed by an edge that has its centre r + 0.5 between its ends.
-    first = np.clip(np.ceil(np.minimum(y0, y1) - 0.5), 0, height).astype(np.int64)
-    after = np.clip(np.ceil(np.maximum(y0, y1) - 0.5), 0, height).astype(np.int64)
-    counts = np.maximum(after - first, 0)
-    edge = np.repeat(np.arange(len(counts)), counts)
-    row = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts) + first[edge]
-    crossing = x0[edge] + (row + 0.5 - y0[edge]) * (x1 - x0)[edge] / (y1 - y0)[edge]
-    column = np.clip(np.ceil(crossing - 0.5), 0, width).astype(np.int64)
-    toggles = np.bincount(row * (width + 1) + column, minlength=height * (width + 1)).reshape(height, width + 1)
-    inside: NDArray[np.bool_] = (np.cumsum(toggles, axis=1) % 2).astype(np.bool_)[:, :width]
+    first = np.clip(np.ceil(np.minimum(begins[:, 1], ends[:, 1]) - 0.5), 0, height).astype(np.int64)
+    after = np.clip(np.ceil(np.maximum(begins[:, 1], ends[:, 1]) - 0.5), 0, height).astype(np.int64)
+    inside = np.empty(size_hw, np.bool_)
+    rows = max(1, _AT_ONCE // (width + 1))
+    for top in range(0, height, rows):
+        band = inside[top : top + rows]
+        counts = np.maximum(np.minimum(after, top + rows) - np.maximum(first, top), 0)
+        toggles = np.zeros((len(band), width + 1), np.uint8)
+        for edges in _in_portions(counts):
+            edge = np.repeat(edges, counts[edges])
+            row = np.arange(len(edge)) - np.repeat(np.cumsum(counts[edges]) - counts[edges], counts[edges])
+            row += np.maximum(first[edge], top)
+            (x0, y0), (x1, y1) = begins[edge].T, ends[edge].T
+            column = np.clip(np.ceil(x0 + (row + 0.5 - y0) * (x1 - x0) / (y1 - y0) - 0.5), 0, width).astype(np.int64)
+            times = np.bincount((row - top) * (width + 1) + column, minlength=toggles.size)
+            toggles ^= (times & 1).astype(np.uint8).reshape(toggles.shape)
+        np.bitwise_xor.accumulate(toggles, axis=1, out=toggles)
+        band[:] = toggles[:, :width]
     return inside
+
+
+def _in_portions(counts: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """Yield the positions of what has a count, in portions that together have few more than `_AT_ONCE`."""
+    there = np.flatnonzero(counts)
+    portion = np.cumsum(counts[there]) // _AT_ONCE
+    yield from np.split(there, np.flatnonzero(np.diff(portion)) + 1)
 
 
 def _simplify(ring: Points, tolerance: float) -> Points:

@@ -33,10 +33,14 @@ class FairQueue(Generic[Item]):
         """Put an item behind all others of its owner in this lane."""
         self._lanes[lane].setdefault(owner, deque()).append(item)
 
-    def take(self) -> Item | None:
-        """Return the next item, `None` if there is none; its owner goes behind the others in its lane."""
-        for owners in self._lanes.values():
-            if owners:
+    def take(self, up_to: Lane = Lane.BACKGROUND) -> Item | None:
+        """Return the next item, `None` if there is none; its owner goes behind the others in its lane.
+
+        Args:
+            up_to: The last lane that is looked at.
+        """
+        for lane, owners in self._lanes.items():
+            if owners and lane <= up_to:
                 owner, items = owners.popitem(last=False)
                 item = items.popleft()
                 if items:

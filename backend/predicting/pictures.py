@@ -27,15 +27,17 @@ from backend.metrics import Metrics
 from backend.predicting.fair_pool import FairPool, FairQueue, Lane
 from backend.predicting.feature_cache import FeatureCache, content_of
 from backend.predicting.segmenting import Segmenting
-from backend.recent import Recent
 from clipdiy.method import Features
 from clipdiy.photo import Photo, Window
+from clipdiy.recent import Recent
 
 logger = logging.getLogger(__name__)
 
 UNCLAIMED = 16
 """Pictures whose features were ready when nobody waited any more."""
 FILES = 8
+HANDED_OVER = "the picture"
+"""What stands for its address in messages."""
 FILE_BYTES = 64_000_000
 """Files of pictures that boxes are drawn on, so that not every box downloads its picture again."""
 
@@ -77,11 +79,21 @@ class LoadedPicture:
 
 @dataclass
 class _Encoding:
-    """A picture on its way through the networks, and all who wait for it."""
+    """A picture on its way through the networks, and all who wait for it.
+
+    Attributes:
+        content: SHA-256 of its file.
+        photo: Its pixels.
+        lane: How urgent it is to the one who is most in a hurry.
+        waiting: All who wait.
+        has_begun: It is in the networks, or has been; it may still stand in the queue for those who came later.
+    """
 
     content: str
     photo: Photo
+    lane: Lane
     waiting: "list[Future[Features]]" = field(default_factory=list)
+    has_begun: bool = False
 
 
 class Pictures:
@@ -192,13 +204,16 @@ class Pictures:
             encoding = self._encodings.get(picture.content)
             if encoding is not None:
                 encoding.waiting.append(future)
-                return future
-            features = self.known(picture.content)  # somebody else may have been quicker since it was loaded
-            if features is not None:
-                future.set_result(features)
-                return future
-            encoding = _Encoding(picture.content, picture.photo, [future])
-            self._encodings[picture.content] = encoding
+                if encoding.has_begun or encoding.lane <= lane:
+                    return future
+                encoding.lane = lane  # who is in more of a hurry does not wait where the first one stands
+            else:
+                features = self.known(picture.content)  # somebody else may have been quicker since it was loaded
+                if features is not None:
+                    future.set_result(features)
+                    return future
+                encoding = _Encoding(picture.content, picture.photo, lane, [future])
+                self._encodings[picture.content] = encoding
             self._queue.put(encoding, owner, lane)
         self._networks.submit(self._encode_next, owner=owner, lane=lane)
         return future
@@ -218,12 +233,18 @@ class Pictures:
 
     def _take_batch(self) -> list[_Encoding]:
         batch: list[_Encoding] = []
+        up_to = Lane.BACKGROUND
         with self._lock:
-            while len(batch) < self._image_batch and (encoding := self._queue.take()) is not None:
+            while len(batch) < self._image_batch and (encoding := self._queue.take(up_to)) is not None:
+                if encoding.has_begun:
+                    continue  # from where it stood before somebody was in more of a hurry
+                encoding.has_begun = True
                 if all(future.cancelled() for future in encoding.waiting):
                     del self._encodings[encoding.content]
                 else:
                     batch.append(encoding)
+                    # What nobody waits for does not make the way longer for those who wait.
+                    up_to = max(Lane.REQUEST, encoding.lane)
         return batch
 
     def _encode_batch(self, photos: Sequence[Photo]) -> "list[Features | Exception]":
@@ -292,6 +313,20 @@ class Pictures:
             return self._loader.decode(data, value, window=window, deadline=deadline)
 
         return read
+
+    def bring_file(self, data: bytes, asker: Asker) -> tuple[Photo, Features]:
+        """Return a picture that somebody has handed over, decoded and encoded.
+
+        Raises:
+            TaskError: If it cannot be read, or not in time.
+        """
+        with self._metrics.stage_seconds.labels("load").time():
+            photo = self._loader.decode(data, HANDED_OVER, deadline=asker.deadline)
+        content = content_of(data)
+        known = self.known(content)
+        self._metrics.cache.labels("miss" if known is None else "hit").inc()
+        loaded = LoadedPicture(content, photo, known)
+        return photo, _in_time(self.encode(loaded, asker.owner, Lane.INTERACTIVE), asker.deadline)
 
     def encode_piece(self, photo: Photo, asker: Asker) -> Features:
         """Encode a piece of a picture now, the quick way; see `clipdiy.method.Method.for_pieces`.

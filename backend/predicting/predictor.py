@@ -9,11 +9,13 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar, overload
 
 from backend.deadline import Clock, Deadline
+from backend.errors import TaskError
 from backend.images.asking import Asker
 from backend.images.host import LabelStudioHost
 from backend.images.pages import ImageKey, pictures_of
@@ -22,17 +24,20 @@ from backend.interactive.interactor import Interactor
 from backend.labeling.controls import LabelConfig, MaskControl
 from backend.metrics import Metrics
 from backend.outputs.regions import make_prediction
+from backend.predicting.ahead import Ahead, HostOf, Wanted
 from backend.predicting.answer import answer_task
+from backend.predicting.failures import Failures
 from backend.predicting.fair_pool import FairPool, Lane
 from backend.predicting.feature_cache import FeatureCache
 from backend.predicting.networks import network_thread
 from backend.predicting.pictures import PhotoLoader, Pictures
-from backend.predicting.request import Request, Window, reason_of
+from backend.predicting.request import OnFailure, Outcome, Request, Window, reason_of
 from backend.predicting.segmenting import Segmenting
 from backend.predicting.stages import Prediction, RequestStages
+from backend.predicting.trying import Tried, Trying
 from backend.predicting.words import Words
-from backend.recent import Recent
 from clipdiy.method import Features, Method
+from clipdiy.recent import Recent
 from clipdiy.segmentation import Segmentation
 
 logger = logging.getLogger(__name__)
@@ -52,18 +57,39 @@ class PredictorOptions:
         load_threads: Pictures of one request that are downloaded and decoded at the same time.
         finish_threads: Pictures turned into regions at the same time, over all requests.
         image_batch: Pictures that go through the networks together, over all requests.
+        ahead: Pictures of a project that may wait to be encoded before they are asked for; 0 does not work ahead.
     """
 
     deadline_s: float = 90.0
     load_threads: int = 8
     finish_threads: int = 2
     image_batch: int = 1
+    ahead: int = 0
 
     @property
     def window(self) -> Window:
         """How many tasks of a request are under way: enough to keep every stage busy."""
         unfinished = self.load_threads + self.image_batch
         return Window(unfinished, unfinished + 2 * self.finish_threads)
+
+
+@dataclass(frozen=True)
+class Running:
+    """What computes, for a person.
+
+    Attributes:
+        weights: Their name.
+        method: Which method they are used with.
+        device: Where the networks run.
+        dtype: What they compute in; empty if the method does not say.
+        core: Identity of all of it.
+    """
+
+    weights: str
+    method: str
+    device: str
+    dtype: str
+    core: str
 
 
 class Predictor:
@@ -78,6 +104,7 @@ class Predictor:
         cache: FeatureCache | None = None,
         networks: FairPool | None = None,
         *,
+        failures: Failures | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
         """Take loaded models, a source of photos and what is known of them already. Threads start with the first call.
@@ -89,10 +116,12 @@ class Predictor:
             metrics: Where it is counted.
             cache: Where features are kept; nowhere, if left out.
             networks: The thread in which the method has been loaded; a new one, if left out.
+            failures: Where it is kept which tasks failed; nowhere, if left out.
             clock: By which requests end.
         """
         self.metrics = metrics
         self.options = options
+        self.failures = failures or Failures(None)
         self._method = method
         self._clock = clock
         self._networks = networks or network_thread()
@@ -107,15 +136,37 @@ class Predictor:
             metrics,
             image_batch=options.image_batch,
         )
+        self._ahead = Ahead(
+            self._pictures.bring_behind,
+            most=options.ahead,
+            threads=options.image_batch + 1,
+            watch=metrics.pictures_ahead.set,
+        )
         self._interactor = Interactor(self._pictures, self._segment)
+        self._trying = Trying(method, self._pictures, self._words, self._segment, self._networks)
         self._put_off: Recent[str, None] = Recent(REMEMBERED_FAILURES)
         self._warned: Recent[str, None] = Recent(REMEMBERED_WARNINGS)
 
     def close(self) -> None:
         """End the threads; work that is under way is finished, the rest is dropped."""
+        self._ahead.stop()
         self._networks.close()
         self._pictures.close()
         self._finishing.close()
+        self._ahead.join()
+
+    @property
+    def runs(self) -> Running:
+        """What computes."""
+        method = self._method
+        description = method.description
+        return Running(
+            weights=method.name,
+            method=method.config.method,
+            device=str(method.device),
+            dtype=str(description.get("dtype", "")),
+            core=method.identity,
+        )
 
     def deadline(self) -> Deadline:
         """Return when a request that comes in now has to be answered."""
@@ -202,33 +253,105 @@ class Predictor:
             not reached. Label Studio skips such a task and asks for it again.
         """
         deadline = deadline or self.deadline()
-        self.look_at(config)
         asker = Asker(host or LabelStudioHost(), deadline, project)
         with (
+            self._ahead.giving_way(),
             self.metrics.requests_running.track_inprogress(),
             self.metrics.request_seconds.time(),
-            RequestStages(
-                config,
-                asker,
-                keep,
-                pictures=self._pictures,
-                words=self._words,
-                segmenting=self._segmenting,
-                finishing=self._finishing,
-                metrics=self.metrics,
-                model_version=self.model_version(config),
-                load_threads=self.options.load_threads,
-            ) as stages,
         ):
+            outcome = self._run(tasks, config, keep, asker, Lane.REQUEST)
+        if self._ahead.waits_for(project):
+            left = set(outcome.left)
+            self._ahead.drop(_pictures_of((task for i, task in enumerate(tasks) if i not in left), config), project)
+        self.work_ahead([tasks[i] for i in outcome.left], config, project=project, host=host)
+        return outcome.answers
+
+    def predict_behind(
+        self,
+        tasks: Sequence[Mapping[str, Any]],
+        config: LabelConfig,
+        *,
+        keep: Callable[[Prediction], _Kept],
+        on_failure: OnFailure,
+        project: str = "",
+        host: LabelStudioHost | None = None,
+        deadline: Deadline | None = None,
+    ) -> list[_Kept | list[Any]]:
+        """Predict tasks behind everything that somebody waits for.
+
+        Args:
+            tasks: As Label Studio has them, with `id` and `data`.
+            config: The project's config.
+            keep: As for `predict`.
+            on_failure: Told of each task that failed.
+            project: With whom others take turns.
+            host: Where pictures come from.
+            deadline: When to end; never, if left out.
+
+        Returns:
+            As `predict`. What was neither predicted nor reported as failed was not reached.
+        """
+        asker = Asker(host or LabelStudioHost(), deadline or Deadline.never(), project)
+        return self._run(tasks, config, keep, asker, Lane.BACKGROUND, on_failure).answers
+
+    def _run(
+        self,
+        tasks: Sequence[Mapping[str, Any]],
+        config: LabelConfig,
+        keep: Callable[[Prediction], Any],
+        asker: Asker,
+        lane: Lane,
+        on_failure: OnFailure = lambda _place, _reason, _message: None,
+    ) -> Outcome[Any]:
+        self.look_at(config)
+        with RequestStages(
+            config,
+            asker,
+            keep,
+            pictures=self._pictures,
+            words=self._words,
+            segmenting=self._segmenting,
+            finishing=self._finishing,
+            metrics=self.metrics,
+            model_version=self.model_version(config),
+            load_threads=self.options.load_threads,
+            lane=lane,
+        ) as stages:
             # Tasks that were put off go last, so that they cannot keep the others waiting again and again.
             order = sorted(range(len(tasks)), key=lambda i: _task_key(tasks[i]) in self._put_off)
-            request = Request(
-                tasks, stages, deadline, self.options.window, self.metrics, project=project or "?", order=order
-            )
-            outcome = request.run()
+            outcome = Request(
+                tasks,
+                stages,
+                asker.deadline,
+                self.options.window,
+                self.metrics,
+                project=asker.owner or "?",
+                order=order,
+                failures=self.failures,
+                on_failure=on_failure,
+            ).run()
         for i in outcome.put_off:
             self._put_off.put(_task_key(tasks[i]), None)
-        return outcome.answers
+        return outcome
+
+    def work_ahead(
+        self,
+        tasks: Sequence[Mapping[str, Any]],
+        config: LabelConfig,
+        *,
+        project: str = "",
+        host: LabelStudioHost | HostOf | None = None,
+    ) -> None:
+        """Encode the pictures of tasks that will be asked for, while nobody asks for anything; returns at once.
+
+        Args:
+            tasks: As Label Studio sends them, in the order in which they will be asked for.
+            config: The project's config.
+            project: With whom others take turns.
+            host: Where pictures come from, or what finds that out and may take its time.
+        """
+        found = host if callable(host) else lambda: host or LabelStudioHost()
+        self._ahead.add(_pictures_of(tasks[: self._ahead.room()], config), project, found)
 
     def interact(
         self,
@@ -265,7 +388,11 @@ class Predictor:
             return nothing
         asker = Asker(host or LabelStudioHost(), deadline, project)
         try:
-            with self.metrics.requests_running.track_inprogress(), self.metrics.request_seconds.time():
+            with (
+                self._ahead.giving_way(),
+                self.metrics.requests_running.track_inprogress(),
+                self.metrics.request_seconds.time(),
+            ):
                 deadline.remaining_s()
                 own = config.for_task(task.get("data")).without_others()  # a gesture does not ask them
                 for learned in self._words.learn(own, project, Lane.INTERACTIVE):
@@ -277,6 +404,20 @@ class Predictor:
             logger.warning("project %s, task %s, interactive: %s: %s", project, task.get("id"), reason, message)
             logger.debug("task %s", task.get("id"), exc_info=err)
             return nothing
+
+    def try_out(self, data: bytes, config: LabelConfig, *, deadline: Deadline) -> Tried:
+        """Segment a picture that a person has handed over, and explain the answer; nothing of it is stored elsewhere.
+
+        Args:
+            data: The picture's file.
+            config: One control, whose labels stand in it.
+            deadline: When it has to be answered.
+
+        Raises:
+            TaskError: If the picture cannot be read, or there was not enough time.
+        """
+        with self.metrics.requests_running.track_inprogress(), self.metrics.request_seconds.time():
+            return self._trying.answer(data, config, deadline)
 
     # For work that nobody waits for.
 
@@ -333,6 +474,16 @@ class Predictor:
     def _segment(self, features: Features, control: MaskControl) -> Segmentation:
         with self.metrics.stage_seconds.labels("segment").time():
             return self._segmenting.segment(features, control)
+
+
+def _pictures_of(tasks: Iterable[Mapping[str, Any]], config: LabelConfig) -> list[Wanted]:
+    """Return the pictures of tasks; of a task that has none as its config says, nothing."""
+    found: dict[Wanted, None] = {}
+    for task in tasks:
+        with suppress(TaskError):
+            values = pictures_of(task.get("data"), config.controls)
+            found.update((Wanted(task.get("id"), value), None) for value in values.values())
+    return [*found]
 
 
 def _task_key(task: Mapping[str, Any]) -> str:

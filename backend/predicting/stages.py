@@ -10,7 +10,7 @@ from backend.images.pages import ImageKey, pictures_of
 from backend.labeling.controls import LabelConfig
 from backend.metrics import Metrics
 from backend.predicting.answer import answer_task
-from backend.predicting.fair_pool import FairPool
+from backend.predicting.fair_pool import FairPool, Lane
 from backend.predicting.pictures import LoadedPicture, Pictures
 from backend.predicting.segmenting import Segmenting
 from backend.predicting.words import Words
@@ -40,6 +40,7 @@ class RequestStages(Generic[Kept]):
         metrics: Metrics,
         model_version: str,
         load_threads: int,
+        lane: Lane = Lane.REQUEST,
     ) -> None:
         """Take what works, and for whom.
 
@@ -54,6 +55,7 @@ class RequestStages(Generic[Kept]):
             metrics: Where time is counted.
             model_version: Under which Label Studio stores the predictions.
             load_threads: Pictures of this request that are downloaded and decoded at the same time.
+            lane: How urgent it is.
         """
         self._config = config
         self._asker = asker
@@ -64,6 +66,7 @@ class RequestStages(Generic[Kept]):
         self._finishing = finishing
         self._metrics = metrics
         self._model_version = model_version
+        self._lane = lane
         self._loading = ThreadPoolExecutor(load_threads, thread_name_prefix="load")
 
     def __enter__(self) -> Self:
@@ -88,15 +91,18 @@ class RequestStages(Generic[Kept]):
     def words(self, task: Mapping[str, Any]) -> "Sequence[Future[None]]":
         """Embed the prompts that are not known yet."""
         config = self._config.for_task(task.get("data"))
-        return self._words_of_all if config is self._config else self._words.learn(config, self._asker.owner)
+        return self._words_of_all if config is self._config else self._learn(config)
 
     @cached_property
     def _words_of_all(self) -> "list[Future[None]]":
-        return self._words.learn(self._config, self._asker.owner)
+        return self._learn(self._config)
+
+    def _learn(self, config: LabelConfig) -> "list[Future[None]]":
+        return self._words.learn(config, self._asker.owner, self._lane)
 
     def encode(self, picture: LoadedPicture) -> "Future[Features]":
         """Bring the features of a picture."""
-        return self._pictures.encode(picture, self._asker.owner)
+        return self._pictures.encode(picture, self._asker.owner, self._lane)
 
     def finish(self, task: Mapping[str, Any], features: Mapping[ImageKey, Features]) -> "Future[Kept]":
         """Make the prediction of a task, and hand it over."""
@@ -108,4 +114,4 @@ class RequestStages(Generic[Kept]):
                 )
             return self._keep(prediction)
 
-        return self._finishing.submit(job, owner=self._asker.owner)
+        return self._finishing.submit(job, owner=self._asker.owner, lane=self._lane)

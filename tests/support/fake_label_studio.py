@@ -55,6 +55,8 @@ class Project:
     """One project."""
 
     label_config: str
+    model_version: str = ""
+    backends: list[dict[str, Any]] = field(default_factory=list)
     tasks: dict[int, dict[str, Any]] = field(default_factory=dict)
 
 
@@ -68,6 +70,7 @@ class FakeLabelStudio:
         self.batches: list[int] = []
         self.exchanges = 0
         self.most_in_a_page = 10_000
+        self.refuses: Callable[[dict[str, Any]], bool] = lambda prediction: False
         self.before: Callable[[str, str], object] = lambda method, path: None
         self._faults: deque[tuple[str, str, Fault]] = deque()
         self._access: set[str] = set()
@@ -96,10 +99,10 @@ class FakeLabelStudio:
             self.add_task(number, one)
         return number
 
-    def add_task(self, project: int, data: dict[str, Any], *, annotations: int = 0) -> int:
+    def add_task(self, project: int, data: dict[str, Any], *, annotations: int = 0, skipped: bool = False) -> int:
         """Add a task and return its id."""
         number = next(self._ids)
-        made = [{"id": next(self._ids), "result": [], "was_cancelled": False} for _ in range(annotations)]
+        made = [{"id": next(self._ids), "result": [], "was_cancelled": skipped} for _ in range(annotations or skipped)]
         self.projects[project].tasks[number] = {"id": number, "data": data, "project": project, "annotations": made}
         return number
 
@@ -168,13 +171,19 @@ class FakeLabelStudio:
             return 401, {"detail": "Invalid token."}
         if (method, path) == ("GET", "/api/current-user/whoami"):
             return 200, {"username": "anna"}
+        if (method, path) == ("GET", "/api/ml/"):
+            return 200, self.projects[int(query["project"])].backends
         if (method, path) == ("GET", "/api/tasks/"):
             return self._tasks(query)
         found = re.fullmatch(r"/api/projects/(\d+)/(import/predictions)?", path)
         if found and int(found[1]) in self.projects:
             number = int(found[1])
-            if method == "GET" and not found[2]:
-                return 200, {"id": number, "title": "?", "label_config": self.projects[number].label_config}
+            project = self.projects[number]
+            if method == "PATCH" and not found[2]:
+                project.model_version = json.loads(body)["model_version"]
+            if method in ("GET", "PATCH") and not found[2]:
+                described = {"label_config": project.label_config, "model_version": project.model_version}
+                return 200, {"id": number, "title": "?", "created_at": "2026-01-02T03:04:05Z", **described}
             if method == "POST" and found[2]:
                 return self._import(number, json.loads(body))
         found = re.fullmatch(r"/api/predictions/(\d+)/", path)
@@ -185,6 +194,8 @@ class FakeLabelStudio:
     def _import(self, project: int, predictions: list[dict[str, Any]]) -> tuple[int, Any]:
         if any(one["task"] not in self.projects[project].tasks for one in predictions):
             return 400, {"detail": "a task that is not in the project"}
+        if any(self.refuses(one) for one in predictions):
+            return 400, {"detail": "a prediction that is none"}
         self.batches.append(len(predictions))
         for one in predictions:
             number = next(self._ids)
@@ -196,29 +207,31 @@ class FakeLabelStudio:
         if project is None:
             return 404, {"detail": "Not found."}
         filters = json.loads(query["query"])["filters"]["items"] if "query" in query else []
-        rows = [row for task in project.tasks.values() for row in self._rows(task, filters)]
+        rows = [task for task in project.tasks.values() if self._fits(task, filters)]
         page_size = min(int(query["page_size"]), self.most_in_a_page)
         return 200, {"tasks": [self._shown(row, query["fields"]) for row in rows[:page_size]], "total": len(rows)}
 
-    def _rows(self, task: dict[str, Any], filters: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Return a task as often as the join with its predictions holds it; not at all if it is not meant."""
+    def _fits(self, task: dict[str, Any], filters: list[dict[str, Any]]) -> bool:
         versions = [one["model_version"] for one in self.predictions.values() if one["task"] == task["id"]]
-        rows = 1
         for one in filters:
             column, operator, value = one["filter"].removeprefix("filter:tasks:"), one["operator"], one["value"]
             if column == "id":
                 fits = {"greater": lambda v: task["id"] > v, "in_list": lambda v: task["id"] in v}[operator](value)
-            elif column == "total_annotations":
-                total = len(task["annotations"])
+            elif column in ("total_annotations", "cancelled_annotations", "total_predictions"):
+                cancelled = sum(bool(annotation["was_cancelled"]) for annotation in task["annotations"])
+                total = {
+                    "total_annotations": len(task["annotations"]) - cancelled,
+                    "cancelled_annotations": cancelled,
+                    "total_predictions": len(versions),
+                }[column]
                 fits = {"greater": total > value, "equal": total == value}[operator]
             else:
                 assert column == "predictions_model_versions", column
                 hits = sum(any(part in version for part in value) for version in versions)
                 fits = {"contains": hits > 0, "not_contains": hits == 0}[operator]
-                rows = max(rows, hits)
             if not fits:
-                return []
-        return [task] * rows
+                return False
+        return True
 
     def _shown(self, task: dict[str, Any], fields: str) -> dict[str, Any]:
         shown = {key: value for key, value in task.items() if key != "annotations"}
@@ -259,7 +272,7 @@ class FakeLabelStudio:
                 self.end_headers()
                 self.wfile.write(encoded)
 
-            do_GET = do_POST = do_DELETE = answer
+            do_GET = do_POST = do_DELETE = do_PATCH = answer
 
             def log_message(self, *args: object) -> None:
                 """Say nothing."""

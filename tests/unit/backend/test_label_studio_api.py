@@ -82,7 +82,7 @@ class TestPages:
             studio.add_prediction(first, "v")
         studio.add_prediction(second, "v")
         pages = ids(api.task_pages(project, page_size=2, filters=[TaskFilter.with_version("v")]))
-        assert pages == [[first], [second]]
+        assert pages == [[first, second]]
 
     def test_filters_hold_together(self, studio, api):
         project = studio.add_project("<View/>")

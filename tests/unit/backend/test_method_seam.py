@@ -124,6 +124,21 @@ def test_a_registered_method_answers_predict(toy, tmp_path, monkeypatch):
     service.predictor.close()
 
 
+@pytest.mark.parametrize(
+    ("settings", "works_ahead"),
+    [
+        ({}, True),
+        ({"work_ahead": False}, False),
+        ({"cache_memory_bytes": 0}, True),
+        ({"cache_memory_bytes": 0, "cache_disk_bytes": 0}, False),
+    ],
+)
+def test_it_works_ahead_where_that_is_wanted_and_kept(toy, tmp_path, settings, works_ahead):
+    service = build_service(Settings(method="toy", preset="starter", data_dir=tmp_path, **settings))
+    assert (service.predictor.options.ahead > 0) == works_ahead
+    service.close()
+
+
 def test_the_second_method_answers_predict_with_real_weights(tmp_path):
     """CLIP-DINOiser on the starter: a picture of an elephant gets one, from features that are kept."""
     settings = Settings(preset="starter", method="clip-dinoiser", device="cpu", data_dir=tmp_path)

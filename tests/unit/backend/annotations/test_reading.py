@@ -1,12 +1,15 @@
 """Regions of every form read back: against what writes them, Label Studio's SDK, and whoever is hostile."""
 
 import base64
+import contextlib
 import io
 import json
 import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from label_studio_sdk.converter import brush as sdk
 from PIL import Image
 
@@ -163,6 +166,35 @@ def test_a_result_that_is_no_list(result):
     assert bool(read_regions(result).problems) == (result is not None)
 
 
+def nested(levels):
+    value = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    "field", ["id", "from_name", "type", "score", "origin", "item_index", "image_rotation", "value"]
+)
+@pytest.mark.parametrize(
+    "odd",
+    [nested(5000), 10**400, -(10**400), 10**5000, float("nan"), "\ud800", {"a": nested(5000)}, [None], True, ""],
+    ids=["deep", "large", "small", "too long to write", "nan", "half a character", "object", "list", "true", "empty"],
+)
+@pytest.mark.parametrize("kind", ["brushlabels", "choices", "labels"])
+def test_nothing_odd_stops_the_reading(kind, odd, field):
+    value = {"rle": [], "choices": [odd], "labels": [odd], "brushlabels": [odd]}
+    read = read_regions([{**region(type=kind, value=value), field: odd}, region(id="good")])
+    assert read.regions[-1].region_id == "good"
+    assert all(one.score is None or math.isfinite(one.score) for one in read.regions)
+
+
+def test_an_id_may_be_a_number():
+    shape = region(id=7, type="brush", value={"rle": []})
+    names = region(id=7, type="labels", from_name="names", value={"labels": ["Cat"]})
+    assert [(one.region_id, one.labels) for one in read_regions([shape, names]).regions] == [("7", ("Cat",))]
+
+
 def png(size, mode="RGBA"):
     buffer = io.BytesIO()
     Image.new(mode, size).save(buffer, "PNG")
@@ -206,6 +238,26 @@ def test_damage_is_told_when_the_mask_is_asked_for(kind, value):
     [read] = read_regions([region(kind, value=value)]).regions
     with pytest.raises(AnnotationError, match="region 'r1'"):
         read.mask()
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(0, 10_000), st.binary(min_size=1, max_size=6))
+def test_a_damaged_png_is_read_or_refused(at, put):
+    good = bytearray(base64.b64decode(png((WIDTH, HEIGHT)).partition(",")[2]))
+    at %= len(good)
+    good[at : at + len(put)] = put
+    url = "data:image/png;base64," + base64.b64encode(bytes(good)).decode()
+    [read] = read_regions([region("bitmask", value={"imageDataURL": url})]).regions
+    with contextlib.suppress(AnnotationError):
+        assert read.mask().shape == (HEIGHT, WIDTH)
+
+
+def test_a_rectangle_counts_the_centres_of_pixels_as_every_other_form():
+    value = {"x": 10.6 / WIDTH * 100, "y": 10.4 / HEIGHT * 100, "width": 2 / WIDTH * 100, "height": 2 / HEIGHT * 100}
+    [read] = read_regions([region("rectangle", value=value)]).regions
+    expected = np.zeros((HEIGHT, WIDTH), bool)
+    expected[10:12, 11:13] = True
+    assert (read.mask() == expected).all()
 
 
 def test_a_polygon_that_goes_to_and_fro_is_refused():

@@ -1,11 +1,14 @@
 """Polygons cover the pixels of their masks: exactly where every corner is kept, by 0.98 where they are simplified."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from backend.outputs import polygons as painting
 from backend.outputs.parts import bounding_box, parts_of, without_small_parts
 from backend.outputs.polygons import LEAST_IOU, fill, polygons_of
 
@@ -74,6 +77,28 @@ def test_few_points_and_still_the_same_pixels(tolerance_px: float, hole: float) 
     filled = fill(polygon, mask.shape)
     assert (filled & mask).sum() >= LEAST_IOU * (filled | mask).sum(), "the tolerance gives way"
     assert len(polygon) < 60
+
+
+ZIGZAG = np.array([[(7 * i) % 50, 31 * (i % 2) - 0.3 * (i % 5)] for i in range(40)])
+PAINTED = {"ring": next(iter(polygons_of(disc(15, (40, 50), 6)))), "to and fro": ZIGZAG, "nothing": np.zeros((0, 2))}
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 60, 1000])
+@pytest.mark.parametrize("polygon", PAINTED.values(), ids=PAINTED)
+def test_in_bands_and_portions_it_is_the_same(polygon: np.ndarray, at_once: int, monkeypatch) -> None:
+    whole = fill(polygon, (40, 50))
+    assert whole.any() == (len(polygon) > 0)
+    monkeypatch.setattr(painting, "_AT_ONCE", at_once)
+    np.testing.assert_array_equal(fill(polygon, (40, 50)), whole)
+
+
+def test_painting_holds_little_beside_its_mask() -> None:
+    polygon = np.array([[i % 97, 400 * (i % 2)] for i in range(20_000)], np.float64)
+    tracemalloc.start()
+    fill(polygon, (400, 1000))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 60_000_000, "8 million crossings at once would be half a gigabyte"
 
 
 def test_one_pixel_is_a_square() -> None:

@@ -163,6 +163,37 @@ def test_pictures_of_all_requests_go_together_and_projects_take_turns(make):
     assert room.core.sizes[1:] == [[31, 11, 21], [12, 13, 14]]
 
 
+@pytest.mark.parametrize(("first", "then"), [(Lane.BACKGROUND, Lane.REQUEST), (Lane.REQUEST, Lane.INTERACTIVE)])
+def test_who_is_in_more_of_a_hurry_does_not_wait_where_the_first_one_stands(room, first, then):
+    room.hold()
+    nobody = room.ask("ok:8x9", "7", first)
+    others = [room.ask(f"ok:8x{width}", "7", then) for width in (11, 12)]
+    somebody = room.ask("ok:8x9", "8", then)
+    room.core.gate.set()
+    for future in (nobody, somebody, *others):
+        future.result(10)
+    assert [width for widths in room.core.sizes for width in widths] == [3, 11, 9, 12]
+
+
+def test_who_is_in_less_of_a_hurry_goes_along(room):
+    room.hold()
+    futures = [room.ask("ok:8x9", "7"), room.ask("ok:8x10", "7"), room.ask("ok:8x9", "8", Lane.BACKGROUND)]
+    room.core.gate.set()
+    assert futures[0].result(10) is futures[2].result(10)
+    assert room.core.sizes == [[3], [9], [10]]
+
+
+def test_what_nobody_waits_for_is_in_no_batch_of_those_who_do(make):
+    room = make(image_batch=4)
+    room.hold()
+    futures = [room.ask(f"ok:8x{width}", "7", Lane.BACKGROUND) for width in (20, 21)]
+    futures += [room.ask(f"ok:8x{width}", "7") for width in (10, 11)]
+    room.core.gate.set()
+    for future in futures:
+        future.result(10)
+    assert room.core.sizes == [[3], [10, 11], [20, 21]]
+
+
 @pytest.mark.parametrize("image_batch", [1, 3])
 def test_a_picture_that_breaks_costs_no_other_of_its_batch(make, caplog, image_batch):
     room = make(image_batch=image_batch)

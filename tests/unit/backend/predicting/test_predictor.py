@@ -11,6 +11,7 @@ from backend.deadline import Deadline
 from backend.images.host import LabelStudioHost
 from backend.labeling.reader import parse_label_config
 from backend.metrics import Metrics
+from backend.predicting.fair_pool import Lane
 from backend.predicting.feature_cache import FeatureCache
 from backend.predicting.predictor import Predictor, PredictorOptions
 
@@ -398,3 +399,225 @@ class TestKeptFeatures:
         predictor._method.encoder_identity = "other"
         predictor.predict(tasks("ok"), PARSED)
         assert sum(predictor._method.batches) == 2
+
+
+class TestBehind:
+    """What nobody waits for is predicted behind everything else, and says what failed."""
+
+    def behind(self, predictor, these, failures, **options):
+        return predictor.predict_behind(
+            these, PARSED, keep=lambda prediction: prediction["score"], on_failure=failures.append3, **options
+        )
+
+    class Failures(list):
+        def append3(self, *failure):
+            self.append(failure)
+
+    def test_answers_and_reasons(self, make):
+        failures = self.Failures()
+        these = [*tasks("ok", "fail:not-found", "breaks", "ok"), {"id": 9}]
+        assert self.behind(make(), these, failures) == [0.75, [], [], 0.75, []]
+        assert sorted(failures) == [
+            (1, "not-found", "this one fails with not-found"),
+            (2, "inference", "unexpected RuntimeError"),
+            (4, "missing-data", "expected the task's data as fields with names, got NoneType"),
+        ]
+
+    def test_it_is_as_urgent_as_work_ahead(self, make):
+        """A request that comes later goes first, in the networks and where regions are made."""
+        gate = threading.Event()
+        core = FakeCore()
+        encode, begun = core.encode, []
+
+        def encoding(photos):
+            begun.extend(photo.size_hw[1] for photo in photos)
+            assert gate.wait(10)
+            return encode(photos)
+
+        core.encode = encoding
+        predictor = make(core, load_threads=3, finish_threads=1)
+        lanes = []
+        submit = predictor._finishing.submit
+        predictor._finishing.submit = lambda job, **options: lanes.append(options["lane"]) or submit(job, **options)
+        with ThreadPoolExecutor(2) as pool:
+            slow = pool.submit(self.behind, predictor, tasks("ok:8x1", "ok:8x2", "ok:8x3"), self.Failures())
+            while not begun:
+                time.sleep(0.001)
+            while len(predictor._networks._queue._lanes[Lane.BACKGROUND].get("", ())) < 2:
+                time.sleep(0.001)
+            quick = pool.submit(predictor.predict, tasks("ok:8x9"), PARSED, project="8", deadline=Deadline.never())
+            while not predictor._networks._queue._lanes[Lane.REQUEST]:
+                time.sleep(0.001)
+            gate.set()
+            assert all(quick.result(10))
+            assert slow.result(10) == [0.75] * 3
+        assert begun[1] == 9
+        assert sorted(lanes) == [Lane.REQUEST] + [Lane.BACKGROUND] * 3
+
+    def test_it_gives_nobody_way_and_leaves_nothing_to_do_ahead(self, make):
+        predictor = make(ahead=10)
+        ended = HandClock()
+        deadline = Deadline.after(0, ended)
+        assert self.behind(predictor, tasks("ok", "ok"), self.Failures(), deadline=deadline) == [[], []]
+        assert len(predictor._ahead) == 0
+        name = "clipdiy_predict_seconds_count"
+        assert predictor.metrics.registry.get_sample_value(name) == 0, "no request took so long"
+
+
+CLICK = {
+    "result": [
+        {
+            "type": "keypointlabels",
+            "from_name": "kp",
+            "to_name": "img",
+            "is_positive": True,
+            "value": {"x": 50, "y": 50, "width": 1, "keypointlabels": ["Cat"]},
+        }
+    ]
+}
+
+
+class TestAhead:
+    """What is left at a deadline is encoded while nobody asks, behind everybody who does."""
+
+    class Core(FakeCore):
+        """Says what it has begun with (by its width), and encodes when it is let; each takes 30 s by the clock."""
+
+        def __init__(self, clock):
+            super().__init__()
+            self.clock = clock
+            self.begun = []
+            self.starts = threading.Semaphore(0)
+            self.lets = threading.Semaphore(0)
+
+        def encode(self, photos):
+            self.begun += [photo.size_hw[1] for photo in photos]
+            self.starts.release()
+            assert self.lets.acquire(timeout=10)
+            self.clock.now += 30
+            return super().encode(photos)
+
+        def let_all(self):
+            for _ in range(1000):
+                self.lets.release()
+
+        def is_at(self, count):
+            while len(self.begun) < count:
+                assert self.starts.acquire(timeout=10)
+
+    @pytest.fixture
+    def clock(self):
+        return HandClock()
+
+    @pytest.fixture
+    def predictor(self, clock):
+        core = self.Core(clock)
+        cache = FeatureCache(None, memory_bytes=10**6, disk_bytes=0)
+        options = PredictorOptions(deadline_s=90, load_threads=1, ahead=100)
+        made = Predictor(core, FakeLoader(), options, Metrics(), cache, clock=clock)
+        made.core = core
+        yield made
+        core.let_all()
+        made.close()
+
+    def waiting(self, predictor):
+        return predictor.metrics.registry.get_sample_value("clipdiy_pictures_ahead")
+
+    def test_the_next_press_finds_features(self, predictor):
+        """Tasks 1 to 12: what was left is encoded though nobody asks, and the next press encodes nothing."""
+        predictor.core.let_all()
+        these = tasks(*(f"ok:8x{width}" for width in range(1, 13)))
+        first = predictor.predict(these, PARSED, project="7")
+        left = [task for task, answer in zip(these, first, strict=True) if not answer]
+        assert left, "the deadline came before the end"
+        predictor.core.is_at(12)
+        predictor._networks.submit(lambda: None).result(10)
+        predictor._pictures._keeping.submit(lambda: None).result(10)
+        assert all(predictor.predict(left, PARSED, project="7"))
+        assert sorted(predictor.core.begun) == list(range(1, 13)), "each once"
+        assert self.waiting(predictor) == 0
+
+    def test_gestures_and_requests_go_first(self, predictor, clock):
+        """The networks hold one picture ahead, more wait; then a request comes, and then a gesture."""
+        core = predictor.core
+
+        def answering(task, config, gesture, *, asker, model_version):
+            predictor._pictures.bring(task["data"]["image"], task["id"], asker)
+            return {"result": []}
+
+        predictor._interactor.answer = answering
+        core.lets.release()
+        predictor.predict(tasks("ok:8x1"), PARSED)  # words are known from here on
+        ahead = tasks(*(f"ok:8x{width}" for width in (100, 101, 102, 103)))
+        predictor.work_ahead(ahead, PARSED, project="7", host=LabelStudioHost("http://ls"))
+        core.is_at(2)
+        with ThreadPoolExecutor(2) as pool:
+            request = pool.submit(
+                predictor.predict, tasks("ok:8x10", "ok:8x11"), PARSED, project="8", deadline=Deadline.never()
+            )
+            while len(predictor._networks._queue._lanes[Lane.REQUEST]) < 1:
+                time.sleep(0.001)
+            gesture = pool.submit(
+                predictor.interact, tasks("ok:8x20")[0], PARSED, CLICK, project="9", deadline=Deadline.never()
+            )
+            while len(predictor._networks._queue._lanes[Lane.INTERACTIVE]) < 1:
+                time.sleep(0.001)
+            core.let_all()
+            assert gesture.result(10) == {"result": []}
+            assert all(request.result(10))
+        core.is_at(8)
+        assert core.begun[2] == 20, "the gesture before all others"
+        assert core.begun[3:5] == [10, 11], "the request before what nobody waits for"
+        assert sorted([core.begun[1], *core.begun[5:]]) == [100, 101, 102, 103]
+
+    @pytest.mark.parametrize("asking", ["a request", "a gesture"])
+    def test_nothing_is_brought_while_somebody_waits(self, predictor, asking):
+        core = predictor.core
+        predictor._interactor.answer = lambda *_, **__: core.encode([]) and {}
+        with ThreadPoolExecutor(1) as pool:
+            if asking == "a request":
+                asked = pool.submit(predictor.predict, tasks("ok:8x1"), PARSED, deadline=Deadline.never())
+            else:
+                core.lets.release()
+                predictor.predict(tasks("ok:8x1"), PARSED)
+                asked = pool.submit(predictor.interact, tasks("ok")[0], PARSED, CLICK, deadline=Deadline.never())
+                assert core.starts.acquire(timeout=10)
+            assert core.starts.acquire(timeout=10)
+            predictor.work_ahead(tasks("ok:8x2", "ok:8x3"), PARSED)
+            assert not core.starts.acquire(timeout=0.05)
+            assert self.waiting(predictor) == 2
+            core.let_all()
+            asked.result(10)
+        assert core.starts.acquire(timeout=10)
+        assert core.starts.acquire(timeout=10)
+
+    def test_what_a_request_has_answered_does_not_wait_any_more(self, predictor):
+        predictor.core.let_all()
+        with predictor._ahead.giving_way():
+            predictor.work_ahead(tasks("ok:8x1", "ok:8x2", "fail:not-found", "ok:8x3"), PARSED, project="7")
+            assert self.waiting(predictor) == 4
+            predictor.predict(tasks("ok:8x1", "ok:8x2", "fail:not-found"), PARSED, project="7")
+            assert self.waiting(predictor) == 1
+
+    def test_what_has_no_picture_is_left_out(self, predictor):
+        with predictor._ahead.giving_way():
+            predictor.work_ahead([{"id": 1}, {"id": 2, "data": {"image": ""}}, *tasks("ok")], PARSED)
+            assert self.waiting(predictor) == 1
+
+    def test_it_comes_from_where_it_is_found_out_to_be(self, predictor):
+        predictor.core.let_all()
+        host = LabelStudioHost("http://elsewhere")
+        predictor.work_ahead(tasks("ok"), PARSED, host=lambda: host)
+        predictor.core.is_at(1)
+        assert predictor._pictures._loader.seen == [("ok", 1, host)]
+
+    def test_the_end_ends_it(self, predictor):
+        predictor.core.let_all()
+        predictor.work_ahead(tasks("ok"), PARSED)
+        predictor.close()
+        assert not any(thread.is_alive() for thread in predictor._ahead._running)
+
+    def test_without_room_nothing_is_done(self, make):
+        predictor = make(deadline_s=60)
+        predictor.work_ahead(tasks("ok"), PARSED)
+        assert not predictor._ahead._running

@@ -10,6 +10,7 @@ from clocks import Simulation
 from backend.deadline import Deadline
 from backend.errors import TaskError
 from backend.metrics import Metrics
+from backend.predicting.failures import Failures
 from backend.predicting.request import FAILURES_SHOWN, Request, Window, reason_of, wait_for
 from clipdiy.errors import FeaturesError
 
@@ -133,14 +134,50 @@ def test_no_tasks_need_no_time(time, caplog):
 
 def test_done_failed_and_left_are_counted_apart(time, caplog):
     failing = Plan(load=TaskError("not-found", "no"))
+    told = []
     run = Run(
-        time, [Plan(load=0.1, encode=(0.1,), finish=0.1)] * 3 + [failing] * 2 + [Plan(load=9.0)] * 3, deadline_s=1
+        time,
+        [Plan(load=0.1, encode=(0.1,), finish=0.1)] * 3 + [failing] * 2 + [Plan(load=9.0)] * 3,
+        deadline_s=1,
+        on_failure=lambda *failure: told.append(failure),
     )
     with caplog.at_level(logging.INFO):
         run()
     assert (run.counted("predicted"), run.counted("not-found"), run.counted("deadline")) == (3, 2, 3)
     assert run.waiting == 0
+    assert run.outcome.left == (5, 6, 7)
+    assert told == [(3, "not-found", "no"), (4, "not-found", "no")]
     assert "project 7: finished, 3 of 8 tasks done, 2 failed, 3 open, 1.0 s (5.0 images/s)" in caplog.text
+
+
+def test_how_fast_it_is_can_be_seen_while_it_runs(time):
+    seen = {}
+    plans = [Plan(load=1.0, encode=(1.0,), finish=0), Plan(load=TaskError("not-found", "no")), Plan(load=9.0)]
+    run = Run(time, plans)
+    run.metrics.tasks_per_second.inc(100)  # those of other requests
+    wait = run.request._wait
+
+    def watched(futures, timeout_s):
+        seen[time.elapsed] = run.metrics.registry.get_sample_value("clipdiy_tasks_per_second") - 100
+        wait(futures, timeout_s)
+
+    run.request._wait = watched
+    run()
+    assert (seen[0], seen[0.5], seen[2.0]) == pytest.approx((0, 1 / 0.5, 2 / 2.0))
+    assert run.metrics.registry.get_sample_value("clipdiy_tasks_per_second") == pytest.approx(100), "it has ended"
+
+
+def test_what_failed_is_kept_and_what_is_done_is_no_failure_any_more(time, tmp_path):
+    failures = Failures(tmp_path)
+    failures.note("7", done=[], failed=[(0, "download", "before"), (9, "download", "before")])
+    gone, broken = Plan(load=TaskError("not-found", "it is gone")), Plan(encode=(KeyError("secret"),))
+    run = Run(time, [Plan(), gone, broken, Plan(load=99.0)], deadline_s=20, failures=failures)
+    run()
+    assert {(one.project, one.task, one.reason, one.message) for one in failures.recent(9)} == {
+        ("7", "9", "download", "before"),
+        ("7", "1", "not-found", "it is gone"),
+        ("7", "2", "inference", "unexpected KeyError"),
+    }
 
 
 def test_stages_of_different_tasks_overlap(time):
@@ -172,6 +209,7 @@ def test_the_answer_comes_at_the_deadline_with_what_is_done(time, caplog):
     assert run.counted("predicted") == 2
     assert run.counted("deadline") == 4
     assert run.waiting == 0
+    assert run.outcome.left == (2, 3, 4, 5)
     assert run.outcome.put_off == (3,), "who hangs goes last, who waits for its turn does not"
     assert "project 7: 4 of 6 tasks are left for the next request, the deadline of 10 s has come" in caplog.text
     assert "project 7: finished, 2 of 6 tasks done, 0 failed, 4 open, 10.0 s (0.2 images/s)" in caplog.text
@@ -183,6 +221,7 @@ def test_what_is_made_into_an_answer_at_the_deadline_is_let_go(time):
     run = Run(time, [Plan(finish=50.0)], deadline_s=10)
     assert run() == [[]]
     assert run.outcome.put_off == ()
+    assert run.outcome.left == (0,)
     time.let_the_rest_happen()
     assert time.cancelled == [("finish", 0)]
 
@@ -208,6 +247,7 @@ def test_a_task_whose_own_download_met_the_deadline_is_left_and_not_failed(time,
     with caplog.at_level(logging.WARNING):
         assert run() == [[], "answer 1"]
     assert run.outcome.put_off == (0,)
+    assert run.outcome.left == (0,)
     assert run.counted("deadline") == 1
     assert run.waiting == 0
     assert "still on its way" not in caplog.text
@@ -297,6 +337,12 @@ def test_tasks_begin_in_the_order_that_is_asked_for(time):
     run = Run(time, [Plan()] * 4, order=[2, 0, 3, 1], window=Window(1, 1))
     assert run() == [f"answer {i}" for i in range(4)]
     assert [i for stage, i in run.stages.begun if stage == "load"] == [2, 0, 3, 1]
+
+
+def test_what_is_left_is_in_the_order_in_which_it_would_have_begun(time):
+    run = Run(time, [Plan()] * 4, deadline_s=0, order=[2, 0, 3, 1])
+    run()
+    assert run.outcome.left == (2, 0, 3, 1)
 
 
 def test_what_became_ready_meanwhile_is_taken_on_before_anything_is_waited_for(time):

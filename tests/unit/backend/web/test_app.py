@@ -3,11 +3,12 @@ import io
 import json
 import os
 import threading
+import time
 
 import pytest
 from fakes import CONFIG, FakeCore, FakeLoader, tasks
 from services import make_service
-from webhooks import annotated, project
+from webhooks import KEY, annotated, project
 
 from backend.corrections.store import CorrectionStore
 from backend.images.host import LabelStudioHost
@@ -285,6 +286,74 @@ def test_webhooks_are_kept_if_they_say_something_about_corrections(client, tmp_p
     metrics = client.get("/metrics").text
     assert 'clipdiy_webhooks_total{action="ANNOTATION_CREATED"} 3.0' in metrics
     assert 'clipdiy_webhooks_total{action="other"} 1.0' in metrics
+
+
+class TestNewTasks:
+    """TASKS_CREATED: their pictures are encoded before anybody asks for them."""
+
+    @pytest.fixture
+    def service(self, tmp_path):
+        metrics = Metrics()
+        predictor = Predictor(FakeCore(), FakeLoader(), PredictorOptions(ahead=10), metrics)
+        made = make_service(Settings(data_dir=tmp_path), predictor, metrics)
+        yield made
+        made.close()
+
+    @pytest.fixture
+    def send(self, service):
+        client = create_app(service).test_client()
+        return lambda **body: client.post("/webhook", json=body)
+
+    def waiting(self, service):
+        return len(service.predictor._ahead)
+
+    def test_they_come_from_where_their_project_is(self, service, send):
+        service.introductions.remember(KEY, LabelStudioHost("http://127.0.0.1:8080", "abc"))
+        body = {"action": "TASKS_CREATED", "tasks": tasks("ok:8x7", "ok:8x9"), "project": project()}
+        answer = send(**body)
+        assert (answer.status_code, answer.json) == (201, {"status": "heard"})
+        loader = service.predictor._pictures._loader
+        while len(loader.seen) < 2:
+            time.sleep(0.001)
+        host = LabelStudioHost("http://127.0.0.1:8080", "abc", is_neighbour=True)
+        assert sorted(loader.seen) == [("ok:8x7", 1, host), ("ok:8x9", 2, host)]
+
+    def test_whoever_tells_is_not_kept_waiting(self, service, send, monkeypatch):
+        """Where a project is may have to be asked of Label Studio, which waits for the answer to the webhook."""
+        asked = threading.Event()
+        told = threading.Event()
+
+        def of(key):
+            asked.set()
+            assert told.wait(10)
+            return LabelStudioHost()
+
+        monkeypatch.setattr(service.introductions, "of", of)
+        assert send(action="TASKS_CREATED", tasks=tasks("ok"), project=project()).status_code == 201
+        assert asked.wait(10)
+        told.set()
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            pytest.param({"action": "TASKS_DELETED"}, id="another event"),
+            pytest.param({"tasks": None}, id="no tasks"),
+            pytest.param({"tasks": {"id": 1}}, id="no list"),
+            pytest.param({"tasks": ["x", {"id": [1], "data": {"image": "ok"}}, {"id": 2}]}, id="nothing that is one"),
+            pytest.param({"project": None}, id="no project"),
+            pytest.param({"project": project(config="<View/>")}, id="a config without pictures"),
+        ],
+    )
+    def test_what_cannot_be_read_is_left_alone(self, service, send, body):
+        sent = {"action": "TASKS_CREATED", "tasks": tasks("ok"), "project": project(), **body}
+        with service.predictor._ahead.giving_way():
+            assert send(**sent).status_code in (201, 400)
+            assert self.waiting(service) == 0
+
+    def test_in_turns_with_its_own_requests(self, service, send):
+        with service.predictor._ahead.giving_way():
+            send(action="TASKS_CREATED", tasks=tasks("ok"), project=project(5))
+            assert service.predictor._ahead.waits_for("5")
 
 
 def test_a_webhook_without_its_payload_is_refused_in_words(client):

@@ -1,0 +1,5 @@
+"""`python -m backend.ls` is `clipdiy-ls`."""
+
+from backend.ls.app import main
+
+main()
