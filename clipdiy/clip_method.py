@@ -106,7 +106,13 @@ class ClipMethod(ABC):
         return unpack_picture(picture).to(self.device)
 
     def _segmentation(
-        self, labels: Tensor, score: Tensor, size_hw: tuple[int, int], vocabulary: Vocabulary
+        self,
+        labels: Tensor,
+        score: Tensor,
+        size_hw: tuple[int, int],
+        vocabulary: Vocabulary,
+        *,
+        tidy: bool = True,
     ) -> Segmentation:
         """Clean a label map up, and say what is there.
 
@@ -115,9 +121,12 @@ class ClipMethod(ABC):
             score: (C,) float32 in [0, 1], of every label.
             size_hw: H and W.
             vocabulary: Of C labels, background first.
+            tidy: Whether specks and holes are cleaned up. Where every pixel must have a label they cannot be: what
+                neither is enclosed by one class nor large enough becomes background.
         """
         pixels = size_hw[0] * size_hw[1]
-        label_map = clean_up(labels.cpu().numpy().view(np.uint16), self.config.clean_up.min_area * pixels)
+        min_area = self.config.clean_up.min_area if tidy else 0
+        label_map = clean_up(labels.cpu().numpy().view(np.uint16), min_area * pixels)
         area = count_pixels(label_map, len(vocabulary)) / pixels
         present = area > 0
         score = score.cpu()

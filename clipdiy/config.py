@@ -203,11 +203,14 @@ class SegmentOptions:
             have are ignored; if none is left, all are looked at.
         refine: `False` leaves edges as they are where the configuration refines them.
         learned: What corrections of this project taught, by a core with the same CLIP; `None` for the words alone.
+        background: `False`: there is no background, every pixel gets one of the labels. Nothing but labels competes
+            then, nothing learned is applied, and nothing is cleaned up (a dropped speck would be background).
     """
 
     scales: tuple[int, ...] | None = None
     refine: bool = True
     learned: "Learned | None" = None
+    background: bool = True
 
 
 AS_CONFIGURED = SegmentOptions()

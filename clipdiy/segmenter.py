@@ -283,13 +283,15 @@ class Segmenter(ClipMethod):
         Args:
             features: Made by `encode` of a segmenter with the same weights and sizes.
             vocabulary: Background first. Its others take what is theirs, and are background in the answer.
-            options: Fewer scales, edges as they are, or what corrections taught.
+            options: Fewer scales, edges as they are, what corrections taught, or no background.
 
         Raises:
             FeaturesError: If the features were made by another core.
             LearningError: If what was learned is for another CLIP's embeddings.
         """
         config, scale = self.config, self.clip.logit_scale
+        if not options.background:
+            return self._segment_whole(features, vocabulary, options)
         # Nothing has been learned of what competes on the background's side: there the words decide alone.
         if options.learned is not None and not options.learned.is_words_only and not vocabulary.stuff:
             return self._segment_learned(options.learned, features, vocabulary, options)
@@ -309,6 +311,30 @@ class Segmenter(ClipMethod):
             labels = square_label_map(grids, objectness, features.size_hw, config.grid.square_px, ground)
         score = class_scores(grids, objectness, scale, drawn, ground)
         return self._finish(labels, score, kept, features.size_hw, vocabulary)
+
+    def _segment_whole(self, features: ImageFeatures, vocabulary: Vocabulary, options: SegmentOptions) -> Segmentation:
+        """Do what `segment` does where every pixel has one of the labels: the largest of Eq. 2 among them.
+
+        Eq. 3 gives all labels but the background the same factor, which does not change which is the largest: without a
+        background objectness decides nothing, so it is left out. It is left out of stuff too, which competes like all
+        others where there is no background's side.
+        """
+        config, scale = self.config, self.clip.logit_scale
+        every = self._grids(features, vocabulary.with_others(()), options.scales)
+        kept = torch.arange(len(vocabulary), device=self.device)
+        if config.prune_logits is not None:
+            kept = likely_classes(every[0], scale, config.prune_logits)
+        kept = kept[kept > 0]
+        grids = tuple(grid[kept] for grid in every)
+        if config.pamr is not None and options.refine:
+            picture = self._unpacked(features.picture)
+            labels = refined_label_map(grids, None, picture, features.size_hw, scale, config.pamr)
+        elif config.label_map == "full":
+            labels = full_label_map(grids, None, features.size_hw)
+        else:
+            labels = square_label_map(grids, None, features.size_hw, config.grid.square_px)
+        score = class_scores(grids, None, scale)
+        return self._finish(labels, score, kept, features.size_hw, vocabulary, tidy=False)
 
     def _segment_learned(
         self, learned: Learned, features: ImageFeatures, vocabulary: Vocabulary, options: SegmentOptions
@@ -335,14 +361,21 @@ class Segmenter(ClipMethod):
         return self._finish(labels, adapted_scores(maps, scale, drawn), kept, features.size_hw, vocabulary)
 
     def _finish(
-        self, labels: Tensor, score: Tensor, kept: Tensor | None, size_hw: tuple[int, int], vocabulary: Vocabulary
+        self,
+        labels: Tensor,
+        score: Tensor,
+        kept: Tensor | None,
+        size_hw: tuple[int, int],
+        vocabulary: Vocabulary,
+        *,
+        tidy: bool = True,
     ) -> Segmentation:
         """Give the classes that took part their positions, clean up, and say what is there."""
         drawn = len(score)
         if kept is not None:
             labels = drawn_as(kept, vocabulary).to(labels.dtype)[labels.long()]
             score = torch.zeros(len(vocabulary), device=score.device).index_copy_(0, kept[:drawn], score)
-        return self._segmentation(labels, score, size_hw, vocabulary)
+        return self._segmentation(labels, score, size_hw, vocabulary, tidy=tidy)
 
     def explain(self, photo: Photo, features: ImageFeatures, vocabulary: Vocabulary) -> Explanation:
         """Return the maps that `segment` is made of, for a person to look at (figures 3 and 5 of the paper).

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from clipdiy.evaluate.runner import Finished, Job
 
 DATA_HELP = (
-    "voc:PATH (VOC2012), coco:PATH (annotations and val2017), folder:PATH (VOC layout with classes.txt), or composed "
-    "scenes: scenes:SEED[:COUNT[:single]]."
+    "voc:PATH or voc20:PATH (VOC2012), context:PATH or context59:PATH (VOC2010), coco:PATH (annotations and val2017), "
+    "object:PATH or stuff:PATH (stuffthingmaps), ade20k:PATH, cityscapes:PATH, folder:PATH (VOC layout with "
+    "classes.txt), or composed scenes: scenes:SEED[:COUNT[:single]]."
 )
 FILE_WIDTH = 140  # of tables that go to a file
 TABLE_HELP = "Tables, with commas: 1 to 4 of the paper, stride, peer, refine, prune."
@@ -166,11 +167,11 @@ def evaluate(
     cited = TABLE_1 if "1" in [name.strip() for name in (table or "").split(",")] else ()
     write_json(out / "results.json", rows, dataset, about, cited)
     write_csv(out / "results.csv", rows)
-    write_class_csv(out / "classes.csv", rows, dataset.classes)
+    write_class_csv(out / "classes.csv", rows, dataset)
     say = Console(highlight=False)
     if not say.is_terminal:
         say = Console(highlight=False, width=FILE_WIDTH)
-    say.print(print_classes(rows[0], dataset.classes))
+    say.print(print_classes(rows[0], dataset))
     say.print(print_rows(rows, title, dataset, finished.count, cited))
     warning = completeness(dataset, finished.count)
     if warning:
@@ -195,6 +196,7 @@ def _run_with_progress(evaluator: "Evaluator", job: "Job", tell: "Console") -> "
 
 def _draw(evaluator: "Evaluator", finished: "Finished", folder: Path) -> None:
     """Draw the worst pictures of the first variant, lowest first, and its confusion matrix."""
+    from clipdiy.evaluate.datasets import counted_classes
     from clipdiy.evaluate.figures import comparison_panel, confusion_picture, with_background
 
     folder.mkdir(exist_ok=True)
@@ -207,4 +209,4 @@ def _draw(evaluator: "Evaluator", finished: "Finished", folder: Path) -> None:
         panel.save(folder / f"worst-{number:02d}-{re.sub(r'[^A-Za-z0-9_.-]', '_', image_id)}.png")
     tally = finished.tallies[variant.key]
     title = f"{variant.title} · {evaluator.dataset.title} · mIoU {100 * tally.quality.miou:.1f}"
-    confusion_picture(tally.confusion, names, title).save(folder / "confusion.png")
+    confusion_picture(tally.confusion, counted_classes(evaluator.dataset), title).save(folder / "confusion.png")

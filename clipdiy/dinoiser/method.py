@@ -15,7 +15,7 @@ from clipdiy.clip import ClipEncoder
 from clipdiy.clip_method import ClipMethod, drawn_as
 from clipdiy.config import AS_CONFIGURED, CoreConfig, SegmentOptions
 from clipdiy.crops import resize_uint8
-from clipdiy.dinoiser.config import METHOD, heads_of, settings_of
+from clipdiy.dinoiser.config import METHOD, BackgroundUse, heads_of, settings_of
 from clipdiy.dinoiser.features import DinoiserFeatures, FeatureTile
 from clipdiy.dinoiser.heads import DinoiserHeads, correlations, pool
 from clipdiy.dinoiser.labels import class_scores, direct_label_map, refined_label_map, strip_label_map
@@ -271,12 +271,15 @@ class Dinoiser(ClipMethod):
         Args:
             features: Made by `encode` with the same weights and sizes.
             vocabulary: Background first. What its others win is background in the answer.
-            options: Edges as they are, if they are otherwise refined; there are no scales.
+            options: Edges as they are, if they are otherwise refined, or no background; there are no scales.
 
         Raises:
             FeaturesError: If the features were made by another core.
         """
-        probabilities, competing = self._probabilities(features, vocabulary)
+        use = self.settings.background
+        if not options.background:
+            use, vocabulary = "none", vocabulary.with_others(())
+        probabilities, competing = self._probabilities(features, vocabulary, use)
         size_hw = features.size_hw
 
         def field(at_hw: tuple[int, int]) -> ProbabilityField:
@@ -292,7 +295,7 @@ class Dinoiser(ClipMethod):
         drawn = drawn_as(competing, vocabulary)
         labels = drawn.to(labels.dtype)[labels.long()]
         scores = class_scores(field((SCORE_PX, SCORE_PX)), drawn, len(vocabulary))
-        return self._segmentation(labels, scores, size_hw, vocabulary)
+        return self._segmentation(labels, scores, size_hw, vocabulary, tidy=use != "none")
 
     @torch.inference_mode()
     def explain(
@@ -317,7 +320,7 @@ class Dinoiser(ClipMethod):
         Raises:
             FeaturesError: If the features were made by another core.
         """
-        probabilities, competing = self._probabilities(features, vocabulary)
+        probabilities, competing = self._probabilities(features, vocabulary, self.settings.background)
         seen = self.looked_at(photo, patch)
         field = ProbabilityField(probabilities, features.seen_hw, (EXPLAIN_PX, EXPLAIN_PX))
         maps = field.rows(0, EXPLAIN_PX)
@@ -451,10 +454,9 @@ class Dinoiser(ClipMethod):
         return [class_cosines(tile.pooled.to(self.device), texts) for tile in features.tiles]
 
     def _probabilities(
-        self, features: DinoiserFeatures, vocabulary: Vocabulary
+        self, features: DinoiserFeatures, vocabulary: Vocabulary, use: BackgroundUse
     ) -> tuple[list[ProbabilityTile], Tensor]:
         """Return each tile's probabilities, and which classes they stand for: ascending int64, others last."""
-        use = self.settings.background
         cosines = self._cosines(features, vocabulary)
         patches = torch.cat([grid.flatten(1) for grid in cosines], dim=1)[:, None]
         competing = torch.arange(len(patches), device=self.device)

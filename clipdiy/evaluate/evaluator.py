@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clipdiy.build import build_segmenter, choose_device
-from clipdiy.config import CoreConfig, CropGrid, ObjectnessConfig
+from clipdiy.config import CoreConfig, CropGrid, ObjectnessConfig, SegmentOptions
 from clipdiy.errors import ConfigError
 from clipdiy.evaluate.boundary import boundary_overlap
 from clipdiy.evaluate.confusion import confusion_matrix
-from clipdiy.evaluate.datasets import Dataset
+from clipdiy.evaluate.datasets import IGNORE, Dataset, counted_classes
 from clipdiy.evaluate.datasets.sample import Sample, fingerprint
 from clipdiy.evaluate.instances import InstanceFile, open_instances
 from clipdiy.evaluate.maskclip import MaskClip
@@ -187,6 +187,7 @@ class Evaluator:
     Attributes:
         plan: What is evaluated.
         dataset: On what.
+        classes: Number of classes that are counted, with the background if the set has one.
         vocabulary: The data set's classes as prompts.
         doubts: Warnings for a person about the instance masks.
     """
@@ -213,6 +214,8 @@ class Evaluator:
         self._groups = [_Weights(plan, tuple(variants), configs) for variants in groups.values()]
         template = plan.config.prompt_template
         self.vocabulary = make_vocabulary(dataset.classes, template=template)
+        self.classes = len(counted_classes(dataset))
+        self._options = SegmentOptions(background=dataset.background != "none")
         self._by_key = {key: group for group in self._groups for key in group.segmenters}
         self._predictions = {
             variant.key: Predictions(variant.title, variant.predictions)
@@ -269,14 +272,14 @@ class Evaluator:
         """Compare every variant's prediction with the truth of one picture."""
         sample = self.dataset.read(image_id)
         truth = self._truth(sample)
-        classes = len(self.vocabulary)
+        counted = self._counted(truth)
         outcomes: dict[str, Outcome] = {}
 
         def count(variant: Variant, answer: NDArray[Label], elapsed_ms: float) -> None:
-            prediction = self._as_compared(answer, truth)
+            prediction = self._counted(self._as_compared(answer, truth))
             outcomes[variant.key] = Outcome(
-                confusion_matrix(truth, prediction, classes),
-                boundary_overlap(truth, prediction, classes) if self.plan.boundary else None,
+                confusion_matrix(counted, prediction, self.classes),
+                boundary_overlap(counted, prediction, self.classes) if self.plan.boundary else None,
                 elapsed_ms,
             )
 
@@ -289,7 +292,7 @@ class Evaluator:
                     continue
                 features = group.features(variant, source)
                 start = clock()
-                answer = group.segmenters[variant.key].segment(features, self.vocabulary).label_map
+                answer = group.segmenters[variant.key].segment(features, self.vocabulary, self._options).label_map
                 count(variant, answer, (clock() - start) * 1000)
         for variant in self.plan.variants:
             if variant.key in self._predictions:
@@ -308,7 +311,7 @@ class Evaluator:
         group = self._by_key[key]
         variant = next(variant for variant in self.plan.variants if variant.key == key)
         source = group.read(self._photo(sample, truth), self._instances, image_id, sample.photo.size_hw)
-        segmentation = group.segmenters[key].segment(group.features(variant, source), self.vocabulary)
+        segmentation = group.segmenters[key].segment(group.features(variant, source), self.vocabulary, self._options)
         prediction = self._as_compared(segmentation.label_map, truth)
         return Seen(pixels, truth, prediction)
 
@@ -323,6 +326,13 @@ class Evaluator:
         return Photo(
             sample.photo.pixels, as_compared if self.plan.protocol.answer_as_compared else sample.photo.size_hw
         )
+
+    def _counted(self, labels: NDArray[Label]) -> NDArray[Label]:
+        """Turn positions into rows of the confusion matrix: without a background, the first class is row 0."""
+        if self.dataset.background != "none":
+            return labels
+        rows: NDArray[Label] = np.where(labels == IGNORE, labels, labels - 1).astype(labels.dtype, copy=False)
+        return rows
 
     def _as_compared(self, answer: NDArray[Label], truth: NDArray[np.uint8]) -> NDArray[Label]:
         return self.plan.protocol.resize(answer, (truth.shape[0], truth.shape[1]))

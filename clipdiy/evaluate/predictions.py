@@ -16,7 +16,7 @@ from clipdiy.evaluate.variants import Variant
 ENDINGS = (".png", ".labels.png")  # the second is what `clipdiy segment` writes
 EXPECTED = (
     "Expected is for each picture an indexed (or grey 8-bit) PNG of its name and size, NAME.png or NAME.labels.png, "
-    "whose values are positions of classes, 0 = background"
+    "whose values are positions of classes, 0 = background, 1 = the first class also where there is no background"
 )
 
 
@@ -95,12 +95,13 @@ class Predictions:
         labels = read_indexed(path)
         if labels.shape != size_hw:
             raise DatasetError(f"{path} is {labels.shape}, its picture {size_hw} (height, width). {EXPECTED}")
-        classes = len(dataset.classes) + 1
-        wrong = np.unique(labels[labels >= classes])
+        first, last = int(dataset.background == "none"), len(dataset.classes)
+        wrong = np.unique(labels[(labels < first) | (labels > last)])
         if len(wrong):
+            ground = "there is no background" if first else "0 the background"
             raise DatasetError(
-                f"{path} holds the values {wrong.tolist()}; expected 0..{classes - 1} for {classes} classes, 0 the "
-                "background. A prediction has no pixels to be ignored"
+                f"{path} holds the values {wrong.tolist()}; expected {first}..{last} for {last + 1 - first} classes, "
+                f"{ground}. A prediction has no pixels to be ignored"
             )
         return labels
 

@@ -12,10 +12,9 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from clipdiy.evaluate.cited import Cited
-from clipdiy.evaluate.datasets import Dataset
+from clipdiy.evaluate.datasets import Dataset, counted_classes
 from clipdiy.evaluate.runner import Finished
 from clipdiy.evaluate.variants import Variant
-from clipdiy.vocabulary import BACKGROUND
 
 PER_CLASS_ROWS = 21  # of the printed per-class table, before it goes on in the next column
 PAPER_NAMES = {"voc": "VOC", "coco": "COCO"}
@@ -28,14 +27,14 @@ class Row:
     Attributes:
         key: The variant's name.
         title: What its row is called.
-        miou: Mean IoU over all classes with the background.
+        miou: Mean IoU over all classes, with the background if there is one.
         interval: 95 % of it, by bootstrap over pictures.
         difference: To the first variant's mIoU, with its interval over the same resampled pictures; `None` for itself.
         accuracy: Pixel accuracy.
         boundary_miou: Mean boundary IoU, or `None`.
         segment_ms: Mean time of segmenting an encoded picture.
         published: mIoU that the paper states, by data set.
-        iou: Per class, background first; NaN where a class is in neither truth nor prediction.
+        iou: Per class, in the order of `counted_classes`; NaN where a class is in neither truth nor prediction.
     """
 
     key: str
@@ -88,7 +87,7 @@ def write_json(
 
     Figures that nobody measured here stand apart, under `cited`.
     """
-    names = (BACKGROUND, *dataset.classes)
+    names = counted_classes(dataset)
     content = {
         **about,
         "variants": {
@@ -147,9 +146,9 @@ def write_csv(path: Path, rows: Sequence[Row]) -> None:
     _write_lines(path, header, lines)
 
 
-def write_class_csv(path: Path, rows: Sequence[Row], classes: Sequence[str]) -> None:
-    """Write one line for each class, background first, with a column for each variant."""
-    names = (BACKGROUND, *classes)
+def write_class_csv(path: Path, rows: Sequence[Row], dataset: Dataset) -> None:
+    """Write one line for each class, the background first if there is one, with a column for each variant."""
+    names = counted_classes(dataset)
     lines = [(name, *(_number(row.iou[i]) for row in rows)) for i, name in enumerate(names)]
     _write_lines(path, ("class", *(row.key for row in rows)), lines)
 
@@ -201,9 +200,9 @@ def _published(figures: Mapping[str, float], paper: str) -> str:
     return f"{figures[paper]:.1f}" if paper in figures else ""
 
 
-def print_classes(row: Row, classes: Sequence[str]) -> Table:
+def print_classes(row: Row, dataset: Dataset) -> Table:
     """Make the table of one variant's IoU per class, in as many columns as it takes."""
-    names = (BACKGROUND, *classes)
+    names = counted_classes(dataset)
     columns = -(-len(names) // PER_CLASS_ROWS)
     height = -(-len(names) // columns)
     table = Table(title=f"IoU per class · {row.title}", box=SIMPLE, title_justify="left")
@@ -221,4 +220,4 @@ def completeness(dataset: Dataset, count: int) -> str:
     """Return a warning if pictures of the published set are missing; else nothing."""
     if dataset.published_count is None or count + dataset.left_out == dataset.published_count:
         return ""
-    return f"{count} pictures, the whole set has {dataset.published_count}: not comparable with the paper's column"
+    return f"{count} pictures, the whole set has {dataset.published_count}: not comparable with published figures"

@@ -85,7 +85,7 @@ def run(
         WorkerError: If a process died.
     """
     image_ids = evaluator.dataset.image_ids[: job.limit]
-    classes = len(evaluator.vocabulary)
+    classes = evaluator.classes
     first = evaluator.plan.variants[0].key
     absent_counts = evaluator.plan.protocol.absent_counts
     tallies = {

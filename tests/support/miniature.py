@@ -23,6 +23,14 @@ def write_indexed(path, values):
     image.save(path)
 
 
+def write_pair(photo_path, truth_path, values, seed=0):
+    """Write a truth, and a photo of its size."""
+    for path in (photo_path, truth_path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(photo(seed, *np.shape(values))).save(photo_path)
+    Image.fromarray(np.asarray(values, np.uint8)).save(truth_path)
+
+
 def write_voc(root, truths, ending="jpg"):
     """Write pictures named a, b, ... with the given truths."""
     for part in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):

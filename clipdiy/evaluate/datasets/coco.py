@@ -15,6 +15,7 @@ from clipdiy.evaluate.datasets.sample import (
     IGNORE,
     MOST_CLASSES,
     NAMED_IN_ERROR,
+    Background,
     Sample,
     check_fit,
     read_photo,
@@ -47,6 +48,7 @@ class CocoObject:
     name: str = "coco"
     title: str = "COCO-Object val2017"
     published_count: int | None = COCO_VAL_COUNT
+    background: Background = "refined"
     _protocol: Protocol = CLEAN
     _coco: Any = field(default=None, repr=False, compare=False)
     _position: dict[int, int] = field(default_factory=dict, repr=False, compare=False)

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +13,10 @@ from PIL import ExifTags, Image, JpegImagePlugin, PngImagePlugin
 
 from clipdiy.errors import DatasetError, ImageError
 from clipdiy.photo import Photo, decode_photo
+from clipdiy.vocabulary import BACKGROUND
 
 IGNORE = 255  # pixels of this value count nowhere
+Background = Literal["refined", "plain", "none"]
 MOST_CLASSES = IGNORE  # positions 0..254, background included
 MAX_PHOTO_PX = 400_000_000
 NAMED_IN_ERROR = 3  # how many missing files a message names
@@ -27,6 +29,7 @@ class Sample:
     Attributes:
         photo: The picture.
         truth: (H, W) uint8 at the picture's own size: the position of the class, 0 = background, `IGNORE` = unknown.
+            Where the set has no background, 0 is nowhere.
     """
 
     photo: Photo
@@ -37,9 +40,13 @@ class Dataset(Protocol):
     """Pictures with truth, read one at a time: nothing here grows with their number but the list of names.
 
     Attributes:
-        name: `voc`, `coco`, `folder` or `scenes`.
+        name: Of its kind, as it is written before the colon: `voc`, `coco`, `folder`, ...
         title: What a table is headed with.
         classes: Class names without the background, in the order of their positions 1, 2, ...
+        background: What a pixel is that has none of the classes. `plain` and `refined`: background, a class that
+            competes and counts like the others; `refined`: the classes are objects, and CLIP-DINOiser's published
+            figures refine the background. `none`: there is no such class; every pixel has one of the classes, or counts
+            nowhere.
         image_ids: One name per picture, in the order in which they are evaluated.
         published_count: How many pictures the whole set has, if there are published numbers for it; else `None`.
         left_out: How many of its pictures are not in `image_ids` because the protocol leaves them out.
@@ -55,6 +62,10 @@ class Dataset(Protocol):
 
     @property
     def classes(self) -> tuple[str, ...]:
+        """See the class."""
+
+    @property
+    def background(self) -> Background:
         """See the class."""
 
     @property
@@ -82,6 +93,14 @@ class Dataset(Protocol):
             DatasetError: If the truth does not fit the picture or the classes.
             ImageError: If the picture is damaged.
         """
+
+
+def counted_classes(dataset: Dataset) -> tuple[str, ...]:
+    """Return the names of all that is counted: the background first, unless the set has none, then the classes.
+
+    These are the rows of a confusion matrix. A set without a background is counted without position 0.
+    """
+    return dataset.classes if dataset.background == "none" else (BACKGROUND, *dataset.classes)
 
 
 def fingerprint(dataset: Dataset) -> str:

@@ -9,14 +9,14 @@ import torch
 from tiny import TINY, VOCABULARY, photo
 
 from clipdiy.build import build_segmenter
-from clipdiy.config import CleanUp, CropGrid, ObjectnessConfig, Pamr, SegmentOptions
+from clipdiy.config import CleanUp, CropGrid, ObjectnessConfig, OthersConfig, Pamr, SegmentOptions
 from clipdiy.errors import ConfigError, FeaturesError
 from clipdiy.features import ImageFeatures
 from clipdiy.photo import Photo
 from clipdiy.scores import class_scores
 from clipdiy.segmenter import Segmenter
 from clipdiy.starter.scenes import compose_scene
-from clipdiy.vocabulary import make_vocabulary
+from clipdiy.vocabulary import Label, make_vocabulary
 
 
 @pytest.fixture(scope="module")
@@ -278,6 +278,58 @@ class TestStuff:
         features = model.encode([self.photo])[0]
         maps = [model.segment(features, one).label_map for one in (self.plain, self.with_stuff)]
         assert (maps[0] == maps[1]).mean() >= 0.999
+
+
+class TestNoBackground:
+    """Every pixel has one of the labels: the largest mean cosine among them, whatever objectness says."""
+
+    photo = Photo.from_array(compose_scene(5, size_hw=(90, 130)).image)
+    names = ("cat", "sofa", "sky")
+    vocabulary = make_vocabulary(names)
+
+    def ask(self, segmenter, vocabulary=vocabulary, **changes):
+        model = segmenter.with_config(replace(TINY, **changes))
+        return model.segment(model.encode([self.photo])[0], vocabulary, SegmentOptions(background=False))
+
+    def test_it_is_the_argmax_over_the_labels(self, segmenter):
+        side_px = TINY.grid.square_px
+        model = segmenter.with_config(replace(TINY, label_map="square"))
+        features = model.encode([Photo(self.photo.pixels, (side_px, side_px))])[0]
+        answer = model.segment(features, self.vocabulary, SegmentOptions(background=False))
+        maps = model.square_maps(features, self.vocabulary)
+        np.testing.assert_array_equal(answer.label_map, maps.similarity[1:].argmax(dim=0) + 1)
+        assert (maps.guided.argmax(dim=0) == 0).any(), "with a background some of it is"
+        assert len(answer.present) >= 2
+        assert answer.score[0] == answer.area[0] == 0
+        assert (answer.score[answer.area > 0.02] > 0).all(), "each score stands at its own position"
+
+    @pytest.mark.parametrize(
+        "changes",
+        [{}, {"label_map": "square"}, {"pamr": Pamr(long_px=64)}, {"prune_logits": 1.0}],
+        ids=["full", "square", "pamr", "prune"],
+    )
+    def test_no_way_leaves_a_pixel_without_a_label(self, segmenter, changes):
+        # A clean-up would: a speck between two classes would become background.
+        answer = self.ask(segmenter, clean_up=CleanUp(0.3), **changes)
+        assert answer.label_map.min() >= 1
+        unguided = self.ask(segmenter, objectness=ObjectnessConfig(method="none"), **changes)
+        np.testing.assert_array_equal(answer.label_map, unguided.label_map)
+
+    def test_pruned_labels_are_gone(self, segmenter):
+        assert len(self.ask(segmenter, prune_logits=1e-6).present) == 1
+        assert len(self.ask(segmenter).present) > 1
+
+    def test_stuff_and_others_change_nothing(self, segmenter):
+        plain = self.ask(segmenter)
+        stuff = make_vocabulary(self.names, stuff=self.names[:2])
+        others = self.vocabulary.with_others([Label("tree", ("a photo of a tree",))])
+        eager = OthersConfig(-100.0, None)
+        for answer in (self.ask(segmenter, stuff), self.ask(segmenter, others, others=eager)):
+            np.testing.assert_array_equal(answer.label_map, plain.label_map)
+            np.testing.assert_allclose(answer.score, plain.score)
+
+    def test_a_single_label_has_everything(self, segmenter):
+        assert (self.ask(segmenter, make_vocabulary(["cat"])).label_map == 1).all()
 
 
 def test_prompts_are_averaged_as_unit_vectors(segmenter):

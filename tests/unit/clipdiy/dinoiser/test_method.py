@@ -178,6 +178,18 @@ class TestBackground:
         kept = plain.label_map > 0
         assert (none.label_map[kept] == plain.label_map[kept]).mean() >= 0.9
 
+    def test_one_question_can_leave_the_background_out(self, loaded):
+        none = self.maps(loaded, background="none")
+        dinoiser = loaded.with_config(changed(CONFIG, background="refined", clean_up=CleanUp(0.05)))
+        features = dinoiser.encode([PHOTO])[0]
+        others = VOCABULARY.with_others([Label("tree", ("a photo of a tree",))])
+        eager = dinoiser.with_config(replace(dinoiser.config, others=OthersConfig(-100.0, None)))
+        for one, vocabulary in ((dinoiser, VOCABULARY), (eager, others)):
+            asked = one.segment(features, vocabulary, SegmentOptions(background=False))
+            # Nothing is cleaned up either: a speck would become what is not there.
+            np.testing.assert_array_equal(asked.label_map, none.label_map)
+            np.testing.assert_allclose(asked.score, none.score)
+
 
 def test_pruned_classes_are_gone_and_names_stay(loaded):
     dinoiser = loaded.with_config(changed(CONFIG, background="plain", prune_logits=1e-4))

@@ -33,7 +33,7 @@ RIGHT = (6 + 15 + 4 + 2) / (15 + 16)
 def test_miou_of_two_pictures(tmp_path, monkeypatch, scale, protocol):
     answers = iter(ANSWERS)
 
-    def answer(self, features, vocabulary):
+    def answer(self, features, vocabulary, options):
         # Asked for at the picture's own size, or with the authors at that of the comparison.
         larger = scale if protocol.answer_as_compared else 1
         assert features.size_hw == (4 * larger, 4 * larger)

@@ -6,8 +6,9 @@ from miniature import write_indexed, write_voc
 from PIL import Image
 
 from clipdiy.errors import DatasetError
-from clipdiy.evaluate.datasets import open_dataset
+from clipdiy.evaluate.datasets import counted_classes, open_dataset
 from clipdiy.evaluate.datasets.voc import VOC_CLASSES, open_folder, open_voc
+from clipdiy.evaluate.protocol import AUTHORS
 
 TRUTHS = [[[0, 1, 255], [20, 0, 0]], [[5, 5], [0, 255], [0, 0]]]
 
@@ -27,6 +28,24 @@ def test_voc_has_the_published_class_names():
     assert len(VOC_CLASSES) == 20
     assert VOC_CLASSES[0] == "aeroplane"
     assert {"dining table", "potted plant", "tv/monitor"} < set(VOC_CLASSES)
+
+
+def test_voc20_has_no_background(tmp_path):
+    write_voc(tmp_path / "VOC2012", TRUTHS)
+    dataset = open_dataset(f"voc20:{tmp_path}", tmp_path)
+    assert (dataset.name, dataset.published_count, dataset.background) == ("voc20", 1449, "none")
+    assert (len(dataset.classes), dataset.classes[10], dataset.classes[19]) == (20, "dining table", "tvmonitor")
+    assert counted_classes(dataset) == dataset.classes
+    # What is neither an object nor its edge is ignored like the edge.
+    np.testing.assert_array_equal(dataset.read("a").truth, [[255, 1, 255], [20, 255, 255]])
+    np.testing.assert_array_equal(dataset.read("b").truth, [[5, 5], [255, 255], [255, 255]])
+    assert dataset.photo_name("a") == "a"
+    files = [path.name for path in dataset.files()]
+    assert files == ["a.jpg", "a.png", "b.jpg", "b.png"]
+    assert open_dataset(f"voc20:{tmp_path}", tmp_path, AUTHORS).turned is False
+    (tmp_path / "VOC2012" / "SegmentationClass" / "b.png").unlink()
+    with pytest.raises(DatasetError, match=r"1 of 4 files are missing \(.*b\.png\)"):
+        open_dataset(f"voc20:{tmp_path}", tmp_path)
 
 
 def test_a_folder_brings_its_own_classes(tmp_path):
