@@ -32,7 +32,7 @@ DATA_HELP = (
     "classes.txt), or composed scenes: scenes:SEED[:COUNT[:single]]."
 )
 FILE_WIDTH = 140  # of tables that go to a file
-TABLE_HELP = "Tables, with commas: 1 to 4 of the paper, stride, peer, refine, prune."
+TABLE_HELP = "Tables, with commas: 1 to 4 of the paper, methods, stride, peer, refine, prune."
 
 
 def evaluate(
@@ -52,9 +52,9 @@ def evaluate(
     protocol: Annotated[
         str,
         typer.Option(
-            metavar="clean|authors",
-            help="Rules of counting: clean, or those that the published figures were counted by. docs/evaluation.md "
-            "has what differs.",
+            metavar="clean|authors|mmseg",
+            help="Rules of counting: clean, or those that the published figures were counted by, of CLIP-DIY (authors) "
+            "or of CLIP-DINOiser and others (mmseg). docs/evaluation.md has what differs.",
         ),
     ] = "clean",
     workers: Annotated[
@@ -86,9 +86,9 @@ def evaluate(
 ) -> None:
     """Measure segmentation quality on a data set, one row for each system.
 
-    Truth is brought to a shorter side of 448 (nearest), the pixels of the whole set go into one confusion matrix, 255
-    is ignored; docs/evaluation.md has all rules. Writes results.json, results.csv, classes.csv and records.jsonl (for
-    --resume) into --out.
+    Truth is brought to a shorter side of 448 (nearest; not with mmseg), the pixels of the whole set go into one
+    confusion matrix, 255 is ignored; docs/evaluation.md has all rules. Writes results.json, results.csv, classes.csv
+    and records.jsonl (for --resume) into --out.
     """
     from rich.console import Console
 

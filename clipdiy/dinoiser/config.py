@@ -1,13 +1,13 @@
 """What can be configured in CLIP-DINOiser besides what all methods share, and what follows. Loads no torch."""
 
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Final, Literal, get_args
 
 from clipdiy.config import PUBLISHED_TEMPLATE, CoreConfig
 from clipdiy.errors import ConfigError
 from clipdiy.weights import LOCAL_DIR, STARTER
 
-METHOD = "clip-dinoiser"
+METHOD: Final = "clip-dinoiser"
 Way = Literal["whole", "windows"]
 BackgroundUse = Literal["auto", "refined", "plain", "none"]
 

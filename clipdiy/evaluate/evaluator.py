@@ -2,11 +2,12 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from clipdiy.build import build_segmenter, choose_device
 from clipdiy.config import CoreConfig, CropGrid, ObjectnessConfig, SegmentOptions
+from clipdiy.dinoiser.config import METHOD, settings_of
 from clipdiy.errors import ConfigError
 from clipdiy.evaluate.boundary import boundary_overlap
 from clipdiy.evaluate.confusion import confusion_matrix
@@ -27,9 +29,10 @@ from clipdiy.evaluate.record import Outcome, Record
 from clipdiy.evaluate.resizing import Label
 from clipdiy.evaluate.variants import Variant
 from clipdiy.features import ImageFeatures
+from clipdiy.loading import digest_of
+from clipdiy.method import Method, build_method, method_named
 from clipdiy.objectness.found import ObjectnessMap
 from clipdiy.photo import Photo
-from clipdiy.segmenter import Segmenter
 from clipdiy.vocabulary import make_vocabulary
 
 SHORT_PX = 448  # of the ground truth, as published
@@ -152,6 +155,25 @@ class _Weights:
         )
 
 
+class _Dinoiser:
+    """A variant that shares nothing with others: CLIP-DINOiser, with the prompts that are its own.
+
+    Attributes:
+        method: With loaded weights.
+        vocabulary: The data set's classes as its prompts.
+        prompts: Changes with the texts that a class is put into.
+    """
+
+    def __init__(self, plan: Plan, config: CoreConfig, dataset: Dataset) -> None:
+        # Refined for lists of objects alone, as published; see `Dataset.background`.
+        settings = replace(settings_of(config), background=dataset.background)
+        config = replace(config, method_config=settings)
+        templates = method_named(METHOD).templates(config)
+        self.method: Method[Any] = build_method(config, weights_dir=plan.weights_dir, warm_up=False)
+        self.vocabulary = make_vocabulary(dataset.classes, template=templates)
+        self.prompts = digest_of(list(templates))[:16]
+
+
 def union_grids(grids: list[CropGrid]) -> list[CropGrid]:
     """Return the fewest grids whose crops include those of all grids given.
 
@@ -209,8 +231,13 @@ class Evaluator:
         groups: defaultdict[tuple[str, str], list[Variant]] = defaultdict(list)
         for variant in plan.variants:
             config = configs[variant.key]
-            if variant.encoder != "predictions":
+            if variant.encoder not in (METHOD, "predictions"):
                 groups[config.clip, config.found].append(variant)
+        self._dinoisers = {
+            variant.key: _Dinoiser(plan, configs[variant.key], dataset)
+            for variant in plan.variants
+            if variant.encoder == METHOD
+        }
         self._groups = [_Weights(plan, tuple(variants), configs) for variants in groups.values()]
         template = plan.config.prompt_template
         self.vocabulary = make_vocabulary(dataset.classes, template=template)
@@ -224,13 +251,11 @@ class Evaluator:
         }
 
     @property
-    def segmenters(self) -> dict[str, Segmenter]:
-        """Each variant's segmenter, by key, in the order of the plan; label maps of other programs have none."""
-        return {
-            variant.key: self._by_key[variant.key].segmenters[variant.key]
-            for variant in self.plan.variants
-            if variant.key in self._by_key
-        }
+    def segmenters(self) -> dict[str, Method[Any]]:
+        """Each variant's method, by key, in the order of the plan; label maps of other programs have none."""
+        found: dict[str, Method[Any]] = {key: group.segmenters[key] for key, group in self._by_key.items()}
+        found |= {key: dinoiser.method for key, dinoiser in self._dinoisers.items()}
+        return {variant.key: found[variant.key] for variant in self.plan.variants if variant.key in found}
 
     @cached_property
     def identity(self) -> dict[str, object]:
@@ -248,6 +273,9 @@ class Evaluator:
     def _identity_of(self, variant: Variant) -> list[str]:
         if variant.key in self._predictions:
             return [variant.encoder, self._predictions[variant.key].digest(self.dataset)]
+        if variant.key in self._dinoisers:
+            dinoiser = self._dinoisers[variant.key]
+            return [dinoiser.method.identity, variant.encoder, dinoiser.prompts]
         group = self._by_key[variant.key]
         return [group.segmenters[variant.key].identity, variant.encoder, group.sources[variant.key]]
 
@@ -285,8 +313,7 @@ class Evaluator:
 
         for group in self._groups:
             source = group.read(self._photo(sample, truth), self._instances, image_id, sample.photo.size_hw)
-            # Processor time does not count what else the machine does; of a GPU it knows nothing.
-            clock = time.thread_time if group.loaded.device.type == "cpu" else time.perf_counter
+            clock = _clock_of(group.loaded)
             for variant in self.plan.variants:
                 if variant.key not in group.segmenters:
                     continue
@@ -295,6 +322,13 @@ class Evaluator:
                 answer = group.segmenters[variant.key].segment(features, self.vocabulary, self._options).label_map
                 count(variant, answer, (clock() - start) * 1000)
         for variant in self.plan.variants:
+            if variant.key in self._dinoisers:
+                method, vocabulary = self._dinoisers[variant.key].method, self._dinoisers[variant.key].vocabulary
+                encoded = method.encode([self._photo(sample, truth)])[0]
+                clock = _clock_of(method)
+                start = clock()
+                answer = method.segment(encoded, vocabulary, self._options).label_map
+                count(variant, answer, (clock() - start) * 1000)
             if variant.key in self._predictions:
                 written = self._predictions[variant.key]
                 count(variant, written.read(self.dataset, image_id, sample.photo.size_hw), 0.0)
@@ -308,6 +342,11 @@ class Evaluator:
         if key in self._predictions:
             written = self._predictions[key].read(self.dataset, image_id, sample.photo.size_hw)
             return Seen(pixels, truth, self._as_compared(written, truth).astype(np.uint16))
+        if key in self._dinoisers:
+            dinoiser = self._dinoisers[key]
+            encoded = dinoiser.method.encode([self._photo(sample, truth)])[0]
+            answer = dinoiser.method.segment(encoded, dinoiser.vocabulary, self._options).label_map
+            return Seen(pixels, truth, self._as_compared(answer, truth))
         group = self._by_key[key]
         variant = next(variant for variant in self.plan.variants if variant.key == key)
         source = group.read(self._photo(sample, truth), self._instances, image_id, sample.photo.size_hw)
@@ -336,6 +375,11 @@ class Evaluator:
 
     def _as_compared(self, answer: NDArray[Label], truth: NDArray[np.uint8]) -> NDArray[Label]:
         return self.plan.protocol.resize(answer, (truth.shape[0], truth.shape[1]))
+
+
+def _clock_of(method: Method[Any]) -> Callable[[], float]:
+    """Return what times an answer: processor time, which does not count what else the machine does, but of a GPU."""
+    return time.thread_time if method.device.type == "cpu" else time.perf_counter
 
 
 def pin_dtype(config: CoreConfig) -> CoreConfig:

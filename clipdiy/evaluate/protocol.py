@@ -1,6 +1,6 @@
-"""By which rules are figures counted: ours, or those the published ones were counted by?"""
+"""By which rules are figures counted: ours, or those by which published ones were?"""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -9,7 +9,7 @@ from PIL import Image
 
 from clipdiy.evaluate.resizing import Label, resize_nearest, short_side_size
 
-ProtocolName = Literal["clean", "authors"]
+ProtocolName = Literal["clean", "authors", "mmseg"]
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,8 @@ class Protocol:
         crowds_count: A crowd region of COCO counts as its class; otherwise it is ignored.
         least_labelled_px: Pictures of COCO with fewer labelled pixels than this are left out.
         voc_dining_table: How the prompt of PASCAL VOC's class `diningtable` is written.
+        voc_tv: How the prompt of its class `tvmonitor` is written.
+        own_size: Truth and prediction are compared at the picture's own size; otherwise at a fixed shorter side.
         pillow_sizes: The longer side is cut to whole pixels, not rounded, and label maps are resized by Pillow, which
             looks from the centres of pixels; otherwise from their upper left corners.
         answer_as_compared: Systems are asked for a label map of the size at which it is compared; otherwise for one of
@@ -35,6 +37,8 @@ class Protocol:
     crowds_count: bool
     least_labelled_px: int
     voc_dining_table: str
+    voc_tv: str
+    own_size: bool
     pillow_sizes: bool
     answer_as_compared: bool
     turned: bool
@@ -42,6 +46,8 @@ class Protocol:
 
     def compared_size(self, size_hw: tuple[int, int], short_px: int) -> tuple[int, int]:
         """Return the size at which truth and prediction of a picture are compared."""
+        if self.own_size:
+            return size_hw
         if not self.pillow_sizes:
             return short_side_size(size_hw, short_px)
         height, width = (short_px * side // min(size_hw) for side in size_hw)
@@ -72,6 +78,8 @@ CLEAN = Protocol(
     crowds_count=False,
     least_labelled_px=0,
     voc_dining_table="dining table",
+    voc_tv="tv/monitor",
+    own_size=False,
     pillow_sizes=False,
     answer_as_compared=False,
     turned=True,
@@ -83,9 +91,13 @@ AUTHORS = Protocol(
     crowds_count=True,
     least_labelled_px=1000,
     voc_dining_table="diningtable",
+    voc_tv="tv/monitor",
+    own_size=False,
     pillow_sizes=True,
     answer_as_compared=True,
     turned=False,
     absent_counts=True,
 )
-PROTOCOLS: dict[ProtocolName, Protocol] = {protocol.name: protocol for protocol in (CLEAN, AUTHORS)}
+# As MMSegmentation 0.27 counts, with which the figures of CLIP-DINOiser and of many others were made.
+MMSEG = replace(CLEAN, name="mmseg", voc_tv="tvmonitor", own_size=True)
+PROTOCOLS: dict[ProtocolName, Protocol] = {protocol.name: protocol for protocol in (CLEAN, AUTHORS, MMSEG)}

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Literal
 
 from clipdiy.config import PRESETS, CleanUp, CoreConfig, ObjectnessName, Pamr
+from clipdiy.dinoiser.config import METHOD, settings_of
 from clipdiy.errors import ConfigError
+from clipdiy.weights import STARTER
 
-Encoder = Literal["clip-diy", "maskclip", "predictions"]
+Encoder = Literal["clip-diy", "maskclip", "clip-dinoiser", "predictions"]
 MapSource = ObjectnessName | Literal["instances"]
 
 
@@ -19,8 +21,8 @@ class Variant:
     Attributes:
         key: Its name on the command line.
         title: Its row in a table.
-        encoder: Crops (CLIP-DIY), one dense pass (`clipdiy.evaluate.maskclip`), or none: the label maps of another
-            program.
+        encoder: Crops (CLIP-DIY), one dense pass (`clipdiy.evaluate.maskclip`), what the method CLIP-DINOiser does, or
+            none: the label maps of another program.
         preset: Another preset's weights.
         scales: Which scales s, with crops of square / 2^s.
         stride_ratio: Stride of the crops as a share of their side.
@@ -51,7 +53,9 @@ class Variant:
         Args:
             base: What is evaluated; of another preset only device and dtype are taken from it.
         """
-        config = base
+        if self.encoder == METHOD:
+            return _dinoiser(base)
+        config = base if base.method != METHOD else replace(base, method=CoreConfig().method, method_config=None)
         if self.preset is not None:
             other = PRESETS[self.preset]
             kept = {"device": base.device, "dtype": base.dtype, "label_map": base.label_map, "clean_up": base.clean_up}
@@ -82,6 +86,22 @@ class Variant:
     def map_source(self, base: CoreConfig) -> str:
         """Return where this variant's objectness comes from."""
         return self.objectness or self.configure(base).objectness.method
+
+
+def _dinoiser(base: CoreConfig) -> CoreConfig:
+    """Return CLIP-DINOiser's configuration: the published weights, unless the starter or other ones are evaluated.
+
+    Where figures are made as they were published, it looks through windows of 448 pixels. The starter has no published
+    way: it sees pictures whole, at the size that it was trained on.
+    """
+    config = base
+    if base.method != METHOD and base.clip != STARTER:
+        kept = {"device": base.device, "dtype": base.dtype, "label_map": base.label_map, "clean_up": base.clean_up}
+        config = replace(PRESETS["dinoiser"], **kept)  # type: ignore[arg-type]
+    config = replace(config, method=METHOD)
+    if config.label_map == "square" and config.clip != STARTER:
+        config = replace(config, method_config=replace(settings_of(config), way="windows"))
+    return config
 
 
 @dataclass(frozen=True)
@@ -126,6 +146,7 @@ VARIANTS: dict[str, Variant] = {
         Variant("cutler", "CutLER (Eq. 5)", objectness="instances", published={"voc": 55.4}),
         Variant("stride-half", "stride P/2", stride_ratio=0.5),
         Variant("stride-full", "stride P", stride_ratio=1.0),
+        Variant("dinoiser", "CLIP-DINOiser", encoder=METHOD),
         Variant("maskclip", "MaskCLIP + objectness", encoder="maskclip"),
         Variant("maskclip-no-objectness", "MaskCLIP", encoder="maskclip", objectness="none"),
         Variant("plain", "not refined", clean_up=False),
@@ -147,6 +168,7 @@ TABLES: dict[str, Table] = {
         ("scales-012", "scales-0", "scales-01", "scales-0123", "scales-01234", "scales-123", "scales-12"),
     ),
     "4": Table("Table 4: objectness", ("found", "found-bkg", "cutler")),
+    "methods": Table("Two methods", ("clip-diy", "dinoiser")),
     "stride": Table("Stride of the crops", ("stride-half", "stride-full")),
     "peer": Table("A training-free peer", ("clip-diy", "no-objectness", "maskclip", "maskclip-no-objectness")),
     "refine": Table("Refinement", ("plain", "clean-up", "pamr", "pamr-clean-up")),
@@ -164,7 +186,7 @@ def choose(table: str | None, keys: Sequence[str], preset_name: str) -> tuple[st
         preset_name: What is evaluated. Table 1 compares the paper's backbones; any other preset is its own only row.
 
     Returns:
-        A heading, and the variants, each once; CLIP-DIY alone if nothing was asked for.
+        A heading, and the variants, each once; the preset's method alone if nothing was asked for.
 
     Raises:
         ConfigError: If there is no such table or variant.
@@ -179,5 +201,6 @@ def choose(table: str | None, keys: Sequence[str], preset_name: str) -> tuple[st
     unknown = [key for key in wanted if key not in VARIANTS]
     if unknown:
         raise ConfigError(f"there is no variant {', '.join(map(repr, unknown))}; there are: {', '.join(VARIANTS)}")
-    chosen = tuple(VARIANTS[key] for key in dict.fromkeys(wanted or ["clip-diy"]))
+    own_method = "dinoiser" if preset_name == "dinoiser" else "clip-diy"
+    chosen = tuple(VARIANTS[key] for key in dict.fromkeys(wanted or [own_method]))
     return "; ".join(rows.title for rows in tables) or "Comparison", chosen

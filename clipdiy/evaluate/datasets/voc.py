@@ -87,7 +87,8 @@ def open_voc(path: Path, protocol: Protocol = CLEAN) -> VocFolder:
     if root is None:
         raise DatasetError(f"no PASCAL VOC 2012 at {path}: there is no ImageSets/Segmentation/val.txt. {VOC_LAYOUT}")
     ids = _image_ids(root, VOC_LAYOUT)
-    classes = tuple(protocol.voc_dining_table if name == "dining table" else name for name in VOC_CLASSES)
+    written = {"dining table": protocol.voc_dining_table, "tv/monitor": protocol.voc_tv}
+    classes = tuple(written.get(name, name) for name in VOC_CLASSES)
     return VocFolder("voc", "PASCAL VOC 2012 val", root, classes, ids, VOC_VAL_COUNT, protocol=protocol)
 
 

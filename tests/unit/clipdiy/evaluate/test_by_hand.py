@@ -29,7 +29,7 @@ RIGHT = (6 + 15 + 4 + 2) / (15 + 16)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=PROTOCOLS)
-@pytest.mark.parametrize("scale", [1, 3], ids=["as it is", "three times as large"])
+@pytest.mark.parametrize("scale", [1, 3], ids=["as it is", "three times as large"])  # no matter to mmseg
 def test_miou_of_two_pictures(tmp_path, monkeypatch, scale, protocol):
     answers = iter(ANSWERS)
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from clipdiy.config import CleanUp, CropGrid, ObjectnessConfig, Pamr, preset
+from clipdiy.dinoiser.config import DinoiserConfig, settings_of
 from clipdiy.errors import ConfigError
 from clipdiy.evaluate.variants import TABLES, VARIANTS, choose
 
@@ -49,6 +50,32 @@ def test_variants_change_only_what_they_are_named_for():
     assert VARIANTS["prune-4"].configure(base) == replace(base, prune_logits=4)
     assert VARIANTS["no-objectness"].configure(base).objectness == ObjectnessConfig(method="none", square_px=256)
     assert all(key in VARIANTS for table in TABLES.values() for key in table.keys)
+
+
+def test_dinoiser_is_the_published_one_through_windows_unless_the_starter_is_evaluated():
+    dinoiser = VARIANTS["dinoiser"]
+    published = {"device": "cpu", "label_map": "square", "clean_up": CleanUp(0)}
+    windows = DinoiserConfig(way="windows")
+    assert (windows.windows.short_px, windows.windows.window_px, windows.windows.stride_px) == (448, 448, 224)
+    expected = replace(preset("dinoiser", **published), method_config=windows)
+    assert dinoiser.configure(preset("paper", **published)) == expected
+    assert dinoiser.configure(preset("dinoiser", **published)) == expected
+    # As the service does it: the picture whole.
+    assert dinoiser.configure(preset("paper")) == preset("dinoiser")
+    starter = preset("starter", **published)
+    assert dinoiser.configure(starter) == replace(starter, method="clip-dinoiser")
+    assert settings_of(dinoiser.configure(starter)).way == "whole"
+    own = DinoiserConfig(heads="local-dir:/x", gamma=0.3)
+    assert settings_of(dinoiser.configure(preset("dinoiser", method_config=own, **published))) == replace(
+        own, way="windows"
+    )
+
+
+def test_each_preset_stands_for_its_method():
+    assert [variant.key for variant in choose(None, [], "dinoiser")[1]] == ["dinoiser"]
+    assert [variant.key for variant in choose("methods", [], "dinoiser")[1]] == ["clip-diy", "dinoiser"]
+    beside = VARIANTS["clip-diy"].configure(preset("dinoiser", method_config=DinoiserConfig()))
+    assert (beside.method, beside.method_config, beside.clip) == ("clip-diy", None, preset("paper-b16").clip)
 
 
 @pytest.mark.parametrize(("table", "keys"), [("2,9", []), (None, ["best"])], ids=["table", "variant"])
