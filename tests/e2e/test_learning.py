@@ -114,6 +114,13 @@ def look_at_page(browser: Browser, backend: Backend, key: str, artifacts: Path) 
         visitor.ask("pizza, truck, guitar, penguin")
         visitor.photograph(artifacts / "page.png")
         visitor.check()
+        assert page.locator("#try-project option").count() >= 2
+        page.select_option("#try-project", key)
+        page.fill("#labels", "")
+        page.click("#try button")
+        page.get_by_text("As the project has learned it: version 1.").wait_for(timeout=60_000)
+        page.locator("#answer").screenshot(path=artifacts / "page-try-learned.png")
+        visitor.check()
 
         store = CorrectionStore(backend.data_dir)
         section.get_by_role("button", name="Roll back the words alone").click()
