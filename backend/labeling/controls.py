@@ -257,6 +257,17 @@ class MaskControl:
         return Vocabulary((t0, *(Label(label.value, label.prompts) for label in self.drawn)))
 
     @property
+    def by_words(self) -> Vocabulary | None:
+        """The labels that only their words speak for, as no examples were learned from; `None` if there are none."""
+        learned = self.taught.learned if self.taught else None
+        if learned is None or learned.naming is None:
+            return self.vocabulary
+        background, *labels = self.vocabulary.labels
+        examples = learned.examples_of(self.vocabulary)[1:]
+        unseen = [label for label, count in zip(labels, examples, strict=True) if not count]
+        return Vocabulary((background, *unseen)) if unseen else None
+
+    @property
     def prompt_count(self) -> int:
         """How many prompts its labels have together, the background's among them."""
         return len(self.background) + sum(len(label.prompts) for label in self.drawn)

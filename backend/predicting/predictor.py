@@ -192,8 +192,8 @@ class Predictor:
             dict.fromkeys(
                 doubt
                 for control in config.controls
-                if control.drawn
-                for doubt in self._method.doubts(control.vocabulary)
+                if control.drawn and (words := control.by_words)
+                for doubt in self._method.doubts(words)
             )
         )
         notes = (*config.skipped, *doubts)

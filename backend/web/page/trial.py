@@ -200,7 +200,8 @@ def show(tried: Tried, taught: Taught | None = None) -> Trial:
         panel=_drawn(panel, "WEBP"),
         found=tuple(_found(position, segmentation, names, colours) for position in present),
         missing=tuple(name for position, name in enumerate(names) if position and position not in present),
-        taken=_taken(tried.explanation),
+        # What the words alone would have given away says nothing of what was learned.
+        taken=() if taught and taught.learned else _taken(tried.explanation),
         competing=None if choice is None else tuple(label.name for label in choice.competing),
         left_out=tuple((label, tuple(map(str, reasons))) for label, reasons in left_out.items()),
         doubts=tried.doubts,

@@ -1,8 +1,10 @@
 """What a config asks for, once it is read: areas, scores, labels that stand in tasks, and what decides a prediction."""
 
 import json
+from dataclasses import replace
 
 import pytest
+from learned import made_up
 
 from backend.errors import TaskError
 from backend.labeling.controls import (
@@ -16,6 +18,8 @@ from backend.labeling.controls import (
     task_labels,
 )
 from backend.labeling.reader import parse_label_config
+from backend.labeling.taught import Taught
+from clipdiy.vocabulary import Vocabulary
 
 IMAGE = '<Image name="img" value="$image"/>'
 CAT = '<Label value="Cat"/>'
@@ -153,6 +157,23 @@ def test_the_labels_of_a_task_are_limited_over_all_controls_together() -> None:
 
 def test_an_empty_list_of_labels_is_nothing_to_look_for() -> None:
     assert dynamic([]).drawn == ()
+
+
+def test_words_speak_for_labels_without_examples() -> None:
+    read = parse_label_config(config(CAT + '<Label value="Dog"/><Label value="Fish"/>'))
+    [control] = read.controls
+    assert control.by_words is control.vocabulary
+
+    def taught(vocabulary: Vocabulary, **changes: object) -> MaskControl:
+        learned = replace(made_up(vocabulary), **changes)
+        return read.taught({"brush": Taught(1, learned)}).controls[0]
+
+    two = Vocabulary((control.vocabulary.labels[0], *control.vocabulary.labels[1:3]))
+    left = taught(two).by_words
+    assert left is not None
+    assert left.names == ("background", "Fish")
+    assert taught(control.vocabulary).by_words is None
+    assert taught(control.vocabulary, naming=None).by_words == control.vocabulary, "the guard kept the words"
 
 
 def identity(labels: str, **parts: str) -> str:

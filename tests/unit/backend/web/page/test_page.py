@@ -643,6 +643,9 @@ def test_labels_can_be_tried_as_a_project_has_learned_them(make):
     used = []
 
     class Remembers(FakeCore):
+        def doubts(self, vocabulary):
+            return tuple(f"unknown: {name}" for name in vocabulary.names[1:])
+
         def segment(self, features, vocabulary, options=AS_CONFIGURED):
             used.append(options.learned)
             return super().segment(features, vocabulary, options)
@@ -657,6 +660,8 @@ def test_labels_can_be_tried_as_a_project_has_learned_them(make):
     assert "As the project has learned it: version 3." in Checked(answer.text).words
     assert try_it(client).status_code == 200
     assert [learned is not None for learned in used] == [True, False]
+    assert "Unknown: " not in answer.text, "words that examples were learned for may mean nothing"
+    assert "Unknown: " in try_it(client, labels="Cat, Dog").text
 
 
 def test_without_a_project_that_has_learned_none_is_offered(make):

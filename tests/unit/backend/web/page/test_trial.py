@@ -147,6 +147,8 @@ def test_who_has_learned_is_said():
     assert (show(tried()).version, show(tried()).is_calibrated) == (0, False)
     trial = show(tried(), Taught(4, calibration=Calibration(((0.0, 0.1), (1.0, 0.9)))))
     assert (trial.version, trial.is_calibrated) == (4, True)
+    assert trial.taken, "calibrated only: the words still decide"
+    assert show(tried(), taught_project().controls[-1].taught).taken == ()
 
 
 def test_what_is_shown():
