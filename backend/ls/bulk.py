@@ -1,0 +1,163 @@
+"""`clipdiy-ls bulk`: folders, buckets and lists of pictures into Parquet shards, here or on a Ray cluster."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from backend.errors import BackendError
+from backend.ls.options import JsonOption
+from backend.ls.telling import INTERRUPTED, stopping, warnings_on
+from backend.settings import Settings
+from clipdiy.cli.progress import Progress
+
+if TYPE_CHECKING:
+    from backend.bulk.making import ShardReport
+
+LISTED_FAILURES = 1000
+
+
+def bulk(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="A folder, a pattern in quotes, a list (.txt), a table (.parquet, .csv), or one of them in s3://, "
+            "gs:// or az://.",
+        ),
+    ],
+    out: Annotated[str, typer.Option("--out", metavar="DEST", help="A folder or a bucket for the shards.")],
+    labels: Annotated[
+        str | None, typer.Option("--labels", help='Classes, with commas: "cat, dog"; name=phrase|phrase.')
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", metavar="FILE", help="A labeling config, instead of labels.")
+    ] = None,
+    column: Annotated[str | None, typer.Option(help="Of a table: where the names of the pictures stand.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Weights and sizes: paper, paper-b16, dinoiser or starter; CLIPDIY_PRESET.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N; CLIPDIY_DEVICE.")] = None,
+    shard_size: Annotated[int, typer.Option("--shard-size", metavar="N", min=1, help="Pictures in a shard.")] = 500,
+    keep_features: Annotated[
+        bool,
+        typer.Option(
+            "--keep-features", help="Keep features beside the shards, and use them for other labels: about 100 kB each."
+        ),
+    ] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try the pictures that failed the last time again.")
+    ] = False,
+    ray: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Run on Ray: local, auto, or ray://HOST:10001 (needs the extra ray)."),
+    ] = None,
+    ray_actors: Annotated[int | None, typer.Option(metavar="N", min=1, help="Most actors; as many as fit.")] = None,
+    ray_cores: Annotated[int, typer.Option(metavar="N", min=1, help="Cores of an actor without a GPU.")] = 2,
+    as_json: JsonOption = False,
+) -> None:
+    """Segment pictures into Parquet shards: label maps as runs, scores, digests, and the reason for what failed.
+
+    DEST/VERSION then has part-*.parquet and labeling.xml. What ends a run does not matter: the same command goes on
+    with the shards that are missing. `clipdiy-ls tasks DEST` makes files of them that Label Studio imports.
+
+    Exit code 0: all done; 1: some pictures failed, they are listed; 2: nothing could be started; 130: stopped.
+    """
+    from backend.bulk.asking import config_for
+    from backend.bulk.listing import list_pictures
+    from backend.bulk.places import Stores, absolute, plain, remove_stale
+    from backend.ls.bulk_job import BulkJob, build_bulk
+
+    tell = Console(stderr=True, highlight=False)
+    given: dict[str, Any] = {"preset": preset, "device": device}
+    settings = Settings(**{name: value for name, value in given.items() if value is not None})
+    xml = _config(labels, config) if config else config_for(_labels(labels))
+    source, out = absolute(source), absolute(out)
+    stores = Stores.of(source, out)
+    with warnings_on(tell), stopping(tell) as stop:
+        with tell.status("listing the pictures"):
+            pictures = list_pictures(source, stores, column)
+        job = BulkJob(settings, stores, xml, plain(out), keep_features)
+        with tell.status("loading the weights"):
+            built = build_bulk(job)
+        try:
+            with tell.status("looking for finished shards"):
+                remove_stale(built.shards.folder)
+                plan = built.shards.plan(pictures, shard_size, retry_failed=retry_failed)
+            built.shards.write_config(xml)
+            failed, listed, made = Counter(plan.failed), list[tuple[str, str, str]](), 0
+            total = sum(len(chunk.sources) for chunk in plan.chunks)
+            with Progress(tell, "segmenting", total=total) as bar:
+                reports = _run(job, built, plan.chunks, bar, ray, ray_actors, ray_cores, stop)
+                for report in reports:
+                    made += report.pictures
+                    failed.update(report.failed)
+                    listed += report.failures[: LISTED_FAILURES - len(listed)]
+                    if ray is not None:
+                        bar.update(made)
+        finally:
+            built.predictor.close()
+    is_complete = made == total
+    told = {
+        "version": built.shards.version,
+        "folder": built.shards.folder,
+        "pictures": len(pictures),
+        "made": made,
+        "done_before": plan.done,
+        "failed": dict(failed),
+        "is_complete": is_complete,
+    }
+    if as_json:
+        failures = [{"source": name, "reason": reason, "message": text} for name, reason, text in listed]
+        print(json.dumps({**told, "failures": failures}, ensure_ascii=False))
+    else:
+        _report(told, listed, tell)
+    raise typer.Exit(INTERRUPTED if not is_complete else 1 if failed else 0)
+
+
+def _labels(labels: str | None) -> str:
+    if labels is None:
+        raise BackendError('what is asked for is missing: --labels "cat, dog", or --config labeling.xml')
+    return labels
+
+
+def _config(labels: str | None, config: Path) -> str:
+    if labels is not None:
+        raise BackendError("--labels and --config say the same thing twice: leave one out")
+    try:
+        return config.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as err:
+        raise BackendError(f"{config} cannot be read: {getattr(err, 'strerror', None) or err}") from err
+
+
+def _run(
+    job: Any, built: Any, chunks: Any, bar: Progress, ray: str | None, actors: int | None, cores: int, stop: Any
+) -> "Iterator[ShardReport]":
+    if ray is None:
+        from backend.bulk.running import run_here
+
+        return run_here(chunks, built.maker, done=bar.advance, stop=stop)
+    from backend.bulk.on_ray import RayOptions, run_on_ray
+    from backend.ls.bulk_job import make_maker
+
+    return run_on_ray(chunks, partial(make_maker, job), RayOptions(ray, cores, actors), stop=stop)
+
+
+def _report(told: dict[str, Any], listed: list[tuple[str, str, str]], tell: Console) -> None:
+    for name, reason, message in listed:
+        tell.print(f"[red]{escape(f'{name}: {reason}: {message}')}[/]", soft_wrap=True)
+    parts = [f"{told['made']:,} pictures into shards in {told['folder']}"]
+    if told["done_before"]:
+        parts.append(f"{told['done_before']:,} were done before")
+    if told["failed"]:
+        counts = ", ".join(f"{count:,} {reason}" for reason, count in Counter(told["failed"]).most_common())
+        parts.append(f"{sum(told['failed'].values()):,} failed ({counts})")
+    if not told["is_complete"]:
+        parts.append("stopped; the same command goes on")
+    print("; ".join(parts))
