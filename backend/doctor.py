@@ -105,7 +105,7 @@ def examine(project: int | None = None, *, build: Build = load_weights) -> Itera
     yield finding
     if weights is not None:
         yield _speed(weights)
-    yield _data_folder(settings.data_dir)
+    yield data_folder(settings.data_dir)
     api, findings = _label_studio(settings)
     yield from findings
     if project is None:
@@ -160,7 +160,8 @@ def _speed(weights: Weights) -> Finding:
     return Finding("ok", "device", found)
 
 
-def _data_folder(folder: Path) -> Finding:
+def data_folder(folder: Path) -> Finding:
+    """Look whether the service can keep what it has to keep."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:

@@ -66,3 +66,7 @@ class RequestError(BackendError, ValueError):
 
 class AnnotationError(BackendError, ValueError):
     """A region of an annotation cannot be read. The message says which and why; only that annotation is affected."""
+
+
+class ExportError(BackendError, ValueError):
+    """A data set cannot be made as asked for. The message says what to change; nothing was written under its name."""

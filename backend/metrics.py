@@ -1,6 +1,6 @@
 """What the service counts and times, for Prometheus."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
 STAGE_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
@@ -40,6 +40,12 @@ class Metrics:
             registry=self.registry,
             multiprocess_mode="livesum",
         )
+        self.tasks_per_second = Gauge(
+            "clipdiy_tasks_per_second",
+            "Tasks that running requests are done with in a second, all together.",
+            registry=self.registry,
+            multiprocess_mode="livesum",
+        )
         self.pictures_ahead = Gauge(
             "clipdiy_pictures_ahead",
             "Pictures that wait to be encoded before they are asked for.",
@@ -63,8 +69,15 @@ class Metrics:
 
     def render(self, *, several_processes: bool = False) -> bytes:
         """Return the metrics in Prometheus' text format, of all worker processes where there are several."""
-        if several_processes:
-            together = CollectorRegistry()
-            MultiProcessCollector(together)
-            return generate_latest(together)
-        return generate_latest(self.registry)
+        return generate_latest(self._read(several_processes))
+
+    def collect(self, *, several_processes: bool = False) -> list[Metric]:
+        """Return the metrics with their samples, of all worker processes where there are several."""
+        return [*self._read(several_processes).collect()]
+
+    def _read(self, several_processes: bool) -> CollectorRegistry:
+        if not several_processes:
+            return self.registry
+        together = CollectorRegistry()
+        MultiProcessCollector(together)
+        return together

@@ -7,8 +7,11 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
+from threading import Event
 from typing import Any
 
+from backend.bulk.behind import PushBehind
+from backend.bulk.pushing import push
 from backend.corrections.events import read_project
 from backend.errors import BackendError, LabelConfigError, RequestError
 from backend.images.host import LabelStudioHost
@@ -16,13 +19,14 @@ from backend.images.introductions import Introductions, trial_at
 from backend.images.loader import ImageLoader
 from backend.images.sources import ImageLimits, ImageSources
 from backend.images.values import SCHEMES
-from backend.label_studio_api import LabelStudioApi, Patience
+from backend.label_studio_api import LabelStudioApi, Patience, Pause
 from backend.labeling.reader import LabelConfig, parse_label_config
 from backend.learning.learner import Wishes
 from backend.learning.learning import Learning
 from backend.learning.lessons import Lesson
 from backend.learning.sync import sync
 from backend.metrics import Metrics
+from backend.predicting.failures import Failures
 from backend.predicting.feature_cache import FeatureCache
 from backend.predicting.networks import computing_alone, network_thread
 from backend.predicting.pictures import PhotoLoader
@@ -125,7 +129,7 @@ def build_service(settings: Settings, *, learns: bool = True) -> Service:
         ConfigError: If the settings contradict each other.
         WeightsError: If weights are missing or damaged.
     """
-    predictor = build_predictor(settings)
+    predictor = build_predictor(settings, failures=Failures(settings.data_dir))
     method, metrics = predictor.method, predictor.metrics
     metrics.info.labels(method.name, str(method.device), method.identity).set(1)
     if settings.chosen_others is not None:
@@ -148,6 +152,7 @@ def build_predictor(
     settings: Settings,
     loader_of: Callable[[Method[Any]], PhotoLoader] | None = None,
     cache: FeatureCache | None = None,
+    failures: Failures | None = None,
 ) -> Predictor:
     """Load the weights, and connect what predicts with them.
 
@@ -155,6 +160,7 @@ def build_predictor(
         settings: What the service was told.
         loader_of: Makes what fetches pictures for a method; by the settings, if left out.
         cache: Where features are kept; by the settings, if left out.
+        failures: Where failed tasks are told of, if anywhere.
 
     Raises:
         ConfigError: If the settings contradict each other.
@@ -183,6 +189,7 @@ def build_predictor(
             disk_bytes=settings.cache_disk_bytes,
         ),
         networks,
+        failures=failures,
     )
 
 
@@ -210,16 +217,42 @@ def make_learning(
 
     def sync_from(learning: Learning, key: str) -> None:
         for each in [key] if key else introductions.projects():
+            host = host_of(each)
+            if not (host.is_configured or host.is_neighbour):
+                # Anybody can say on /setup where a Label Studio is: that is no reason to go there with a token, and to
+                # believe what it says.
+                logger.info(
+                    "project %s: its annotations are read from webhooks alone; set CLIPDIY_LABEL_STUDIO_URL to have "
+                    "those read that webhooks missed",
+                    each.partition(".")[0],
+                )
+                continue
             # Not for long: the service may be about to end, and it is tried again.
-            api = api_of(host_of(each), Patience(for_s=10))
+            api = api_of(host, Patience(for_s=10))
             if api is None:
                 continue
             try:
-                sync(api, learning.intake, int(each.partition(".")[0]))
+                sync(api, learning.intake, int(each.partition(".")[0]), expected=each)
             except (BackendError, ValueError) as err:
                 logger.warning("project %s: annotations could not be read: %s", each.partition(".")[0], err)
 
-    return Learning(
+    def push_project(key: str, stop: Event) -> None:
+        host, stored = host_of(key), learning.store.project(key)
+        api = api_of(host, pause=stop.wait) if host.is_configured or host.is_neighbour else None
+        if stored is None or api is None:
+            logger.warning(
+                "project %s: CLIPDIY_PUSH needs Label Studio's address and a token: set CLIPDIY_LABEL_STUDIO_URL and "
+                "CLIPDIY_LABEL_STUDIO_TOKEN",
+                key.partition(".")[0],
+            )
+            return
+        config = learning.teach(read_label_config(stored.facts.label_config, settings), key)
+        pushed = push(api, predictor, config, stored.facts.number, host=host, only_unannotated=True, stop=stop)
+        facts = stored.facts.number, pushed.written, pushed.version, pushed.failed
+        logger.info("project %s: %d predictions of %s written, %d failed", *facts)
+
+    pushing = PushBehind(push_project)
+    learning = Learning(
         settings.data_dir,
         predictor,
         lambda xml: read_label_config(xml, settings),
@@ -228,19 +261,25 @@ def make_learning(
         wishes=Wishes(settings.learn, settings.annotators),
         host_of=host_of,
         sync=sync_from,
+        on_new_version=pushing.ask if settings.push else lambda _key: None,
+        on_close=pushing.close,
     )
+    return learning
 
 
-def api_of(host: LabelStudioHost, patience: Patience | None = None) -> LabelStudioApi | None:
+def api_of(
+    host: LabelStudioHost, patience: Patience | None = None, pause: Pause | None = None
+) -> LabelStudioApi | None:
     """Return a client for a Label Studio, `None` where its address or token is not known.
 
     Args:
         host: Which one.
         patience: How long it is waited for while it is away; as for long work, if left out.
+        pause: How it is waited for; `wait` of an event that ends it.
     """
     if not host.url or not host.token:
         return None
-    return LabelStudioApi.with_token(host.base_url, host.token, patience=patience)
+    return LabelStudioApi.with_token(host.base_url, host.token, patience=patience, pause=pause)
 
 
 def finish_threads() -> int:
@@ -248,8 +287,13 @@ def finish_threads() -> int:
     return max(2, min(8, (os.cpu_count() or 2) // 2))
 
 
-def make_loader(settings: Settings, method: Method[Any]) -> ImageLoader:
-    """Connect the images' room to the settings."""
+def make_loader(settings: Settings, method: Method[Any] | None = None) -> ImageLoader:
+    """Connect the images' room to the settings.
+
+    Args:
+        settings: Of this process.
+        method: What looks at the photos, so that no more of them is kept than it needs; without one, all pixels are.
+    """
     token = settings.label_studio_token
     sources = ImageSources(
         label_studio_url=settings.label_studio_url,
@@ -265,6 +309,8 @@ def make_loader(settings: Settings, method: Method[Any]) -> ImageLoader:
     limits = ImageLimits(
         max_bytes=settings.max_image_bytes, max_px=settings.max_image_px, timeout_s=settings.download_timeout_s
     )
+    if method is None:
+        return ImageLoader(sources, limits)
     return ImageLoader(sources, limits, keep_px=method.keep_long_px, keep_short_px=method.keep_short_px)
 
 

@@ -145,6 +145,9 @@ class Settings(BaseSettings):
     max_request_bytes: int = Field(256_000_000, ge=1, description="Largest request body.")
     basic_auth_user: str | None = Field(None, description="Asked for on all requests but /health, with the password.")
     basic_auth_password: SecretStr | None = Field(None, description="See the user.")
+    show_pictures: bool = Field(
+        False, description="The page shows small pictures of corrected tasks without a password, to whoever opens it."
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="How much is logged.")
 
     @field_validator(

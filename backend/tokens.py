@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from backend.recent import Recent
+from clipdiy.recent import Recent
 
 EXCHANGE_PATH = "/api/token/refresh/"
 _EARLY_S = 30.0

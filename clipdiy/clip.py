@@ -2,7 +2,6 @@
 
 import copy
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Protocol
@@ -12,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clipdiy.errors import ShapeError
+from clipdiy.recent import Recent
 from clipdiy.text_cache import TextCache
 from clipdiy.text_tower import causal_text_tower
 from clipdiy.vocabulary import Vocabulary
@@ -87,8 +87,8 @@ class ClipEncoder:
         self._arithmetic = arithmetic or str(dtype)
         self._text_tower = causal_text_tower(network)
         self._text_cache = text_cache
-        self._known_texts: OrderedDict[str, Tensor] = OrderedDict()
-        self._known_vocabularies: OrderedDict[tuple[tuple[str, ...], ...], Tensor] = OrderedDict()
+        self._known_texts: Recent[str, Tensor] = Recent(TEXT_CACHE_SIZE)
+        self._known_vocabularies: Recent[tuple[tuple[str, ...], ...], Tensor] = Recent(VOCABULARY_CACHE_SIZE)
         self._lock = threading.Lock()
 
     @property
@@ -176,12 +176,7 @@ class ClipEncoder:
             else torch.stack([embeddings[prompt] for prompt in prompts]).mean(dim=0)
             for prompts in vocabulary.prompts
         ]
-        made = F.normalize(torch.stack(means), dim=-1)
-        with self._lock:
-            self._known_vocabularies[vocabulary.prompts] = made
-            if len(self._known_vocabularies) > VOCABULARY_CACHE_SIZE:
-                self._known_vocabularies.popitem(last=False)
-        return made
+        return self._known_vocabularies.put(vocabulary.prompts, F.normalize(torch.stack(means), dim=-1))
 
     @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
@@ -194,23 +189,21 @@ class ClipEncoder:
             (len(texts), D) float32 unit vectors on the model's device.
         """
         with self._lock:  # one thread embeds, the others then find it done
-            new = [text for text in dict.fromkeys(texts) if text not in self._known_texts]
-            if new and self._text_cache is not None:
-                kept = self._text_cache.unread()
-                self._known_texts.update((text, embedding.to(self.device)) for text, embedding in kept.items())
-                new = [text for text in new if text not in self._known_texts]
+            wanted = dict.fromkeys(texts)
+            known = {text: found for text in wanted if (found := self._known_texts.get(text)) is not None}
+            if len(known) < len(wanted) and self._text_cache is not None:
+                for text, embedding in self._text_cache.unread().items():
+                    kept = self._known_texts.put(text, embedding.to(self.device))
+                    if text in wanted:
+                        known[text] = kept
+            new = [text for text in wanted if text not in known]
             if new:
                 embedded = dict(zip(new, self._embed_new(new), strict=True))
-                self._known_texts.update(embedded)
+                for text, embedding in embedded.items():
+                    known[text] = self._known_texts.put(text, embedding)
                 if self._text_cache is not None:
                     self._text_cache.put(embedded)
-            embeddings = []
-            for text in texts:
-                self._known_texts.move_to_end(text)
-                embeddings.append(self._known_texts[text])
-            while len(self._known_texts) > max(TEXT_CACHE_SIZE, len(embeddings)):
-                self._known_texts.popitem(last=False)
-        return torch.stack(embeddings)
+        return torch.stack([known[text] for text in texts])
 
     def _embed_new(self, texts: list[str]) -> Tensor:
         """Run texts through the tower, those of about one length together; return (len(texts), D) unit vectors."""

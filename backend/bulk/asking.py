@@ -7,8 +7,8 @@ from xml.sax.saxutils import quoteattr
 
 from backend.errors import LabelConfigError
 from backend.labeling.controls import LabelConfig, MaskControl
-from clipdiy.cli.labels import parse_labels
 from clipdiy.errors import VocabularyError
+from clipdiy.labels import parse_labels
 
 IMAGE_KEY = "image"
 

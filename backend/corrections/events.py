@@ -113,8 +113,10 @@ def read_event(body: Mapping[str, Any]) -> Event | None:
     if action in ("ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_CREATED"):
         if body.get("annotation") is None:
             raise RequestError("annotation: got nothing; webhooks are to be sent with their payload")
-        tasks = {task.get("id"): task.get("data") for task in _objects(body, "task")}
-        annotations = tuple(read_annotation(sent, tasks.get(sent.get("task"))) for sent in _objects(body, "annotation"))
+        tasks = {_whole(task.get("id")): task.get("data") for task in _objects(body, "task")}
+        annotations = tuple(
+            read_annotation(sent, tasks.get(_whole(sent.get("task")))) for sent in _objects(body, "annotation")
+        )
         return Event(read_project(described), annotations=annotations)
     return None
 

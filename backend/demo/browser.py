@@ -20,7 +20,7 @@ from backend.errors import BackendError
 CHROMIUM_VARIABLE = "CHROMIUM_EXECUTABLE"
 
 # Sees this machine only, and needs neither a screen nor a GPU.
-_ARGUMENTS = (
+CHROMIUM_ARGUMENTS = (
     "--headless=new",
     "--no-sandbox",
     "--disable-gpu",
@@ -143,7 +143,7 @@ class Browser:
         executable = find_chromium()
         self._playwright = sync_playwright().start()
         try:
-            chromium = self._playwright.chromium.launch(executable_path=executable, args=list(_ARGUMENTS))
+            chromium = self._playwright.chromium.launch(executable_path=executable, args=list(CHROMIUM_ARGUMENTS))
             width, height = self._size_wh
             context = chromium.new_context(viewport={"width": width, "height": height}, device_scale_factor=self._scale)
             self._page = context.new_page()

@@ -280,8 +280,12 @@ def _print_table(found: Sequence[Retrieved]) -> None:
     _console.print(table)
 
 
-def _print_way_in(address: str, login: Login, note: str) -> None:
-    way_in = f"open   [bold link={address}]{address}[/]\nlogin  [bold]{login.email}[/]  [bold]{login.password}[/]"
+def _print_way_in(address: str, login: Login, page: str, note: str) -> None:
+    """Say where to look: a task in Label Studio, and the backend's own page."""
+    way_in = (
+        f"open   [bold link={address}]{address}[/]\nlogin  [bold]{login.email}[/]  [bold]{login.password}[/]\n"
+        f"page   [bold link={page}]{page}[/]  what runs, how good it is, labels to try out"
+    )
     _console.print(Panel(f"{way_in}\n\n{note}", title="Label Studio is up", title_align="left"))
 
 
@@ -403,7 +407,8 @@ def run_demo(
                 view_id = ensure_view(api, project_id)
             found = retrieve_all(api, project_id)
             _print_table(found)
-            _print_way_in(f"{label_studio.url}/projects/{project_id}/data?tab={view_id}", login, show.note)
+            address = f"{label_studio.url}/projects/{project_id}/data?tab={view_id}"
+            _print_way_in(address, login, f"{backend.url}/", show.note)
             if screenshot is not None:
                 _take_pictures(label_studio.url, login, project_id, view_id, found, screenshot)
                 _console.print(f"screenshot: {escape(str(screenshot))}")

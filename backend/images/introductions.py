@@ -11,12 +11,10 @@ That happens when pictures are about to be fetched, not on /setup itself: then L
 import logging
 import os
 import sqlite3
-import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from backend.deadline import Deadline
@@ -25,6 +23,7 @@ from backend.images.host import LabelStudioHost
 from backend.images.outbound import Outbound
 from backend.images.policy import HostPolicy
 from backend.images.tokens import AccessTokens
+from clipdiy.recent import Recent
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +36,21 @@ _MAX_ANSWER_BYTES = 10_000_000
 
 Opens = Callable[[str, LabelStudioHost], bool | None]
 """Whether the project's Label Studio accepts what was said: `None` if that cannot be found out now."""
+
+
+@dataclass(frozen=True)
+class Introduced:
+    """A project that a Label Studio spoke of.
+
+    Attributes:
+        project: As it names the project (`1.1795331629`).
+        url: What it said of its own address, which may be anything; empty if nothing.
+        at: When it did so last, Unix seconds.
+    """
+
+    project: str
+    url: str
+    at: float
 
 
 @dataclass(frozen=True)
@@ -64,22 +78,17 @@ class Introductions:
         self.path = folder / "introductions.sqlite"
         self._opens = opens
         self._remembered = remembered
-        self._lock = threading.Lock()
-        self._memory: OrderedDict[str, LabelStudioHost] = OrderedDict()
+        self._memory: Recent[str, LabelStudioHost] = Recent(remembered)
         self._warned = False
 
     def remember(self, project: str, host: LabelStudioHost) -> None:
         """Keep what a project's Label Studio said."""
-        with self._lock:
-            self._memory.pop(project, None)
+        self._memory.pop(project)
         try:
             self._write(project, host)
         except (sqlite3.Error, OSError) as err:
             self._warn(err)
-            with self._lock:
-                self._memory[project] = host
-                while len(self._memory) > self._remembered:
-                    self._memory.popitem(last=False)
+            self._memory.put(project, host)
 
     def _write(self, project: str, host: LabelStudioHost, *, again: bool = True) -> None:
         try:
@@ -122,9 +131,9 @@ class Introductions:
 
     def of(self, project: str) -> LabelStudioHost:
         """Return what it said last, or what is known to be right; an empty one if it said nothing."""
-        with self._lock:
-            if project in self._memory:
-                return self._memory[project]
+        known = self._memory.get(project)
+        if known is not None:
+            return known
         try:
             said = self._said(project)
         except (sqlite3.Error, OSError) as err:
@@ -140,6 +149,28 @@ class Introductions:
                 return one.host
         # Nothing that could be tried was right: what was known before, else what came last.
         return next((one.host for one in said if one.tried), said[0].host if said else LabelStudioHost())
+
+    def introduced(self, most: int) -> list[Introduced]:
+        """Return what is known of projects, those that were heard last first, each with the address that counts."""
+        found: dict[str, Introduced] = {}
+        tried: set[str] = set()
+        for project, host in reversed(self._memory.items()):
+            found[project] = Introduced(project, host.url or "", 0.0)
+        try:
+            for project, url, is_tried, at in self._every() if self.path.exists() else ():
+                known = found.setdefault(project, Introduced(project, url, at / 1e9))
+                if is_tried and project not in tried and project not in self._memory:
+                    tried.add(project)
+                    found[project] = replace(known, url=url)
+        except (sqlite3.Error, OSError) as err:
+            self._warn(err)
+        found.pop("", None)
+        return [*found.values()][:most]
+
+    def _every(self) -> list[tuple[str, str, int, int]]:
+        """Return project, address, whether it was tried, and when it was said, the newest first."""
+        with self._database() as database:
+            return database.execute("SELECT project, url, tried, at FROM said ORDER BY at DESC").fetchall()
 
     def _said(self, project: str) -> list[_Said]:
         """Return a project's introductions, the newest first."""

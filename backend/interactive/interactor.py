@@ -29,9 +29,9 @@ from backend.interactive.gesture import Box, Gesture, Phrase
 from backend.interactive.pointing import box_window, inside_box, pointed_at
 from backend.labeling.controls import LabelConfig, MaskControl, MaskLabel
 from backend.outputs.regions import make_prediction, make_suggestion
-from backend.recent import Recent
 from clipdiy.method import Features
 from clipdiy.photo import Photo, Window
+from clipdiy.recent import Recent
 from clipdiy.segmentation import Segmentation
 from clipdiy.vocabulary import phrases_to_prompts
 

@@ -13,8 +13,8 @@ from backend.corrections.store import CorrectionStore
 from backend.deadline import Clock
 from backend.labeling.taught import Taught
 from backend.learning.fits import Fit
-from backend.recent import Recent
 from clipdiy.learning.errors import LearningError
+from clipdiy.recent import Recent
 
 logger = logging.getLogger(__name__)
 

@@ -123,7 +123,8 @@ class Learner:
             host_of: Which Label Studio a project is in.
             sync: Makes the store equal to what Label Studio has of a project, where there is a token; called when
                 somebody asks to learn, and for every project after a damaged file.
-            on_new_version: Called with a project's key when another version has come into use.
+            on_new_version: Called with a project's key when another version has come into use, and for every project
+                with one when this process begins to learn.
             now: Unix seconds.
         """
         self._store = store
@@ -145,6 +146,7 @@ class Learner:
         self._counted: dict[str, tuple[float, int]] = {}
         self._failed = False
         self._has_read_old = False
+        self._has_begun = False
 
     def start(self) -> None:
         """Begin the thread."""
@@ -170,6 +172,9 @@ class Learner:
             self._wake.clear()
             if self._stop.is_set() or not (self._has_work() and self._is_leader()):
                 continue
+            if not self._has_begun:
+                self._has_begun = True
+                self._go_on()
             try:
                 self.step()
                 self._failed = False
@@ -180,6 +185,12 @@ class Learner:
                 self._failed = True
         if self._lock_file is not None:
             os.close(self._lock_file)
+
+    def _go_on(self) -> None:
+        """Whoever learned before may have ended before all was told that was to be."""
+        for project in self._store.projects():
+            if project.used:
+                self._on_new_version(project.facts.key)
 
     def _has_work(self) -> bool:
         return self._store.exists or any((self._folder / name).exists() for name in NAMES)

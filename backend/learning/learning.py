@@ -11,15 +11,20 @@ from backend.corrections.events import read_event
 from backend.corrections.intake import Intake, ReadConfig
 from backend.corrections.store import CorrectionStore
 from backend.deadline import Clock
-from backend.errors import RequestError
+from backend.errors import LabelConfigError, RequestError
 from backend.images.host import LabelStudioHost
 from backend.labeling.controls import LabelConfig
 from backend.learning.in_use import InUse
 from backend.learning.learner import Learn, Learner, Predicting, Wishes
-from backend.learning.report import ProjectReport
+from backend.learning.lessons import counted
+from backend.learning.report import Comparison, ProjectReport
 from backend.learning.reports import StoredReports
+from backend.learning.thumbnails import compare, worst
 
 logger = logging.getLogger(__name__)
+
+LOOKED_AT_IN_VAIN = 20
+"""Pictures beyond those that are wanted, where features of some are gone."""
 
 
 class Learning:
@@ -37,6 +42,7 @@ class Learning:
         host_of: Callable[[str], LabelStudioHost] = lambda _key: LabelStudioHost(),
         sync: Callable[["Learning", str], None] = lambda _learning, _key: None,
         on_new_version: Callable[[str], None] = lambda _key: None,
+        on_close: Callable[[], None] = lambda: None,
         now: Callable[[], float] = time.time,
         clock: Clock = time.monotonic,
     ) -> None:
@@ -52,12 +58,16 @@ class Learning:
             host_of: Which Label Studio a project is in.
             sync: See `Learner`.
             on_new_version: See `Learner`.
+            on_close: Called when it ends.
             now: Unix seconds.
             clock: By which versions are looked up again.
         """
         self.store = CorrectionStore(folder)
         self.intake = Intake(self.store, read_config)
         self.wishes = wishes
+        self._read_config = read_config
+        self._on_close = on_close
+        self._predicting = predicting
         self._reports = StoredReports(
             self.store, when=wishes.when, several=wishes.several, host_of=lambda key: host_of(key).base_url
         )
@@ -90,7 +100,13 @@ class Learning:
         if read_event(body) is None:
             return False
         try:
-            self.store.receive(body)
+            try:
+                self.store.receive(body)
+            except sqlite3.OperationalError:
+                raise
+            except sqlite3.DatabaseError:
+                # The file was damaged and has been moved aside: into the new one.
+                self.store.receive(body)
         except sqlite3.Error as err:
             raise OSError(0, str(err)) from err
         except ValueError as err:
@@ -130,6 +146,27 @@ class Learning:
         if before and after and before.used != after.used:
             self.learner.announce(key)
 
+    def thumbnails(self, key: str, control: str, label: str, most: int) -> Sequence[Comparison]:
+        """Return pictures in which a class was corrected, the worst first; without those whose features are gone."""
+        project = self.store.project(key)
+        if project is None:
+            return ()
+        try:
+            config = self._read_config(project.facts.label_config)
+        except LabelConfigError:
+            return ()
+        counting = counted(self.store.annotations(key), self.wishes.several)
+        kept = {one.number: one for several in counting.by_task.values() for one in several}
+        found: list[Comparison] = []
+        for chosen in worst(self.store.agreements(key), control, label)[: most + LOOKED_AT_IN_VAIN]:
+            taught = self._in_use.version(key, chosen[2].number)
+            comparison = compare(self.store, key, config, kept, chosen, taught, self._predicting)
+            if comparison is not None:
+                found.append(comparison)
+            if len(found) == most:
+                break
+        return found
+
     def start(self) -> None:
         """Begin to learn."""
         self.learner.start()
@@ -137,3 +174,4 @@ class Learning:
     def close(self) -> None:
         """End the thread."""
         self.learner.close()
+        self._on_close()

@@ -1,7 +1,8 @@
 """What is said of a project that people correct: how good its masks are, and which versions it has. Types only."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from backend.labeling.controls import LearnWhen
 
@@ -125,3 +126,42 @@ class ProjectReport:
     def as_json(self) -> dict[str, Any]:
         """Return it as JSON can write it."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One class in one corrected picture: what was predicted, against what was kept.
+
+    Attributes:
+        task: Id of its task in Label Studio.
+        iou: Between the two.
+        picture: JPEG, its longer side at most 240 pixels.
+        predicted: What was predicted, to be laid over the picture: a PNG of its size.
+        kept: What was kept, in the same form.
+    """
+
+    task: int
+    iou: float
+    picture: bytes
+    predicted: bytes
+    kept: bytes
+
+
+class Reports(Protocol):
+    """Where reports come from, and where a person says which version is to be used. Safe from any thread."""
+
+    def projects(self) -> Sequence[str]:
+        """Return the keys of projects that have corrections, the most recently corrected first."""
+
+    def report(self, key: str) -> ProjectReport | None:
+        """Return what is known of a project; `None` if nothing is."""
+
+    def pin(self, key: str, number: int | None) -> None:
+        """Use a version from now on, whatever is learned; `None` leaves the choice to the guards again.
+
+        Raises:
+            LookupError: If there is no such project, or it has no such version.
+        """
+
+    def thumbnails(self, key: str, control: str, label: str, most: int) -> Sequence[Comparison]:
+        """Return pictures in which a class was corrected, the worst first; none where they cannot be had."""

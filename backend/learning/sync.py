@@ -39,21 +39,24 @@ class Synced:
     forgotten: int
 
 
-def sync(api: Api, intake: Intake, number: int) -> Synced:
+def sync(api: Api, intake: Intake, number: int, *, expected: str | None = None) -> Synced:
     """Read all annotations of a project, and forget those that are no more.
 
     Args:
         api: Its Label Studio.
         intake: Where they go.
         number: The project's id.
+        expected: The project's key, if it is known: nothing is believed of another one.
 
     Raises:
         LabelStudioApiError: If Label Studio refuses, or cannot be reached. What was read stays; nothing is forgotten.
-        RequestError: If it says not enough of the project.
+        RequestError: If it says not enough of the project, or means another one.
     """
     project = read_project(api.project(number))
     if not project.key:
         raise RequestError(f"Label Studio does not say when project {number} was made")
+    if expected is not None and project.key != expected:
+        raise RequestError(f"Label Studio's project {number} is not the one that was expected: {project.key}")
     is_all = False
 
     def annotations() -> Iterator[SentAnnotation]:

@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backend.images.versions import Validator
-from backend.recent import Recent
 from clipdiy.errors import FeaturesError
 from clipdiy.method import Features, read_features
+from clipdiy.recent import Recent
 
 logger = logging.getLogger(__name__)
 

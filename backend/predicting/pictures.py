@@ -27,15 +27,17 @@ from backend.metrics import Metrics
 from backend.predicting.fair_pool import FairPool, FairQueue, Lane
 from backend.predicting.feature_cache import FeatureCache, content_of
 from backend.predicting.segmenting import Segmenting
-from backend.recent import Recent
 from clipdiy.method import Features
 from clipdiy.photo import Photo, Window
+from clipdiy.recent import Recent
 
 logger = logging.getLogger(__name__)
 
 UNCLAIMED = 16
 """Pictures whose features were ready when nobody waited any more."""
 FILES = 8
+HANDED_OVER = "the picture"
+"""What stands for its address in messages."""
 FILE_BYTES = 64_000_000
 """Files of pictures that boxes are drawn on, so that not every box downloads its picture again."""
 
@@ -311,6 +313,20 @@ class Pictures:
             return self._loader.decode(data, value, window=window, deadline=deadline)
 
         return read
+
+    def bring_file(self, data: bytes, asker: Asker) -> tuple[Photo, Features]:
+        """Return a picture that somebody has handed over, decoded and encoded.
+
+        Raises:
+            TaskError: If it cannot be read, or not in time.
+        """
+        with self._metrics.stage_seconds.labels("load").time():
+            photo = self._loader.decode(data, HANDED_OVER, deadline=asker.deadline)
+        content = content_of(data)
+        known = self.known(content)
+        self._metrics.cache.labels("miss" if known is None else "hit").inc()
+        loaded = LoadedPicture(content, photo, known)
+        return photo, _in_time(self.encode(loaded, asker.owner, Lane.INTERACTIVE), asker.deadline)
 
     def encode_piece(self, photo: Photo, asker: Asker) -> Features:
         """Encode a piece of a picture now, the quick way; see `clipdiy.method.Method.for_pieces`.

@@ -27,6 +27,7 @@ from backend.metrics import Metrics
 from backend.outputs.regions import make_prediction
 from backend.predicting.ahead import Ahead, HostOf, Wanted
 from backend.predicting.answer import Segment, answer_task
+from backend.predicting.failures import Failures
 from backend.predicting.fair_pool import FairPool, Lane
 from backend.predicting.feature_cache import FeatureCache
 from backend.predicting.networks import network_thread
@@ -34,9 +35,10 @@ from backend.predicting.pictures import PhotoLoader, Pictures
 from backend.predicting.request import OnFailure, Outcome, Request, Window, reason_of
 from backend.predicting.segmenting import Segmenting
 from backend.predicting.stages import Make, Prediction, RequestStages
+from backend.predicting.trying import Tried, Trying
 from backend.predicting.words import Words
-from backend.recent import Recent
 from clipdiy.method import Features, Method
+from clipdiy.recent import Recent
 from clipdiy.segmentation import Segmentation
 
 logger = logging.getLogger(__name__)
@@ -72,6 +74,25 @@ class PredictorOptions:
         return Window(unfinished, unfinished + 2 * self.finish_threads)
 
 
+@dataclass(frozen=True)
+class Running:
+    """What computes, for a person.
+
+    Attributes:
+        weights: Their name.
+        method: Which method they are used with.
+        device: Where the networks run.
+        dtype: What they compute in; empty if the method does not say.
+        core: Identity of all of it.
+    """
+
+    weights: str
+    method: str
+    device: str
+    dtype: str
+    core: str
+
+
 class Predictor:
     """Predicts tasks with one method. Holds no project: everything about it comes with the call."""
 
@@ -84,6 +105,7 @@ class Predictor:
         cache: FeatureCache | None = None,
         networks: FairPool | None = None,
         *,
+        failures: Failures | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
         """Take loaded models, a source of photos and what is known of them already. Threads start with the first call.
@@ -95,10 +117,12 @@ class Predictor:
             metrics: Where it is counted.
             cache: Where features are kept; nowhere, if left out.
             networks: The thread in which the method has been loaded; a new one, if left out.
+            failures: Where it is kept which tasks failed; nowhere, if left out.
             clock: By which requests end.
         """
         self.metrics = metrics
         self.options = options
+        self.failures = failures or Failures(None)
         self._method = method
         self._clock = clock
         self._networks = networks or network_thread()
@@ -120,6 +144,7 @@ class Predictor:
             watch=metrics.pictures_ahead.set,
         )
         self._interactor = Interactor(self._pictures, self._segment)
+        self._trying = Trying(method, self._pictures, self._words, self._segment, self._networks)
         self._put_off: Recent[str, None] = Recent(REMEMBERED_FAILURES)
         self._warned: Recent[str, None] = Recent(REMEMBERED_WARNINGS)
 
@@ -130,6 +155,19 @@ class Predictor:
         self._pictures.close()
         self._finishing.close()
         self._ahead.join()
+
+    @property
+    def runs(self) -> Running:
+        """What computes."""
+        method = self._method
+        description = method.description
+        return Running(
+            weights=method.name,
+            method=method.config.method,
+            device=str(method.device),
+            dtype=str(description.get("dtype", "")),
+            core=method.identity,
+        )
 
     def deadline(self) -> Deadline:
         """Return when a request that comes in now has to be answered."""
@@ -349,6 +387,7 @@ class Predictor:
                 self.metrics,
                 project=asker.owner or "?",
                 order=order,
+                failures=self.failures,
                 on_failure=on_failure,
             ).run()
         for i in outcome.put_off:
@@ -425,6 +464,20 @@ class Predictor:
             logger.warning("project %s, task %s, interactive: %s: %s", project, task.get("id"), reason, message)
             logger.debug("task %s", task.get("id"), exc_info=err)
             return nothing
+
+    def try_out(self, data: bytes, config: LabelConfig, *, deadline: Deadline) -> Tried:
+        """Segment a picture that a person has handed over, and explain the answer; nothing of it is stored elsewhere.
+
+        Args:
+            data: The picture's file.
+            config: One control, whose labels stand in it.
+            deadline: When it has to be answered.
+
+        Raises:
+            TaskError: If the picture cannot be read, or there was not enough time.
+        """
+        with self.metrics.requests_running.track_inprogress(), self.metrics.request_seconds.time():
+            return self._trying.answer(data, config, deadline)
 
     # For work that nobody waits for.
 

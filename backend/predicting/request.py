@@ -16,6 +16,7 @@ from backend.deadline import Deadline
 from backend.errors import TaskError
 from backend.images.pages import ImageKey
 from backend.metrics import Metrics
+from backend.predicting.failures import REMEMBERED, Failures
 from backend.predicting.pictures import LoadedPicture
 from clipdiy.errors import ClipDiyError
 from clipdiy.method import Features
@@ -129,6 +130,12 @@ class _Progress:
         """Tasks that are neither done nor failed."""
         return self.total - self.done - self.failures.total()
 
+    @property
+    def per_second(self) -> float:
+        """Tasks that it was done with in a second, so far; 0 if that cannot be said yet."""
+        elapsed = self.deadline.clock() - self.started
+        return (self.total - self.open) / elapsed if elapsed > 0 else 0.0
+
     def report(self) -> None:
         """Say how far it is, every few seconds."""
         if self.deadline.clock() - self.reported >= PROGRESS_EVERY_S:
@@ -148,8 +155,7 @@ class _Progress:
             )
 
     def _log(self, state: str) -> None:
-        elapsed = self.deadline.clock() - self.started
-        rate = (self.total - self.open) / elapsed if elapsed > 0 else 0.0
+        elapsed, rate = self.deadline.clock() - self.started, self.per_second
         outlook = f", about {self.open / rate:.0f} s left" if rate > 0 and self.open and not state else ""
         logger.info(
             "project %s: %s%d of %d tasks done, %d failed, %d open, %.1f s (%.1f images/s)%s",
@@ -171,6 +177,7 @@ class Request(Generic[Answer]):
         project: str = "?",
         order: Sequence[int] | None = None,
         waiting: Waiting = wait_for,
+        failures: Failures | None = None,
         on_failure: OnFailure = lambda _place, _reason, _message: None,
     ) -> None:
         """Take what is to be done, and begin nothing.
@@ -184,6 +191,7 @@ class Request(Generic[Answer]):
             project: For the log.
             order: In which tasks are begun, by their places; as they come, if left out.
             waiting: How futures are waited for.
+            failures: Where it is kept which of them failed; nowhere, if left out.
             on_failure: Told of each task that fails, as it does; not of those that are left.
         """
         self._on_failure = on_failure
@@ -198,6 +206,10 @@ class Request(Generic[Answer]):
         self._under_way: dict[int, _Journey[Answer]] = {}
         self._answers: list[Answer | list[Any]] = [[] for _ in tasks]
         self._put_off: list[int] = []
+        self._failures = failures or Failures(None)
+        self._done_ids: list[object] = []
+        self._failed: deque[tuple[object, str, str]] = deque(maxlen=REMEMBERED)
+        self._per_second = 0.0
         self._ended: set[int] = set()
         self._progress = _Progress(project, len(tasks), deadline)
 
@@ -212,6 +224,7 @@ class Request(Generic[Answer]):
                 self._progress.report()
         finally:
             self._leave_the_rest()
+            self._failures.note(self._progress.project, done=self._done_ids, failed=self._failed)
         self._progress.report_end()
         return Outcome(self._answers, tuple(self._put_off), tuple(i for i in self._order if i not in self._ended))
 
@@ -276,8 +289,10 @@ class Request(Generic[Answer]):
         self._answers[i] = answer
         self._ended.add(i)
         self._progress.done += 1
+        self._done_ids.append(self._tasks[i].get("id"))
         self._metrics.tasks.labels("predicted").inc()
         self._metrics.tasks_waiting.dec()
+        self._set_speed(self._progress.per_second)
 
     def _fail(self, i: int, err: Exception) -> None:
         self._put_off.append(i)
@@ -289,9 +304,11 @@ class Request(Generic[Answer]):
         if not isinstance(err, TaskError | ClipDiyError):
             logger.debug("task %s", task_id, exc_info=err)
         self._progress.failures[reason] += 1
+        self._failed.append((task_id, reason, message))
         self._on_failure(i, reason, message)
         self._metrics.tasks.labels(reason).inc()
         self._metrics.tasks_waiting.dec()
+        self._set_speed(self._progress.per_second)
         if self._progress.failures.total() <= FAILURES_SHOWN:
             logger.warning("project %s, task %s: %s: %s", self._progress.project, task_id, reason, message)
 
@@ -304,6 +321,12 @@ class Request(Generic[Answer]):
         if self._progress.open:
             self._metrics.tasks.labels("deadline").inc(self._progress.open)
             self._metrics.tasks_waiting.dec(self._progress.open)
+        self._set_speed(0.0)
+
+    def _set_speed(self, per_second: float) -> None:
+        """Say how fast this request is; the gauge adds up all that are running."""
+        self._metrics.tasks_per_second.inc(per_second - self._per_second)
+        self._per_second = per_second
 
 
 def reason_of(err: Exception) -> tuple[str, str]:

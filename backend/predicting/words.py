@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from backend.labeling.controls import LabelConfig
 from backend.predicting.fair_pool import FairPool, Lane
-from backend.recent import Recent
+from clipdiy.recent import Recent
 from clipdiy.vocabulary import Vocabulary, make_vocabulary
 
 SLICE = 64

@@ -25,10 +25,12 @@ from backend.deadline import Deadline
 from backend.errors import LabelConfigError, RequestError
 from backend.images.addresses import show_url
 from backend.images.host import LabelStudioHost
+from backend.learning.report import Reports
 from backend.service import Service
 from backend.settings import Settings
 from backend.web.front import AppFront, Refusal
 from backend.web.openapi import describe
+from backend.web.page.routes import make_page
 from backend.web.protocol import PredictRequest, SetupRequest, TooMuchError, WebhookRequest, memory_of, parse, read_json
 from backend.web.spool import Spool, write_answer
 
@@ -84,13 +86,14 @@ class NotKept(ServiceUnavailable):
     description = "the webhook could not be kept; the backend's log says why"
 
 
-def create_app(service: Service) -> Flask:
+def create_app(service: Service, reports: Reports | None = None) -> Flask:
     """Make the app around a service whose weights are loaded.
 
     Args:
         service: Answers everything; shared by all threads.
+        reports: What the page says of corrections; by default what the service has learned from them.
     """
-    app = Flask(__name__)
+    app = Flask(__name__, static_folder=None)  # the page has its own
     app.json.sort_keys = False  # type: ignore[attr-defined]
     description = app.json.dumps(describe(with_auth=service.settings.basic_auth_user is not None))
     introductions = service.introductions
@@ -116,8 +119,17 @@ def create_app(service: Service) -> Flask:
         request.max_content_length = front.body_limit(request.environ)
         return None
 
+    @contextmanager
+    def working() -> Iterator[Deadline]:
+        """Take one of the places before anything of a body is read: too many cost neither memory nor time."""
+        if not places.acquire(blocking=False):
+            raise Busy
+        try:
+            yield service.predictor.deadline()
+        finally:
+            places.release()
+
     @app.get("/health")
-    @app.get("/")
     def health() -> Response:
         return jsonify(status="UP", model_class="ClipDiy")
 
@@ -167,15 +179,8 @@ def create_app(service: Service) -> Flask:
 
     @app.post("/predict")
     def predict() -> Response:
-        # Before the body is read: one request too many costs neither memory nor time.
-        if not places.acquire(blocking=False):
-            raise Busy
-        deadline = service.predictor.deadline()
-        try:
-            with bodies.reading() as sent:
-                return answer(parse(PredictRequest, sent), deadline)
-        finally:
-            places.release()
+        with working() as deadline, bodies.reading() as sent:
+            return answer(parse(PredictRequest, sent), deadline)
 
     @app.post("/webhook")
     def webhook() -> tuple[Response, int]:
@@ -203,6 +208,10 @@ def create_app(service: Service) -> Flask:
     @app.get("/openapi.json")
     def openapi() -> Response:
         return Response(description, content_type="application/json")
+
+    app.register_blueprint(
+        make_page(service, reports or service.learning, health=health, reading=bodies.reading, working=working)
+    )
 
     @app.errorhandler(TooMuchError)
     def too_much(err: TooMuchError) -> tuple[Response, int]:

@@ -9,17 +9,19 @@ import binascii
 import hmac
 from collections.abc import Mapping
 from http import HTTPStatus
-from ipaddress import ip_address
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from backend.settings import Settings
+from backend.web.page.asked import PIN, TRY, is_address, is_of_page
 
 Environ = Mapping[str, Any]
 
 SETUP_BYTES = 4_000_000
 WEBHOOK_BYTES = 64_000_000
 """An annotation is sent whole, with its brush masks."""
+FORM_BYTES = 10_000
+_JSON, _FORM = "application/json", "application/x-www-form-urlencoded"
 
 _BODIES = ("POST", "PUT", "PATCH", "DELETE")
 _UNAUTHORIZED = "user or password is missing or wrong"
@@ -41,10 +43,14 @@ class AppFront:
         """Read who may ask, and how much."""
         self._user, self._password = settings.basic_auth_user, settings.basic_auth_password
         largest = settings.max_request_bytes
+        # A picture in base64, with the labels beside it.
+        trial = settings.max_image_bytes * 4 // 3 + FORM_BYTES
         self._limits = {
             "/predict": largest,
             "/setup": min(SETUP_BYTES, largest),
             "/webhook": min(WEBHOOK_BYTES, largest),
+            TRY: min(trial, largest),
+            PIN: min(FORM_BYTES, largest),
         }
 
     def check(self, environ: Environ) -> None:
@@ -60,10 +66,11 @@ class AppFront:
             self._check_site(environ)
         if environ["REQUEST_METHOD"] == "POST" and environ["PATH_INFO"] in self._limits:
             kind = str(environ.get("CONTENT_TYPE") or "").partition(";")[0].strip().lower()
-            if kind != "application/json":
+            expected = _FORM if environ["PATH_INFO"] == PIN else _JSON
+            if kind != expected:
                 raise Refusal(
                     HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-                    f"expected Content-Type: application/json, got {kind[:100] or 'none'}",
+                    f"expected Content-Type: {expected}, got {kind[:100] or 'none'}",
                 )
 
     def body_limit(self, environ: Environ) -> int:
@@ -74,11 +81,14 @@ class AppFront:
             return 0
         return self._limits.get(environ["PATH_INFO"], 0) if environ["REQUEST_METHOD"] == "POST" else 0
 
-    def lane(self, environ: Environ) -> Literal["health", "light", "heavy"]:
+    def lane(self, environ: Environ) -> Literal["health", "light", "page", "heavy"]:
         """Return which threads answer a request."""
-        if environ["PATH_INFO"] == "/health":
+        path = environ["PATH_INFO"]
+        if path == "/health":
             return "health"
-        return "heavy" if environ["PATH_INFO"] == "/predict" else "light"
+        if path in ("/predict", TRY):
+            return "heavy"
+        return "page" if is_of_page(environ) else "light"
 
     def _may_pass(self, environ: Environ) -> bool:
         """Compare the credentials in constant time; True where none are asked for."""
@@ -112,13 +122,5 @@ class AppFront:
         if parts.scheme not in ("http", "https") or parts.netloc.lower() != here.lower():
             raise Refusal(HTTPStatus.FORBIDDEN, message)
         # A name can be made to mean this machine by whoever owns it, after its page was loaded from elsewhere.
-        if self._user is None and host != "localhost" and not _is_address(host):
+        if self._user is None and host != "localhost" and not is_address(host):
             raise Refusal(HTTPStatus.FORBIDDEN, message)
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True

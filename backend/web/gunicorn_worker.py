@@ -3,9 +3,10 @@
 Gunicorn's own workers expect a proxy in front of them that buffers requests; this service is often reached directly.
 With a thread for each connection, or for each request from its headers on, a few dozen senders that do nothing hold all
 of them. Here a connection costs a socket and some kilobytes, whatever it does (`backend.web.connection`), and there
-are three groups of threads, so that what takes long never keeps what is quick waiting:
+are four groups of threads, so that what takes long never keeps what is quick waiting:
 
 - one for /health, which Label Studio expects to be answered within a second;
+- `PAGE_THREADS` for the page that people look at: what it shows takes as long as there are projects;
 - `LIGHT_THREADS` for everything else that is quick;
 - gunicorn's `threads` for the rest. How many requests of that kind there may be is the app's to say.
 
@@ -32,11 +33,12 @@ logger = logging.getLogger(__name__)
 
 LOOK_S = 0.5
 LIGHT_THREADS = 4
+PAGE_THREADS = 2
 MAX_CONNECTIONS = 1000
 BODIES_BYTES = 512_000_000
 FILES_WANTED = 8192
 
-Lane = Literal["health", "light", "heavy"]
+Lane = Literal["health", "light", "page", "heavy"]
 T = TypeVar("T")
 
 
@@ -90,6 +92,7 @@ class LoopServer:
         self._lanes: dict[Lane, ThreadPoolExecutor] = {
             "health": ThreadPoolExecutor(1, "health"),
             "light": ThreadPoolExecutor(LIGHT_THREADS, "light"),
+            "page": ThreadPoolExecutor(PAGE_THREADS, "page"),
             "heavy": ThreadPoolExecutor(threads, "heavy"),
         }
         self._max_connections = max_connections

@@ -73,7 +73,7 @@ _ANSWERS: dict[str, Schema] = {
         },
         "required": ["results", "model_version"],
     },
-    "Kept": {"type": "object", "properties": {"status": {"const": "kept"}}, "required": ["status"]},
+    "Kept": {"type": "object", "properties": {"status": {"enum": ["kept", "heard"]}}, "required": ["status"]},
     "Versions": {
         "type": "object",
         "properties": {"versions": {"type": "array", "items": {"type": "string"}}},
@@ -110,12 +110,12 @@ def describe(*, with_auth: bool) -> Schema:
         "openapi": "3.1.0",
         "info": {
             "title": "CLIP-DIY for Label Studio",
-            "version": _version(),
+            "version": product_version(),
             "description": "Label Studio's ML backend protocol. What fails, fails task by task.",
         },
         "paths": {
             "/health": {"get": _operation("Whether the service is up. Never asks for a password.", "Health")},
-            "/": {"get": _operation("The same.", "Health", with_auth=with_auth)},
+            "/": {"get": _root(with_auth=with_auth)},
             "/setup": {
                 "post": _operation(
                     "Check a project's labeling config and name the version that its predictions will have.",
@@ -152,6 +152,13 @@ def describe(*, with_auth: bool) -> Schema:
             **({"securitySchemes": {"basic": {"type": "http", "scheme": "basic"}}} if with_auth else {}),
         },
     }
+
+
+def _root(*, with_auth: bool) -> Schema:
+    """Describe what answers browsers differently; what the page then asks for is between the two of them."""
+    operation = _operation("The same; a browser gets a page to look at.", "Health", with_auth=with_auth)
+    operation["responses"]["200"]["content"]["text/html"] = {"schema": {"type": "string"}}
+    return operation
 
 
 def _operation(
@@ -208,8 +215,9 @@ def _requests(models: Iterable[type[BaseModel]]) -> Schema:
     return schemas
 
 
-def _version() -> str:
+def product_version() -> str:
+    """Return the version of this package; 0 where it was never installed."""
     try:
         return version("clip-diy-label-studio")
-    except PackageNotFoundError:  # run from a checkout that was never installed
+    except PackageNotFoundError:  # run from a checkout
         return "0"

@@ -1,9 +1,7 @@
 """`clipdiy others`: what competes with these labels, what does not, and why."""
 
-from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from clipdiy.cli.labels import parse_vocabulary
 from clipdiy.cli.options import (
     ClipOption,
     DeviceOption,
@@ -16,6 +14,7 @@ from clipdiy.cli.options import (
     TemplateOption,
     configure,
 )
+from clipdiy.labels import parse_vocabulary
 from clipdiy.method import build_method, method_named, require_weights
 from clipdiy.others.words import AUTO, read_others
 
@@ -55,9 +54,6 @@ def describe(choice: "Choice") -> list[str]:
     """Say it in lines: those that compete, then what was left out, label by label."""
     names = ", ".join(label.name for label in choice.competing)
     lines = [f"{len(choice.competing)} others compete{': ' if names else ''}{names}"]
-    by_label = defaultdict(list)
-    for left in choice.left_out:
-        by_label[left.label].append(f"  {left}")
-    for label, reasons in by_label.items():
-        lines += [f"{len(reasons)} left out beside {label}:", *reasons]
+    for label, left_out in choice.left_out_by_label().items():
+        lines += [f"{len(left_out)} left out beside {label}:", *(f"  {left}" for left in left_out)]
     return lines

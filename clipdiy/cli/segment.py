@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from clipdiy.cli.labels import parse_vocabulary
 from clipdiy.cli.options import (
     ClipOption,
     DeviceOption,
@@ -29,6 +28,7 @@ from clipdiy.cli.options import (
 from clipdiy.cli.photos import EXPLAIN, LABELS, OVERLAY, REPORT, find_photos, name_results
 from clipdiy.config import CleanUp, Pamr
 from clipdiy.errors import ClipDiyError, ConfigError
+from clipdiy.labels import parse_vocabulary
 from clipdiy.method import Method, build_method, method_named, require_weights
 from clipdiy.others.words import AUTO, read_others
 

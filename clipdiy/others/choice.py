@@ -15,8 +15,7 @@ as 0.721, and each of the 143 synonyms lies within 0.995 of its noun (`python -m
 """
 
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -29,6 +28,7 @@ from clipdiy.others.kin import Kin, Kinship, meaning_of, noun_for
 from clipdiy.others.nouns import Noun, default_nouns
 from clipdiy.others.phrases import whole_phrases
 from clipdiy.others.relations import load_relations
+from clipdiy.recent import Recent
 from clipdiy.vocabulary import BACKGROUND, Label, Vocabulary, phrases_to_prompts
 
 APART = 0.9
@@ -72,6 +72,13 @@ class Choice:
     competing: tuple[Label, ...]
     left_out: tuple[LeftOut, ...]
 
+    def left_out_by_label(self) -> dict[str, list[LeftOut]]:
+        """Return what does not compete, label by label, both in the order in which they stand in `left_out`."""
+        by_label: dict[str, list[LeftOut]] = {}
+        for left in self.left_out:
+            by_label.setdefault(left.label, []).append(left)
+        return by_label
+
 
 @dataclass(frozen=True)
 class _List:
@@ -113,7 +120,7 @@ class Chooser:
         self._embed_vocabulary = embed_vocabulary
         self._names = names
         self._templates = tuple(templates)
-        self._choices: OrderedDict[object, Choice] = OrderedDict()
+        self._choices: Recent[Hashable, Choice] = Recent(KEPT_CHOICES)
         self._lock = threading.Lock()
 
     def choose(self, vocabulary: Vocabulary, words: Sequence[str] | None = None) -> Choice:
@@ -134,10 +141,7 @@ class Chooser:
                     known = self._listed(vocabulary, named)
                 else:
                     known = self._named(vocabulary, named | {word: self._prompts(word) for word in words})
-                self._choices[key] = known
-            self._choices.move_to_end(key)
-            if len(self._choices) > KEPT_CHOICES:
-                self._choices.popitem(last=False)
+                self._choices.put(key, known)
         return known
 
     def prompts(self, words: Sequence[str] | None = None) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """The demo does what its README says: it comes up, fills a project, retrieves everything, and ends."""
 
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -43,6 +44,7 @@ def test_the_demo_fills_a_project_and_goes_on_with_it(tmp_path: Path, artifacts:
     assert first.returncode == 0, first.stdout
     (artifacts / "demo.txt").write_text(first.stdout)
     assert "starter weights" in first.stdout
+    assert re.search(r"^. page   http://127\.0\.0\.1:\d+/ ", first.stdout, re.MULTILINE)
     assert "make demo PRESET=paper" in first.stdout
     tasks = "SELECT count(*) FROM task"
     predictions = "SELECT count(*), count(DISTINCT task_id), count(DISTINCT model_version) FROM prediction"

@@ -205,6 +205,36 @@ contexts = st.fixed_dictionaries(
 
 
 @st.composite
+def webhooks(draw: st.DrawFn) -> Json:
+    """A webhook as Label Studio sends it, with anything for its results."""
+    when = "2026-01-02T03:04:05Z"
+    annotation = {"id": draw(st.integers(1, 5)), "task": 1, "created_at": when, "result": draw(regions | finite_json)}
+    return {
+        "action": draw(st.sampled_from(["ANNOTATION_CREATED", "ANNOTATION_UPDATED", "START_TRAINING", "x"])),
+        "annotation": annotation,
+        "task": {"id": 1, "data": {"image": "x"}},
+        "project": {"id": 1, "created_at": when, "label_config": draw(st.sampled_from(CONFIGS))},
+    }
+
+
+regions = st.lists(
+    st.fixed_dictionaries(
+        {
+            "id": st.text(max_size=5),
+            "from_name": st.sampled_from(["brush", "b", "p", "x"]),
+            "type": st.sampled_from(["brushlabels", "bitmasklabels", "polygonlabels", "rectanglelabels", "ellipse"]),
+            "original_width": finite_json | st.integers(1, 50),
+            "original_height": st.integers(1, 50),
+            "value": finite_json
+            | st.fixed_dictionaries({"points": finite_json, "rle": finite_json, "imageDataURL": finite_json})
+            | st.fixed_dictionaries({name: finite_json | st.floats(-9, 99) for name in ("x", "y", "width", "height")}),
+        }
+    ),
+    max_size=4,
+)
+
+
+@st.composite
 def damaged(draw: st.DrawFn) -> tuple[str, bytes]:
     """A path and a body in which something is not as it should be."""
     path = draw(st.sampled_from(["/predict", "/predict", "/setup", "/webhook"]))
@@ -215,10 +245,7 @@ def damaged(draw: st.DrawFn) -> tuple[str, bytes]:
         body = {"project": "1.2", "hostname": "http://127.0.0.1:1", "access_token": TOKEN, "extra_params": None}
         body["schema"] = draw(st.sampled_from(CONFIGS + BAD_CONFIGS))
     else:
-        body = {
-            "action": draw(st.sampled_from(["ANNOTATION_CREATED", "START_TRAINING", "x"])),
-            "annotation": draw(finite_json),
-        }
+        body = draw(webhooks())
     if draw(ONE_IN_FIVE):
         body["label_config" if path == "/predict" else "schema"] = draw(
             st.sampled_from(BAD_CONFIGS) | st.text(max_size=50)

@@ -4,10 +4,12 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
 from backend.errors import TaskError
 from backend.images.versions import Fetched, Validator
 from clipdiy.config import AS_CONFIGURED, CoreConfig
+from clipdiy.explanation import ExplainedStep, Explanation
 from clipdiy.features import ImageFeatures
 from clipdiy.others.choice import Choice
 from clipdiy.photo import Photo
@@ -25,6 +27,7 @@ class FakeCore:
     """Draws class 1 over the left half; the first pixel's red value is how many milliseconds it takes."""
 
     name = "fake"
+    device = "cpu"
     config = CoreConfig()
 
     def __init__(self, identity="fake-1", unknown=()):
@@ -34,6 +37,10 @@ class FakeCore:
         self.embedded = []
         self.running = 0
         self.unknown = unknown
+
+    @property
+    def description(self):
+        return {"dtype": "float32"}
 
     def for_pieces(self):
         return self
@@ -71,6 +78,10 @@ class FakeCore:
         area = np.bincount(label_map.ravel(), minlength=len(vocabulary)) / label_map.size
         score = np.where(area > 0, 0.5, 0).astype(np.float32)
         return Segmentation(label_map, area, score, 0.75)
+
+    def explain(self, photo, features, vocabulary):
+        maps = torch.zeros(len(vocabulary), 4, 4)
+        return Explanation((), (ExplainedStep("mean", "Eq. 2", maps, "similarity"),), torch.zeros(len(vocabulary)))
 
 
 class FakeLoader:

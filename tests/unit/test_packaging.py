@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 from PIL import Image
+from setuptools import Distribution
 
 from backend import gunicorn_conf
 from backend.settings import Settings
@@ -125,6 +126,25 @@ def test_licence_is_the_whole_apache_2():
     assert "Version 2.0, January 2004" in text
     assert "END OF TERMS AND CONDITIONS" in text
     assert PYPROJECT["project"]["license"] == "Apache-2.0"
+
+
+# The package
+
+
+@pytest.mark.parametrize("folder", ["backend/web/page", "clipdiy/others"])
+def test_a_wheel_holds_what_is_read_at_run_time(folder, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    project = Distribution()
+    project.parse_config_files(["pyproject.toml"])
+    build = project.get_command_obj("build_py")
+    build.finalize_options()
+    build.manifest_files = {}  # else it would write what belongs to the sources into this folder
+    package = folder.replace("/", ".")
+    assert package in build.packages
+    packed = {str(Path(name)) for name in build.find_data_files(package, folder)}
+    there = {str(path.relative_to(ROOT)) for path in (ROOT / folder).rglob("*.*") if "py" not in path.suffix}
+    assert len(there) > 1
+    assert there <= packed
 
 
 # The lock

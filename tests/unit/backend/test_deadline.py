@@ -15,7 +15,9 @@ def test_it_comes_when_its_seconds_are_over():
     assert not deadline.has_come
     clock.now += 4
     assert deadline.remaining_s() == 1
-    clock.now += 1
+    clock.now += 0.5
+    assert not deadline.has_come
+    clock.now += 0.5
     assert deadline.has_come
     assert deadline.left_s == 0
     clock.now += 7

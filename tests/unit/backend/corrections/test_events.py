@@ -88,6 +88,7 @@ def test_a_prediction_that_was_not_sent(prediction):
         {"action": "ANNOTATION_CREATED"},
         {"action": "ANNOTATION_CREATED", "annotation": "x", "task": {"id": 1}, "project": project()},
         {**annotated(), "annotation": {"id": "1", "task": 1}},
+        {**annotated(), "annotation": {"id": 1, "task": [1]}},
         {**annotated(), "annotation": {"id": True, "task": 1}},
         {**annotated(), "annotation": {"id": 1 << 70, "task": 1}},
         {**annotated(), "annotation": {"id": 1}},
@@ -101,6 +102,12 @@ def test_a_prediction_that_was_not_sent(prediction):
 def test_what_label_studio_would_not_send_is_refused(body):
     with pytest.raises(RequestError):
         read_event(body)
+
+
+def test_a_task_without_a_number_is_no_reason_to_stop():
+    body = {**annotated(), "task": {"id": [1], "data": {"image": "x"}}}
+    [read] = read_event(body).annotations
+    assert read.data is None
 
 
 def test_times_that_are_none_are_the_beginning():

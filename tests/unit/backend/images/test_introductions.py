@@ -6,6 +6,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -162,6 +163,35 @@ class TestWhereLabelStudioIsConfigured:
         for number in range(3 * A_PROJECT):
             kept.remember("1.5", LabelStudioHost("http://evil", str(number)))
         assert kept.of("1.5") == FIRST
+
+
+def test_which_projects_there_are_and_where(tmp_path: Path) -> None:
+    kept = Introductions(tmp_path, lambda _project, host: host.token == "first")
+    assert kept.introduced(9) == []
+    for project, host in (("1.5", FIRST), ("2.5", SECOND), ("", SECOND), ("3.5", LabelStudioHost()), ("1.5", STRANGER)):
+        kept.remember(project, host)
+    listed = Introductions(tmp_path).introduced(9)
+    assert [(one.project, one.url) for one in listed] == [
+        ("1.5", "http://evil"),
+        ("3.5", ""),
+        ("2.5", "http://ls:8080"),
+    ]
+    assert all(0 <= time.time() - one.at < 60 for one in listed)
+    assert kept.of("1.5") == FIRST
+    kept.remember("1.5", STRANGER)
+    assert kept.introduced(1)[0].url == "http://ls:8080", "not the stranger's"
+    assert len(kept.introduced(2)) == 2
+
+
+def test_projects_are_known_without_a_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "introductions.sqlite").mkdir()
+    kept = Introductions(tmp_path)
+    kept.remember("1.5", FIRST)
+    kept.remember("2.5", SECOND)
+    assert [(one.project, one.url, one.at) for one in kept.introduced(9)] == [
+        ("2.5", "http://ls:8080", 0),
+        ("1.5", "http://ls:8080", 0),
+    ]
 
 
 def test_a_token_is_tried_on_its_project_and_nowhere_else() -> None:

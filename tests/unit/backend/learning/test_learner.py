@@ -534,6 +534,17 @@ def test_the_thread(make):
     learning_room.learning.close()
 
 
+def test_who_takes_over_goes_on_telling(learning_room):
+    for number, key in ((1, KEY), (2, key_of(2))):
+        learning_room.send(annotated(1, 1, [brushed(left_half(), "Dog")], project_number=number))
+        learning_room.step()
+        assert learning_room.store.project(key).used == 1
+    learning_room.learning.pin(key_of(2), 0)
+    learning_room.announced.clear()
+    learning_room.learning.learner._go_on()
+    assert learning_room.announced == [KEY]
+
+
 @pytest.mark.parametrize(
     ("fit", "said"),
     [

@@ -86,3 +86,12 @@ def test_an_odd_annotation_is_left_out(store, caplog):
 def test_a_project_that_says_too_little(store):
     with pytest.raises(RequestError, match="when project 1 was made"):
         run(store, FakeApi(described={"id": 1}))
+
+
+def test_another_project_of_the_same_number_is_not_believed(store):
+    api = FakeApi([task(1, annotation(1))])
+    intake = Intake(store, parse_label_config)
+    with pytest.raises(RequestError, match="not the one that was expected"):
+        sync(api, intake, 1, expected="1.5")
+    assert store.projects() == []
+    assert sync(api, intake, 1, expected=KEY).annotations == 1

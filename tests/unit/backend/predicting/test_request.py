@@ -10,6 +10,7 @@ from clocks import Simulation
 from backend.deadline import Deadline
 from backend.errors import TaskError
 from backend.metrics import Metrics
+from backend.predicting.failures import Failures
 from backend.predicting.request import FAILURES_SHOWN, Request, Window, reason_of, wait_for
 from clipdiy.errors import FeaturesError
 
@@ -147,6 +148,36 @@ def test_done_failed_and_left_are_counted_apart(time, caplog):
     assert run.outcome.left == (5, 6, 7)
     assert told == [(3, "not-found", "no"), (4, "not-found", "no")]
     assert "project 7: finished, 3 of 8 tasks done, 2 failed, 3 open, 1.0 s (5.0 images/s)" in caplog.text
+
+
+def test_how_fast_it_is_can_be_seen_while_it_runs(time):
+    seen = {}
+    plans = [Plan(load=1.0, encode=(1.0,), finish=0), Plan(load=TaskError("not-found", "no")), Plan(load=9.0)]
+    run = Run(time, plans)
+    run.metrics.tasks_per_second.inc(100)  # those of other requests
+    wait = run.request._wait
+
+    def watched(futures, timeout_s):
+        seen[time.elapsed] = run.metrics.registry.get_sample_value("clipdiy_tasks_per_second") - 100
+        wait(futures, timeout_s)
+
+    run.request._wait = watched
+    run()
+    assert (seen[0], seen[0.5], seen[2.0]) == pytest.approx((0, 1 / 0.5, 2 / 2.0))
+    assert run.metrics.registry.get_sample_value("clipdiy_tasks_per_second") == pytest.approx(100), "it has ended"
+
+
+def test_what_failed_is_kept_and_what_is_done_is_no_failure_any_more(time, tmp_path):
+    failures = Failures(tmp_path)
+    failures.note("7", done=[], failed=[(0, "download", "before"), (9, "download", "before")])
+    gone, broken = Plan(load=TaskError("not-found", "it is gone")), Plan(encode=(KeyError("secret"),))
+    run = Run(time, [Plan(), gone, broken, Plan(load=99.0)], deadline_s=20, failures=failures)
+    run()
+    assert {(one.project, one.task, one.reason, one.message) for one in failures.recent(9)} == {
+        ("7", "9", "download", "before"),
+        ("7", "1", "not-found", "it is gone"),
+        ("7", "2", "inference", "unexpected KeyError"),
+    }
 
 
 def test_stages_of_different_tasks_overlap(time):

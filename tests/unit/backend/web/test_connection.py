@@ -13,7 +13,7 @@ import pytest
 import requests
 
 from backend.web.connection import FREE_BYTES, MAX_HEAD_BYTES, Patience
-from backend.web.gunicorn_worker import LoopServer
+from backend.web.gunicorn_worker import PAGE_THREADS, LoopServer
 from benchmarks.attacks import Attackers, Siege
 
 QUICK = Patience(head_s=1.0, idle_s=1.0, body_s=1.0, piece_s=1.0, answer_s=5.0, linger_s=1.0)
@@ -34,14 +34,14 @@ class App:
         return 0 if environ["PATH_INFO"] == "/refused" else LIMIT
 
     def lane(self, environ: dict[str, Any]) -> str:
-        return {"/health": "health", "/echo": "light"}.get(environ["PATH_INFO"], "heavy")
+        return {"/health": "health", "/echo": "light", "/look": "page"}.get(environ["PATH_INFO"], "heavy")
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., object]) -> Any:
         path, body = environ["PATH_INFO"], environ["wsgi.input"].read()
         headers = [("Content-Type", "text/plain")]
         if path == "/lost":
             raise KeyError("secret")
-        if path == "/wait":
+        if path in ("/wait", "/look"):
             self.waiting.release()
             assert self.may_go_on.wait(30)
         if path == "/long":
@@ -348,6 +348,19 @@ def test_one_connection_too_many_ends_the_one_that_was_waited_for_longest() -> N
         assert read_all(second).startswith(b"HTTP/1.1 200 ")
         server.app.may_go_on.set()
         assert read_all(busy).startswith(b"HTTP/1.1 200 ")
+
+
+def test_who_looks_at_the_page_keeps_nobody_else_waiting() -> None:
+    with run() as server, contextlib.ExitStack() as open_socks:
+        socks = [open_socks.enter_context(server.connect()) for _ in range(PAGE_THREADS + 3)]
+        for sock in socks:
+            sock.sendall(b"GET /look HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        for _ in range(PAGE_THREADS):
+            assert server.app.waiting.acquire(timeout=20)
+        assert requests.post(f"{server.url}/echo", data=b"hello", timeout=20).content == b"hello"
+        assert server.health() == 200
+        server.app.may_go_on.set()
+        assert all(read_all(sock).startswith(b"HTTP/1.1 200") for sock in socks)
 
 
 def test_bodies_have_a_limit_together_and_small_ones_always_pass() -> None:

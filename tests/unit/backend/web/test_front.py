@@ -6,7 +6,7 @@ from http import HTTPStatus
 import pytest
 
 from backend.settings import Settings
-from backend.web.front import SETUP_BYTES, WEBHOOK_BYTES, AppFront, Refusal
+from backend.web.front import FORM_BYTES, SETUP_BYTES, WEBHOOK_BYTES, AppFront, Refusal
 
 JSON = "application/json"
 OPEN = AppFront(Settings(_env_file=None, basic_auth_user=None, basic_auth_password=None))
@@ -118,6 +118,9 @@ def test_user_and_password(authorization, expected):
         ("POST", "/predict", 256_000_000),
         ("POST", "/setup", SETUP_BYTES),
         ("POST", "/webhook", WEBHOOK_BYTES),
+        ("POST", "/page/try", 50_000_000 * 4 // 3 + FORM_BYTES),
+        ("GET", "/page/now", 0),
+        ("GET", "/", 0),
         ("POST", "/nothing", 0),
         ("GET", "/predict", 0),
         ("GET", "/health", 0),
@@ -129,9 +132,30 @@ def test_each_path_has_its_limit(method, path, limit):
 
 def test_no_path_has_more_than_is_set():
     front = AppFront(Settings(_env_file=None, max_request_bytes=1000))
-    assert {front.body_limit(environ(path=path)) for path in ("/predict", "/setup", "/webhook")} == {1000}
+    assert {front.body_limit(environ(path=path)) for path in ("/predict", "/setup", "/webhook", "/page/try")} == {1000}
+    form = environ(path="/page/pin", content_type="application/x-www-form-urlencoded")
+    assert (OPEN.body_limit(form), front.body_limit(form)) == (FORM_BYTES, 1000)
 
 
-@pytest.mark.parametrize(("path", "lane"), [("/health", "health"), ("/predict", "heavy"), ("/setup", "light")])
-def test_health_has_a_thread_of_its_own(path, lane):
-    assert OPEN.lane(environ(path=path)) == lane
+@pytest.mark.parametrize(
+    ("path", "accept", "lane"),
+    [
+        ("/health", None, "health"),
+        ("/predict", None, "heavy"),
+        ("/page/try", None, "heavy"),
+        ("/setup", None, "light"),
+        ("/", None, "light"),
+        ("/", "text/html", "page"),
+        ("/page/now", None, "page"),
+        ("/metrics", "text/html", "light"),
+    ],
+)
+def test_what_takes_long_keeps_nothing_else_waiting(path, accept, lane):
+    assert OPEN.lane(environ(path=path) | ({"HTTP_ACCEPT": accept} if accept else {})) == lane
+
+
+def test_a_form_is_taken_from_the_page_only_where_there_is_one():
+    form = "application/x-www-form-urlencoded"
+    assert status(OPEN, path="/page/pin", content_type=form) == 200
+    assert status(OPEN, path="/page/pin") == 415
+    assert status(OPEN, path="/page/try", content_type=form) == 415

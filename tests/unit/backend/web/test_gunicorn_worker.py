@@ -12,6 +12,8 @@ from pathlib import Path
 import fakes
 import pytest
 import requests
+import webhooks
+from servers import eventually
 
 from backend import gunicorn_conf
 from backend.demo.server_process import ServerProcess, free_port
@@ -35,6 +37,7 @@ import sys
 sys.path[:0] = {path!r}
 from pathlib import Path
 from fakes import FakeCore, FakeLoader
+from learned import made_up
 from services import make_service
 from backend.web.app import create_app
 from backend.metrics import Metrics
@@ -51,7 +54,9 @@ class Telling(FakeLoader):
         return super().fetch_if_changed(value, host=host, **others)
 
 predictor = Predictor(FakeCore(), Telling(), PredictorOptions(), metrics)
-app = create_app(make_service(Settings(data_dir=folder, max_requests={places}), predictor, metrics))
+settings = Settings(data_dir=folder, max_requests={places})
+learn = lambda lesson: made_up(lesson.vocabulary)
+app = create_app(make_service(settings, predictor, metrics, learn=learn, start=True))
 """
 
 
@@ -97,6 +102,24 @@ def test_bodies_that_trickle_in_hold_no_place(server):
             sock.close()
     described = requests.get(f"{server.url}/openapi.json", timeout=10).json()["paths"]["/predict"]["post"]
     assert {"408", "413", "415"} <= set(described["responses"])
+
+
+@pytest.mark.parametrize("server", [2], indirect=True)
+def test_all_workers_use_what_one_has_learned(server):
+    def versions():
+        body = {"project": webhooks.KEY, "schema": webhooks.LABELS, "hostname": "", "access_token": ""}
+        # A connection of its own each time: any of the workers may take it.
+        answers = [requests.post(f"{server.url}/setup", json=body, timeout=20) for _ in range(20)]
+        return {answer.json()["model_version"] for answer in answers}
+
+    before = versions()
+    region = webhooks.brushed(webhooks.left_half(), "Dog")
+    for body in (webhooks.annotated(1, 1, [region]), webhooks.train()):
+        assert requests.post(f"{server.url}/webhook", json=body, timeout=20).status_code == 201
+    eventually(lambda: "learned" in min(versions()))
+    [after] = versions()
+    assert "-learned1-" in after
+    assert after not in before
 
 
 @pytest.mark.parametrize("server", [2], indirect=True)

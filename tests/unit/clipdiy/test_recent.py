@@ -1,6 +1,6 @@
 from concurrent.futures import ThreadPoolExecutor
 
-from backend.recent import Recent
+from clipdiy.recent import Recent
 
 
 def test_what_was_not_used_for_longest_is_forgotten():

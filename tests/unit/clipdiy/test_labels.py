@@ -1,9 +1,9 @@
-"""What `--labels` means."""
+"""What a person means who writes labels, after `--labels` for example."""
 
 import pytest
 
-from clipdiy.cli.labels import parse_labels, parse_vocabulary
 from clipdiy.errors import VocabularyError
+from clipdiy.labels import parse_labels, parse_vocabulary
 
 
 @pytest.mark.parametrize(

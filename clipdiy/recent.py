@@ -67,6 +67,11 @@ class Recent(Generic[Key, Value]):
                 self._drop(next(iter(self._kept)))
         return value
 
+    def items(self) -> list[tuple[Key, Value]]:
+        """Return all entries, those that were used last at the end; that is no use of them."""
+        with self._lock:
+            return [(key, value) for key, (value, _) in self._kept.items()]
+
     def add(self, key: Key, value: Value) -> bool:
         """Keep a value; True if there was none of this key."""
         is_new = key not in self

@@ -1,4 +1,4 @@
-"""The syntax of `--labels`."""
+"""How a person writes labels: the syntax of `--labels`."""
 
 import csv
 from collections.abc import Iterable, Sequence
@@ -29,7 +29,7 @@ def parse_labels(text: str) -> list[tuple[str, tuple[str, ...]]]:
             raise VocabularyError(f"label {field.strip()!r} is incomplete: write name, or name=phrase|other phrase")
         labels.append((name, phrases))
     if not labels:
-        raise VocabularyError('there is no label: write for example --labels "cat, dog"')
+        raise VocabularyError("there is no label: write for example cat, dog")
     return labels
 
 

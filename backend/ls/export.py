@@ -1,0 +1,132 @@
+"""`clipdiy-ls export`: a project's annotations and predictions as a data set."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_args
+
+import typer
+
+from backend.errors import BackendError
+from backend.ls.options import JsonOption, ProjectOption, TokenOption, UrlOption, host_of
+
+if TYPE_CHECKING:
+    from backend.export.exporting import Exported
+
+PROBLEMS_SAID = 20
+
+
+def export(
+    project: ProjectOption,
+    format_name: Annotated[
+        str, typer.Option("--format", metavar="FORMAT", help="voc, coco, yolo, masks, hf or labelstudio.")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder that it becomes.")],
+    source: Annotated[
+        str,
+        typer.Option(
+            metavar="annotations|predictions|both",
+            help="Whose masks; both: what people left, else a prediction that is sure enough.",
+        ),
+    ] = "both",
+    min_score: Annotated[
+        float, typer.Option(min=0, max=1, help="Predictions with a lower score, or without one, are not used.")
+    ] = 0.5,
+    model_version: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only predictions of this version; the newest, if left out.")
+    ] = None,
+    annotators: Annotated[
+        str | None,
+        typer.Option(
+            metavar="latest|majority",
+            help="Which of several annotations of a task count; CLIPDIY_ANNOTATORS by default.",
+        ),
+    ] = None,
+    val: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the pictures for validation, chosen by their content.")
+    ] = 0.2,
+    control: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Only what is drawn with this control; may be given several times."),
+    ] = None,
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LABEL", help="A label whose pixels are to be ignored; may be given several times."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a folder of that name at the end.")] = False,
+    url: UrlOption = None,
+    token: TokenOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a data set of a project: pictures, masks, and lists for training and validation.
+
+    Every picture is in it. Where nobody has said anything yet it is in a list of its own, unlabelled, for that is not
+    to say that nothing is there. Nothing has the folder's name before all of it is written.
+
+    Exit code 0: all done; 1: some pictures or masks could not be read, the others are written; 2: nothing was written.
+    """
+    from pydantic import SecretStr
+    from rich.console import Console
+    from rich.markup import escape
+
+    from backend.export.chosen import Rules, Source
+    from backend.export.exporting import export_project
+    from backend.export.source import ProjectSource, Wanted
+    from backend.labeling.controls import Counting
+    from backend.service import api_of, make_loader
+    from backend.settings import Settings
+    from clipdiy.cli.progress import Progress
+
+    settings = Settings()
+    rules = Rules(
+        one_of("--source", source, get_args(Source)),
+        min_score,
+        one_of("--annotators", annotators or settings.annotators, get_args(Counting)),
+        model_version,
+    )
+    host = host_of(settings, project, url, token)
+    api = api_of(host)
+    assert api is not None, "both its address and its token are known"
+    # Pictures come from the same Label Studio, whose address may be private: the person who asks has named it.
+    named = {"label_studio_url": host.base_url, "label_studio_token": SecretStr(host.token or "")}
+    problems: list[str] = []
+    read = ProjectSource(
+        api,
+        make_loader(settings.model_copy(update=named)),
+        project,
+        Wanted(rules, tuple(control or ()), tuple(ignore or ()), val),
+        host=host,
+        tell=problems.append,
+    )
+    console = Console(stderr=True, highlight=False)
+    with Progress(console, "exporting", total=read.expected, lines=not as_json) as progress:
+        exported = export_project(read, format_name, out, overwrite=overwrite, done=progress.update)
+    for problem in problems[:PROBLEMS_SAID]:
+        console.print(f"[yellow]{escape(problem)}[/]", soft_wrap=True)
+    if len(problems) > PROBLEMS_SAID:
+        console.print(f"and {len(problems) - PROBLEMS_SAID:,} more", soft_wrap=True)
+    if as_json:
+        found = {"count": exported.count, "splits": exported.splits, "origins": exported.origins, "problems": problems}
+        print(json.dumps({"out": str(out), "format": format_name, **found}, ensure_ascii=False))
+    else:
+        print("\n".join(summary(exported, out)))
+    raise typer.Exit(bool(problems))
+
+
+def one_of(option: str, given: str, words: tuple[Any, ...]) -> Any:
+    """Return a word that is one of some.
+
+    Raises:
+        BackendError: If it is another.
+    """
+    if given not in words:
+        raise BackendError(f"{option} takes {', '.join(words)}; got {given!r}")
+    return given
+
+
+def summary(exported: "Exported", out: Path) -> list[str]:
+    """Say what was written, in lines."""
+    lines = [f"{exported.count:,} {'pictures' if exported.splits else 'tasks'} in {out}"]
+    for what, counts in (("for", exported.splits), ("masks by", exported.origins)):
+        if counts:
+            lines.append(f"  {what}: " + ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items())))
+    return lines

@@ -1,0 +1,65 @@
+"""The paper's tables as named variants."""
+
+from dataclasses import replace
+
+import pytest
+
+from clipdiy.config import CleanUp, CropGrid, ObjectnessConfig, Pamr, preset
+from clipdiy.errors import ConfigError
+from clipdiy.evaluate.variants import TABLES, VARIANTS, choose
+
+
+@pytest.mark.parametrize(
+    ("name", "keys", "published"),
+    [
+        ("1", ["b32", "b16"], [(59.9, 31.0), (59.0, 30.4)]),
+        ("2", ["clip-diy", "no-multi-scale", "no-objectness"], [(59.9, 31.0), (56.0, 25.9), (24.1, 15.5)]),
+        ("4", ["found", "found-bkg", "cutler"], [(59.9, None), (48.4, None), (55.4, None)]),
+    ],
+)
+def test_tables_carry_the_papers_figures(name, keys, published):
+    _, chosen = choose(name, [], "paper")
+    assert [variant.key for variant in chosen] == keys
+    assert [(v.published.get("voc"), v.published.get("coco")) for v in chosen] == published
+
+
+def test_table_3_has_the_papers_scales():
+    _, chosen = choose("3", [], "paper")
+    sides = {variant.key: variant.configure(preset("paper")).grid.patch_px for variant in chosen}
+    assert sides["scales-01234"] == (256, 128, 64, 32, 16)
+    assert sides["scales-0"] == (256,)
+    assert sides["scales-123"] == (128, 64, 32)
+    voc = {"scales-0": 56.0, "scales-01": 58.8, "scales-012": 59.9, "scales-0123": 59.5, "scales-01234": 59.3,
+           "scales-123": 53.8}  # fmt: skip
+    assert {variant.key: variant.published["voc"] for variant in chosen if variant.published} == voc
+
+
+def test_backbones_bring_their_own_preset():
+    base = preset("paper", device="cpu", label_map="square", clean_up=CleanUp(0))
+    b16 = VARIANTS["b16"].configure(base)
+    assert b16 == replace(preset("paper-b16"), device="cpu", label_map="square", clean_up=CleanUp(0))
+    assert [variant.key for variant in choose("1", [], "starter")[1]] == ["clip-diy"]
+
+
+def test_variants_change_only_what_they_are_named_for():
+    base = preset("starter")
+    assert VARIANTS["clip-diy"].configure(base) == base
+    assert VARIANTS["stride-full"].configure(base).grid == CropGrid(stride_ratio=1.0)
+    assert VARIANTS["pamr"].configure(base) == replace(base, pamr=Pamr(), clean_up=CleanUp(0))
+    assert VARIANTS["prune-4"].configure(base) == replace(base, prune_logits=4)
+    assert VARIANTS["no-objectness"].configure(base).objectness == ObjectnessConfig(method="none", square_px=256)
+    assert all(key in VARIANTS for table in TABLES.values() for key in table.keys)
+
+
+@pytest.mark.parametrize(("table", "keys"), [("2,9", []), (None, ["best"])], ids=["table", "variant"])
+def test_what_is_not_there_is_refused_with_what_is(table, keys):
+    with pytest.raises(ConfigError, match="there are: "):
+        choose(table, keys, "paper")
+
+
+def test_several_tables_share_their_rows():
+    title, chosen = choose("2,peer", ["prune-4"], "starter")
+    assert title == "Table 2: ablation; A training-free peer"
+    assert [variant.key for variant in chosen] == [
+        "clip-diy", "no-multi-scale", "no-objectness", "maskclip", "maskclip-no-objectness", "prune-4",
+    ]  # fmt: skip
