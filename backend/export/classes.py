@@ -59,7 +59,7 @@ def read_config(xml: str) -> LabelConfig:
     """
     root = parse_xml(xml)
     for element in root.iter():
-        if tag(element) in _DRAWING | {"labels"}:
+        if tag(element) in _DRAWING:
             for name in [name for name in element.attrib if name.lower() == "predict"]:
                 del element.attrib[name]
     return parse_label_config(ET.tostring(root, encoding="unicode"))

@@ -28,7 +28,7 @@ class VocWriter(PictureWriter):
             part.mkdir(parents=True)
         for name in LISTS:
             (self._lists / f"{name}.txt").touch()
-        # One a line, without the background: names cannot hold line breaks, as they stand in attributes of XML.
+        # One a line, without the background: a name that stands in a task may hold a line break.
         names = [" ".join(name.split()) for name in data_set.classes.names]
         (self._root / "classes.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
 

@@ -37,7 +37,12 @@ def servers(tmp_path_factory: pytest.TempPathFactory, artifacts: Path) -> Iterat
         )
         backend = pool.submit(
             running.enter_context,
-            run_backend(root / "backend", artifacts / "backend.log", allow_private_addresses="true"),
+            run_backend(
+                root / "backend",
+                artifacts / "backend.log",
+                allow_private_addresses="true",
+                show_pictures="true",
+            ),
         )
         yield label_studio.result(), backend.result()
 

@@ -1,13 +1,19 @@
 """What people correct makes the other pictures better: annotations, webhooks, the button, retrieval, all real."""
 
+import re
+from pathlib import Path
+from urllib.parse import quote
+
 import numpy as np
 import pytest
 import requests
 from on_screen import stored_mask
 from pictures import data_uri, png
 from servers import LOGIN, Backend, LabelStudio, eventually
+from visitor import Visitor
 
 from backend.corrections.store import CorrectionStore
+from backend.demo.browser import Browser
 from backend.outputs.brush import encode_mask
 from clipdiy.evaluate.confusion import confusion_matrix, quality
 from clipdiy.starter.scenes import NOUNS, Sprites, compose_scene, load_sprites
@@ -98,6 +104,43 @@ class Project:
         answer.raise_for_status()
 
 
+def look_at_page(browser: Browser, backend: Backend, key: str, artifacts: Path) -> None:
+    """See what the service's page says of a project that has learned, and choose versions there."""
+    chromium = browser.page.context.browser
+    assert chromium is not None
+    context = chromium.new_context(viewport={"width": 1200, "height": 900})
+    try:
+        visitor = Visitor(context.new_page(), backend.url)
+        page = visitor.page
+        visitor.open(f"/?project={quote(key)}")
+        visitor.bring_everything()
+        section = page.locator("section.project").first
+        assert "Version 1 in use" in re.sub(r"\s+", " ", section.inner_text())
+        assert section.locator("svg[role=img]").count() == 1
+        assert section.locator("h4", has_text="thing").count() > 0, "what had never been predicted is the worst"
+        sizes = section.locator(".comparisons .stack").evaluate_all(
+            "stacks => stacks.map(stack => [...stack.children].map(image => [image.naturalWidth, image.naturalHeight]))"
+        )
+        assert len(sizes) > 6
+        assert all(picture == mask for picture, mask in sizes), "a mask lies over its picture"
+        section.screenshot(path=artifacts / "page-learned.png")
+        visitor.drop("scene.png", png(scenes(first_seed=51_000)[1][1].image))
+        visitor.ask("pizza, truck, guitar, penguin")
+        visitor.photograph(artifacts / "page.png")
+        visitor.check()
+
+        store = CorrectionStore(backend.data_dir)
+        section.get_by_role("button", name="Roll back the words alone").click()
+        page.get_by_role("button", name="Unpin the words").first.wait_for()
+        assert store.project(key).used == 0
+        page.get_by_role("button", name="Unpin the words").first.click()
+        page.get_by_role("button", name="Pin version 1").first.wait_for()
+        assert store.project(key).used == 1
+        visitor.check()
+    finally:
+        context.close()
+
+
 def encoded(backend: Backend):
     text = requests.get(f"{backend.url}/metrics", timeout=10).text
     [line] = [one for one in text.splitlines() if one.startswith('clipdiy_stage_seconds_count{stage="encode"}')]
@@ -114,7 +157,14 @@ def encoded(backend: Backend):
     ],
 )
 def test_corrections_make_the_other_pictures_better(
-    label_studio: LabelStudio, backend: Backend, kind: str, others: str, least_gain: float, least_after: float
+    label_studio: LabelStudio,
+    backend: Backend,
+    browser: Browser,
+    artifacts: Path,
+    kind: str,
+    others: str,
+    least_gain: float,
+    least_after: float,
 ) -> None:
     nouns, made = scenes(first_seed=51_000)
     if "labels" in kind:
@@ -159,6 +209,9 @@ def test_corrections_make_the_other_pictures_better(
     found = store.agreements(stored.facts.key)
     assert 0 < len(found) <= CORRECTED, "what was empty and stayed empty has nothing to compare"
     assert {row.number for rows in found.values() for row in rows} == {0}
+
+    if "labels" in kind:
+        look_at_page(browser, backend, stored.facts.key, artifacts)
 
     # Deleting the annotations deletes what was learned.
     for task in project.tasks[:CORRECTED]:

@@ -104,6 +104,21 @@ class ProjectView:
 
 
 @dataclass(frozen=True)
+class Projects:
+    """All projects.
+
+    Attributes:
+        lines: The list.
+        views: Those that are shown with everything.
+        is_broken: Not all reports could be had.
+    """
+
+    lines: tuple[ProjectLine, ...]
+    views: tuple[ProjectView, ...]
+    is_broken: bool
+
+
+@dataclass(frozen=True)
 class FailedTask:
     """A failure, and where its task can be opened; empty if unknown."""
 
@@ -169,27 +184,32 @@ class Overviews:
             )
         return found
 
-    def projects(self) -> Told[list[ProjectLine]]:
-        """List the projects that are known: those with corrections first, then the others, the last seen first."""
+    def projects(self, first: str | None = None) -> Projects:
+        """Look at all projects that are known: those with corrections first, then the others, the last seen first.
+
+        Args:
+            first: Of those that are shown.
+        """
         keys: Told[Sequence[str]] = self._ask(self._reports.projects, ())
         introduced = {one.project: one for one in self._introductions.introduced(PROJECTS_LISTED)}
-        every = [*dict.fromkeys((*keys.answer, *introduced))][:PROJECTS_LISTED]
-        lines: list[ProjectLine] = []
-        is_broken = keys.is_broken
-        with_report = set(keys.answer)
-        for key in every:
-            told = self._report(key) if key in with_report and len(lines) < PROJECTS_SHOWN else Told(None)
-            is_broken |= told.is_broken
-            lines.append(_line(key, introduced.get(key), told.answer))
-        return Told(lines, is_broken)
+        every = [*dict.fromkeys((*keys.answer, *introduced))]
+        shown = sorted(keys.answer, key=lambda key: key != first)
+        told = {key: self._ask(lambda key=key: self._reports.report(key), None) for key in shown[:PROJECTS_SHOWN]}  # type: ignore[misc]
+        reports = {key: one.answer for key, one in told.items()}
+        return Projects(
+            lines=tuple(_line(key, introduced.get(key), reports.get(key)) for key in every[:PROJECTS_LISTED]),
+            views=tuple(
+                view_of(_line(key, introduced.get(key), report), report)
+                for key, report in reports.items()
+                if report is not None and report.annotations
+            ),
+            is_broken=keys.is_broken or any(one.is_broken for one in told.values()),
+        )
 
-    def project(self, key: str) -> ProjectView | None:
-        """Look at one project; `None` if nothing is known of its corrections."""
-        told = self._report(key)
-        if told.answer is None:
-            return None
+    def line(self, key: str) -> ProjectLine:
+        """Return what the list says of one project, without its report, which takes longer."""
         introduced = {one.project: one for one in self._introductions.introduced(PROJECTS_LISTED)}
-        return view_of(_line(key, introduced.get(key), told.answer), told.answer)
+        return _line(key, introduced.get(key), None)
 
     def failed(self, lines: Sequence[ProjectLine]) -> list[FailedTask]:
         """List the tasks that failed last and have no prediction since."""
@@ -218,9 +238,6 @@ class Overviews:
         """
         self._reports.pin(key, number)
 
-    def _report(self, key: str) -> Told[ProjectReport | None]:
-        return self._ask(lambda: self._reports.report(key), None)
-
     def _ask(self, question: Callable[[], Answer], otherwise: Answer) -> Told[Answer]:
         try:
             return Told(question())
@@ -232,8 +249,15 @@ class Overviews:
 
 def view_of(line: ProjectLine, report: ProjectReport) -> ProjectView:
     """Lay out what is shown of a project."""
-    measured = [quality for quality in report.classes if quality.iou is not None and quality.iou.mean < 1]
-    return ProjectView(line, report, draw_curve(report.curve), tuple(measured[:WORST_CLASSES]))
+    ranked = sorted(report.classes, key=lambda quality: (_kept_share(quality), -quality.pictures))
+    worst = [quality for quality in ranked if _kept_share(quality) < 1]
+    return ProjectView(line, report, draw_curve(report.curve), tuple(worst[:WORST_CLASSES]))
+
+
+def _kept_share(quality: ClassQuality) -> float:
+    """Return the mean IoU over the pictures of a class, those in which it was added by hand counting 0."""
+    predicted = quality.pictures - quality.added
+    return 0.0 if quality.iou is None else quality.iou.mean * predicted / max(1, quality.pictures)
 
 
 def _line(key: str, introduced: Introduced | None, report: ProjectReport | None) -> ProjectLine:

@@ -18,7 +18,7 @@ from backend.images.data_uri import read_data_uri
 from backend.learning.report import Reports
 from backend.service import Service
 from backend.web.page.asked import BELOW, PIN, ROOT, TRY, is_by_address, wants_page
-from backend.web.page.overview import Overviews, view_of
+from backend.web.page.overview import Overviews
 from backend.web.page.trial import TryRequest, config_for, data_uri, show
 from backend.web.protocol import parse
 from clipdiy.draw import percent
@@ -114,20 +114,12 @@ def make_page(
     def root() -> Response:
         if not wants_page(request.environ):
             return health()
-        told = overviews.projects()
-        views = [view_of(line, line.report) for line in told.answer if line.report and line.report.annotations]
-        chosen = request.args.get("project")
-        if chosen is not None:
-            view = overviews.project(chosen)
-            others = [other for other in views if other.line.key != chosen]
-            views = others if view is None else [view, *others]
+        projects = overviews.projects(first=request.args.get("project"))
         return html(
             "index",
             now=overviews.now(),
-            lines=told.answer,
-            reports_are_broken=told.is_broken,
-            views=views,
-            failed=overviews.failed(told.answer),
+            projects=projects,
+            failed=overviews.failed(projects.lines),
             pictures_are_shown=overviews.pictures_are_shown,
         )
 
@@ -145,8 +137,7 @@ def make_page(
                 "Set a user and a password for this service, or CLIPDIY_SHOW_PICTURES=true.",
             )
         told = overviews.comparisons(key, control, label)
-        view = overviews.project(key)
-        return html("class", view=view, control=control, label=label, told=told, data_uri=data_uri)
+        return html("class", line=overviews.line(key), control=control, label=label, told=told, data_uri=data_uri)
 
     @page.post(PIN)
     def pin() -> Response:

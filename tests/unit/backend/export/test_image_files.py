@@ -7,6 +7,7 @@ import pytest
 from data_sets import encoded, pixels
 from PIL import Image
 
+from backend.export import image_files as module
 from backend.export.image_files import image_file
 from clipdiy.photo import decode_photo
 
@@ -62,6 +63,8 @@ def test_plain_files_stay_as_they_are(data, ending):
         (turned("PNG", 6), "png"),
         (encoded(RGBA, "PNG"), "png"),
         (encoded(RGB.convert("P"), "PNG", transparency=0), "png"),
+        (encoded(RGB, "PNG", transparency=tuple(pixels()[0, 0].tolist())), "png"),
+        (encoded(RGB, "MPO", save_all=True, append_images=[RGB], quality=95), "jpg"),
         (encoded(RGB, "GIF"), "png"),
         (encoded(RGB, "WEBP", lossless=True), "png"),
         (encoded(RGB, "TIFF"), "png"),
@@ -69,7 +72,20 @@ def test_plain_files_stay_as_they_are(data, ending):
         (encoded(RGB, "PNG", save_all=True, append_images=[RGB.rotate(180)]), "png"),
         (encoded(CMYK, "JPEG"), "jpg"),
     ],
-    ids=["turned jpeg", "turned png", "transparent", "palette", "gif", "webp", "tiff", "16 bits", "animated", "cmyk"],
+    ids=[
+        "turned jpeg",
+        "turned png",
+        "transparent",
+        "palette",
+        "one colour clear",
+        "mpo",
+        "gif",
+        "webp",
+        "tiff",
+        "16 bits",
+        "animated",
+        "cmyk",
+    ],
 )
 def test_others_are_written_as_a_browser_shows_them(data, ending):
     file = made(data)
@@ -79,7 +95,19 @@ def test_others_are_written_as_a_browser_shows_them(data, ending):
     with Image.open(io.BytesIO(file.data)) as image:
         assert image.format == {"png": "PNG", "jpg": "JPEG"}[ending]
         assert image.mode == "RGB"
+        assert getattr(image, "n_frames", 1) == 1
+        assert "transparency" not in image.info
         assert image.getexif().get(ORIENTATION, 1) == 1
+
+
+def test_a_file_that_shows_its_picture_but_nothing_else(monkeypatch):
+    def damaged(image):
+        raise SyntaxError("not a TIFF file")
+
+    monkeypatch.setattr(module, "_is_plain", damaged)
+    file = made(encoded(RGB, "JPEG"))
+    assert file.ending == "png"
+    assert (read(file.data) == shown(encoded(RGB, "JPEG"))).all()
 
 
 def test_as_jpeg():

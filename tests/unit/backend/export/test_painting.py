@@ -41,6 +41,11 @@ def test_of_two_as_large_the_label_that_is_first_in_the_config_lies_on_top():
         assert (painted(*regions).label_map[left & right] == 1).all()
 
 
+def test_of_two_alike_the_later_one_is_seen():
+    made = painted(region(SMALL, score=0.2), region(SMALL, number=1, score=0.4))
+    assert [one.score for one in made.instances] == [0.4]
+
+
 @pytest.mark.parametrize(("label", "number"), [("Nothing", 0), ("Unsure", IGNORED), ("gone", IGNORED), ((), IGNORED)])
 def test_background_and_what_is_ignored_take_part(label, number):
     made = painted(region(LARGE, "Cat"), region(SMALL, label, 1))

@@ -61,6 +61,11 @@ def test_colours(out):
     assert len({tuple(colour) for colour in colours[[0, 1, 2, 255]].tolist()}) == 4
 
 
+def test_a_class_has_one_line(tmp_path):
+    VocWriter(tmp_path, DataSet("t", Classes(("a\nb", "c  d"))))
+    assert (tmp_path / ROOT / "classes.txt").read_text() == "a b\nc d\n"
+
+
 def test_room_for_254_labels(tmp_path):
     (tmp_path / "a").mkdir()
     VocWriter(tmp_path / "a", DataSet("t", Classes(tuple(map(str, range(254))))))

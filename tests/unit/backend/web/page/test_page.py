@@ -3,10 +3,14 @@
 import base64
 import io
 import logging
+import os
 import re
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -264,6 +268,26 @@ def test_more_failures_than_predictions_are_no_good_state(make):
 # Failed tasks
 
 
+def test_all_processes_are_counted_together(make, monkeypatch, tmp_path):
+    folder = tmp_path / "metrics"
+    folder.mkdir()
+    another = """
+from backend.metrics import Metrics
+metrics = Metrics()
+metrics.tasks.labels("predicted").inc(41)
+metrics.tasks.labels("download").inc(2)
+metrics.info.labels("starter", "cuda:1", "abc").set(1)
+"""
+    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(folder), "PYTHONPATH": str(Path(__file__).parents[5])}
+    subprocess.run([sys.executable, "-c", another], env=environment, check=True)
+    client = make()
+    assert "Tasks predicted 0" in page(client).words
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(folder))
+    words = page(client).words
+    assert "Tasks predicted 41" in words
+    assert "Tasks failed 2 2 download" in words
+
+
 def test_failed_tasks_are_listed_with_their_reasons_until_they_succeed(make):
     client = make()
     client.post(
@@ -326,7 +350,9 @@ def test_a_project_that_is_corrected(make):
     assert curve["aria-labelledby"] in found.ids
     assert sum(tag == "polyline" for tag, _ in found.tags) == 1
     worst = [given["data-pictures"] for _, given in found.tags if "data-pictures" in given]
-    assert [re.search("label=(.*)", address)[1] for address in worst] == ["thing%20A", "butterfly", "car"]
+    assert [re.search("label=(.*)", address)[1] for address in worst] == ["thing%20B", "thing%20A", "butterfly", "cup"]
+    assert "thing B never predicted, added by hand in 3 of 3 pictures" in found.words
+    assert "thing A IoU 0.38, added by hand in 4 of 14 pictures" in found.words
 
 
 def test_one_project_can_be_put_first(make):
@@ -474,7 +500,10 @@ CLASS = f"/page/class?project={SCENES}&control=brush&label=car"
 
 def test_pictures_are_shown_where_they_may_be(make):
     learning = FakeReports()
-    found = page(make(learning, show_pictures=True), CLASS)
+    client = make(learning, show_pictures=True)
+    introduced = {"project": SCENES, "schema": CONFIG, "hostname": "http://localhost:8080", "access_token": ""}
+    client.post("/setup", json=introduced)
+    found = page(client, CLASS)
     assert learning.asked == [(SCENES, "brush", "car", 3)]
     assert "Task 101 IoU 0." in found.words
     assert "http://localhost:8080/projects/3/data?task=101" in found.addresses
