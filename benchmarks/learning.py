@@ -150,7 +150,7 @@ def measure(
     to_measure: Sequence[Picture],
     counts: Sequence[int],
     *,
-    others: bool,
+    others: bool = False,
 ) -> dict[int, Measured]:
     """Measure one task of one project at each number of corrected pictures."""
     vocabulary = make_vocabulary(task.labels)

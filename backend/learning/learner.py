@@ -172,10 +172,10 @@ class Learner:
             self._wake.clear()
             if self._stop.is_set() or not (self._has_work() and self._is_leader()):
                 continue
-            if not self._has_begun:
-                self._has_begun = True
-                self._go_on()
             try:
+                if not self._has_begun:
+                    self._go_on()
+                    self._has_begun = True
                 self.step()
                 self._failed = False
             except Exception as err:

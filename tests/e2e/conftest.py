@@ -54,6 +54,12 @@ def label_studio(servers: tuple[LabelStudio, Backend]) -> LabelStudio:
 
 
 @pytest.fixture(scope="session")
+def personal_token(label_studio: LabelStudio) -> str:
+    """A personal access token; a person can hold one at a time."""
+    return label_studio.api.create_personal_access_token()
+
+
+@pytest.fixture(scope="session")
 def backend(servers: tuple[LabelStudio, Backend]) -> Backend:
     """Our backend; it takes tokens from Label Studio's /setup, and images from this machine."""
     return servers[1]

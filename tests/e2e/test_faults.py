@@ -20,6 +20,7 @@ import pytest
 import requests
 from pictures import LABEL_COLOURS, data_uri, label_config, png, scene
 from servers import LOGIN, ROOT, Backend, LabelStudio, eventually, run_backend
+from webhooks import annotated
 
 from backend.demo.server_process import backend_process, free_port
 
@@ -196,18 +197,19 @@ def test_a_label_studio_that_is_down(tmp_path: Path, artifacts: Path) -> None:
 
 def test_a_full_disk_costs_the_memory_of_the_service_and_nothing_else(tmp_path: Path, artifacts: Path) -> None:
     (tmp_path / "features").write_text("a file where a folder should be made")
-    (tmp_path / "webhooks.jsonl").symlink_to("/dev/full")
+    (tmp_path / "corrections.sqlite").mkdir()  # and a folder where a file should be
     with run_backend(tmp_path, artifacts / "backend-full-disk.log") as backend:
         images = [data_uri(png(scene(7300 + i).image)) for i in range(3)]
         assert all(_predict(backend, *images).json()["results"])
-        body = {"action": "ANNOTATION_CREATED", "annotation": {"id": 1}}
-        answer = requests.post(f"{backend.url}/webhook", json=body, timeout=10)
+        answer = requests.post(f"{backend.url}/webhook", json=annotated(), timeout=30)
         assert answer.status_code == 503
         assert "Retry-After" in answer.headers
         assert backend.server.is_healthy()
+        (tmp_path / "corrections.sqlite").rmdir()
+        assert requests.post(f"{backend.url}/webhook", json=annotated(), timeout=30).status_code == 201
         log = backend.server.log_text()
     assert log.count("features cannot be kept on disk") == 1, "said once"
-    assert "a webhook could not be kept: No space left on device" in log
+    assert "a webhook could not be kept: unable to open database file" in log
     assert _is_discreet(log)
 
 

@@ -34,13 +34,14 @@ def annotate(label_studio: LabelStudio, task: int) -> None:
     requests.post(url, json={"result": []}, headers=headers, timeout=30).raise_for_status()
 
 
-def test_a_project_is_predicted_without_pressing(label_studio: LabelStudio, backend: Backend, tmp_path: Path) -> None:
+def test_a_project_is_predicted_without_pressing(
+    label_studio: LabelStudio, personal_token: str, backend: Backend, tmp_path: Path
+) -> None:
     api = label_studio.api
     project = label_studio.project("Without pressing", label_config(*LABEL_COLOURS))
     good = api.upload(project, [(f"{i}.png", png(scene(3000 + i, (96, 128)).image)) for i in range(6)])
     [broken] = api.upload(project, [("broken.jpg", truncated_jpeg())])
-    personal = api.create_personal_access_token()
-    where = ("--project", project, "--url", label_studio.url, "--token", personal)
+    where = ("--project", project, "--url", label_studio.url, "--token", personal_token)
 
     code, told, messages = clipdiy_ls("predict", *where, data_dir=tmp_path)
     assert code == 1, messages

@@ -145,9 +145,10 @@ def test_basic_auth(label_studio: LabelStudio, tmp_path: Path, artifacts: Path) 
         assert guarded.tasks_by_outcome((auth.user, auth.password)) == {"predicted": 1}
 
 
-def test_a_personal_access_token_is_enough(label_studio: LabelStudio, tmp_path: Path, artifacts: Path) -> None:
-    api = label_studio.api
-    token = api.create_personal_access_token()
+def test_a_personal_access_token_is_enough(
+    label_studio: LabelStudio, personal_token: str, tmp_path: Path, artifacts: Path
+) -> None:
+    api, token = label_studio.api, personal_token
     project_id = label_studio.project("Personal token", label_config(*LABEL_COLOURS))
     [task_id] = api.upload(project_id, [("upload.png", png(scene(4).image))])
     settings = {"label_studio_url": label_studio.url, "label_studio_token": token}

@@ -7,6 +7,9 @@ import numpy as np
 import tiny
 from PIL import Image
 
+from clipdiy.evaluate.evaluator import Plan
+from clipdiy.evaluate.variants import VARIANTS
+
 TINY = replace(tiny.TINY, label_map="square")
 
 
@@ -64,3 +67,19 @@ def write_coco(root, images, annotations):
 
 def square_polygon(left, top, right, bottom):
     return [[left, top, right, top, right, bottom, left, bottom]]
+
+
+FIVE_CLASSES = ("cat", "dog", "sofa")
+FIVE_SIZES = [(60, 80), (80, 50), (64, 64), (33, 47), (90, 40)]
+
+
+def write_five(root):
+    """Write a data set of five pictures, and return its folder."""
+    write_voc(root, [blocks(i, *size, 4) for i, size in enumerate(FIVE_SIZES)], ending="png")
+    (root / "classes.txt").write_text("\n".join(FIVE_CLASSES))
+    return root
+
+
+def plan(*keys, **changes):
+    """Evaluate variants with the tiny networks, at a size that is quick."""
+    return replace(Plan(TINY, tuple(VARIANTS[key] for key in keys), short_px=56), **changes)

@@ -734,3 +734,17 @@ def test_others_are_limited(others: str, message: str) -> None:
 def test_others_without_a_word() -> None:
     with pytest.raises(LabelConfigError, match='others="none"'):
         parse_label_config(labelled(brush='others=", ,"'))
+
+
+@pytest.mark.parametrize(
+    ("written", "learns"), [("", True), ('learn="true"', True), ('learn=" False "', False), ('learn=""', True)]
+)
+def test_whether_a_control_learns(written, learns):
+    control = parse_label_config(labelled(brush=written)).controls[0]
+    assert control.learns is learns
+    assert control.identity == parse_label_config(labelled()).controls[0].identity, "no prediction depends on it alone"
+
+
+def test_learn_is_true_or_false():
+    with pytest.raises(LabelConfigError, match='learn is "true" or "false"'):
+        parse_label_config(labelled(brush='learn="sometimes"'))

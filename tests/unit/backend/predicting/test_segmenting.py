@@ -5,14 +5,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from learned import made_up
 from tiny import TINY
 
 from backend.labeling.controls import MaskControl
 from backend.labeling.reader import parse_label_config
-from backend.predicting.segmenting import Segmenting
+from backend.labeling.taught import Taught
+from backend.predicting.segmenting import Segmenting, calibrated
 from clipdiy.build import build_segmenter
 from clipdiy.config import CoreConfig, CropGrid, ObjectnessConfig, Pamr, SegmentOptions
+from clipdiy.learning.calibration import Calibration
+from clipdiy.learning.learned import Learned
+from clipdiy.learning.objectness import ObjectnessWeights
 from clipdiy.photo import Photo
+from clipdiy.segmentation import Segmentation
 from clipdiy.segmenter import Segmenter
 
 CONFIG = replace(
@@ -78,3 +84,69 @@ def test_others_compete_where_the_control_says_so(core: Segmenter) -> None:
     np.testing.assert_array_equal(beside.label_map, expected.label_map)
     assert (beside.label_map != alone.label_map).any()
     assert len(beside.score) == len(alone.score) == 4, "labels and background; nobody is told of the others"
+
+
+@pytest.fixture(scope="module")
+def fit(core: Segmenter) -> Learned:
+    vocabulary = control("").vocabulary
+    dim = core.clip.embed_vocabulary(vocabulary).shape[1]
+    made = made_up(vocabulary, encoder=core.encoder_identity, dim=dim)
+    return replace(made, objectness=ObjectnessWeights(np.array([0.5, 0.5, 4.0]), 0.0))
+
+
+class TestTaught:
+    """What corrections taught a control takes part wherever it is asked."""
+
+    def test_a_whole_picture_is_segmented_with_all_of_it(self, core: Segmenter, fit: Learned) -> None:
+        [features] = core.encode([PHOTO])
+        answered = Segmenting(core).segment(features, replace(control(""), taught=Taught(1, fit)))
+        expected = core.segment(features, control("").vocabulary, SegmentOptions(learned=fit))
+        plain = core.segment(features, control("").vocabulary)
+        np.testing.assert_array_equal(answered.label_map, expected.label_map)
+        assert (answered.label_map != plain.label_map).any(), "or this test shows nothing"
+
+    def test_a_piece_takes_the_names_alone(self, core: Segmenter, fit: Learned) -> None:
+        methods = Segmenting(core)
+        [features] = methods.pieces.encode([PHOTO])
+        answered = methods.segment(features, replace(control(""), taught=Taught(1, fit)))
+        names = SegmentOptions(learned=replace(fit, objectness=None))
+        expected = methods.pieces.segment(features, control("").vocabulary, names)
+        whole = methods.pieces.segment(features, control("").vocabulary, SegmentOptions(learned=fit))
+        np.testing.assert_array_equal(answered.label_map, expected.label_map)
+        assert (answered.label_map != whole.label_map).any(), "or this test shows nothing"
+
+    def test_a_fit_of_other_features_is_left_out(self, core: Segmenter, fit: Learned) -> None:
+        [features] = core.encode([PHOTO])
+        other = Taught(1, replace(fit, encoder="another"))
+        answered = Segmenting(core).segment(features, replace(control(""), taught=other))
+        np.testing.assert_array_equal(answered.label_map, core.segment(features, control("").vocabulary).label_map)
+
+    def test_scores_become_the_iou_to_be_expected(self) -> None:
+        label_map = np.array([[0, 1], [1, 2]], np.uint16)
+        area = np.array([0.25, 0.5, 0.25, 0])
+        raw = Segmentation(label_map, area, np.array([0.9, 0.5, 0.7, 0], np.float32), 0.6)
+        shown = calibrated(raw, Calibration(((0.5, 0.2), (0.7, 0.8))))
+        np.testing.assert_allclose(shown.score, [0.9, 0.99 * 0.2 + 0.005, 0.99 * 0.8 + 0.007, 0], atol=1e-6)
+        assert shown.image_score == pytest.approx(float(shown.score[1:3].mean()))
+        assert shown.label_map is raw.label_map
+
+
+def test_what_was_taught_is_told_apart_by_what_it_answers() -> None:
+    vocabulary = control("").vocabulary
+    first, again, other = (Taught(n, made_up(vocabulary, seed=seed)) for n, seed in ((1, 0), (2, 0), (1, 1)))
+    assert first == again
+    assert hash(first) == hash(again)
+    assert first != other
+    scored = replace(first, calibration=Calibration(((0.5, 0.5),)))
+    assert scored != first
+    config = parse_label_config(
+        '<View><Image name="img" value="$image"/><BrushLabels name="b" toName="img"><Label value="cat"/></BrushLabels>'
+        '<BrushLabels name="c" toName="img" learn="false"><Label value="cat"/></BrushLabels></View>'
+    )
+    assert config.taught({}) is config
+    assert config.taught({"c": first}) is config, "it does not learn"
+    taught = config.taught({"b": first, "c": first})
+    assert [one.taught for one in taught.controls] == [first, None]
+    assert (config.version, taught.version) == (0, 1)
+    assert len({config.identity, taught.identity, config.taught({"b": other}).identity}) == 3
+    assert config.taught({"b": again}).identity == taught.identity

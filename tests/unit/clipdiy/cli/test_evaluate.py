@@ -4,25 +4,17 @@ import csv
 import json
 
 import pytest
-from miniature import TINY, blocks, write_voc
+from miniature import FIVE_CLASSES, TINY, write_five
 from typer.testing import CliRunner
 
 from clipdiy.cli import app
 from clipdiy.errors import ConfigError
 from clipdiy.evaluate.variants import VARIANTS
 
-CLASSES = ("cat", "dog", "sofa")
-
-
-SIZES = [(60, 80), (80, 50), (64, 64), (33, 47), (90, 40)]
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    root = tmp_path_factory.mktemp("data") / "voc"
-    write_voc(root, [blocks(i, *size, 4) for i, size in enumerate(SIZES)], ending="png")
-    (root / "classes.txt").write_text("\n".join(CLASSES))
-    return root
+    return write_five(tmp_path_factory.mktemp("data") / "voc")
 
 
 def command(*arguments):
@@ -46,7 +38,7 @@ def test_the_command_writes_tables_records_and_figures(folder, tmp_path):
     low, high = full["miou_interval_95"]
     assert 0 <= low <= high <= 100
     assert full["published_miou"] == {"voc": 59.9, "coco": 31.0}
-    assert set(full["class_iou"]) == {"background", *CLASSES}
+    assert set(full["class_iou"]) == {"background", *FIVE_CLASSES}
     assert content["variants"]["no-objectness"]["difference_to_first"][0] == pytest.approx(
         content["variants"]["no-objectness"]["miou"] - full["miou"], abs=1e-3
     )
@@ -54,7 +46,7 @@ def test_the_command_writes_tables_records_and_figures(folder, tmp_path):
     assert [row["variant"] for row in rows] == ["clip-diy", "no-multi-scale", "no-objectness"]
     assert float(rows[0]["miou"]) == pytest.approx(full["miou"], abs=1e-3)
     classes = csv.DictReader((tmp_path / "classes.csv").read_text().splitlines())
-    assert [row["class"] for row in classes] == ["background", *CLASSES]
+    assert [row["class"] for row in classes] == ["background", *FIVE_CLASSES]
     figures = sorted(path.name for path in (tmp_path / "figures").iterdir())
     assert figures == ["confusion.png", f"worst-01-{content['worst'][0]}.png", f"worst-02-{content['worst'][1]}.png"]
     resumed = command(*arguments, "--resume", "--limit", 4)

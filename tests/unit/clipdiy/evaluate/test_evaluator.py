@@ -5,39 +5,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from miniature import TINY, blocks, write_voc
+from miniature import FIVE_CLASSES, TINY, plan
 
 from clipdiy.config import CropGrid, preset
 from clipdiy.errors import ConfigError
 from clipdiy.evaluate.confusion import confusion_matrix
 from clipdiy.evaluate.datasets.voc import open_folder
-from clipdiy.evaluate.evaluator import Evaluator, Plan, pin_dtype, union_grids
+from clipdiy.evaluate.evaluator import Evaluator, pin_dtype, union_grids
 from clipdiy.evaluate.figures import comparison_panel, confusion_picture
 from clipdiy.evaluate.resizing import resize_nearest, short_side_size
-from clipdiy.evaluate.variants import VARIANTS
-
-CLASSES = ("cat", "dog", "sofa")
-
-
-SIZES = [(60, 80), (80, 50), (64, 64), (33, 47), (90, 40)]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    root = tmp_path_factory.mktemp("data") / "voc"
-    write_voc(root, [blocks(i, *size, 4) for i, size in enumerate(SIZES)], ending="png")
-    (root / "classes.txt").write_text("\n".join(CLASSES))
-    return root
-
-
-def plan(*keys, **changes):
-    return replace(Plan(TINY, tuple(VARIANTS[key] for key in keys), short_px=56), **changes)
-
-
-@pytest.fixture(scope="module")
-def evaluator(folder):
-    keys = ("clip-diy", "no-multi-scale", "no-objectness", "found-bkg", "maskclip", "stride-full", "pamr", "prune-2")
-    return Evaluator(plan(*keys), open_folder(folder))
 
 
 @pytest.mark.parametrize(
@@ -93,10 +69,10 @@ def test_cutler_takes_them(folder, tmp_path):
 def test_pictures_are_drawn(evaluator):
     seen = evaluator.look("a", "clip-diy")
     np.testing.assert_array_equal(seen.pixels, evaluator.dataset.read("a").photo.pixels)
-    panel = comparison_panel(seen, ("background", *CLASSES), "a")
+    panel = comparison_panel(seen, ("background", *FIVE_CLASSES), "a")
     assert panel.width > 3 * 400
     counts = np.array([[50, 2, 0, 0], [5, 70, 1, 0], [0, 0, 0, 0], [1, 0, 0, 9]])
-    picture = np.asarray(confusion_picture(counts, ("background", *CLASSES), "x"))
+    picture = np.asarray(confusion_picture(counts, ("background", *FIVE_CLASSES), "x"))
     assert picture.shape[2] == 3
     large = confusion_picture(np.eye(81, dtype=np.int64), [f"class {i}" for i in range(81)], "x")
     assert large.width < 2000

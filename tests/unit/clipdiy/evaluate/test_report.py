@@ -2,24 +2,8 @@
 
 from dataclasses import replace
 
-import pytest
-from miniature import blocks, write_voc
-
 from clipdiy.evaluate.datasets.voc import open_folder
 from clipdiy.evaluate.report import completeness
-
-CLASSES = ("cat", "dog", "sofa")
-
-
-SIZES = [(60, 80), (80, 50), (64, 64), (33, 47), (90, 40)]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    root = tmp_path_factory.mktemp("data") / "voc"
-    write_voc(root, [blocks(i, *size, 4) for i, size in enumerate(SIZES)], ending="png")
-    (root / "classes.txt").write_text("\n".join(CLASSES))
-    return root
 
 
 def test_a_part_of_a_published_set_is_called_one(folder):

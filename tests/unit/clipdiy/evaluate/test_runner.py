@@ -6,38 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from miniature import TINY, blocks, write_voc
+from miniature import plan
 
 from clipdiy.errors import ConfigError, DatasetError
 from clipdiy.evaluate.confusion import quality
 from clipdiy.evaluate.datasets.voc import open_folder
-from clipdiy.evaluate.evaluator import Evaluator, Plan
+from clipdiy.evaluate.evaluator import Evaluator
 from clipdiy.evaluate.report import make_rows
 from clipdiy.evaluate.runner import Job, run, worker_device
-from clipdiy.evaluate.variants import VARIANTS
-
-CLASSES = ("cat", "dog", "sofa")
-
-
-SIZES = [(60, 80), (80, 50), (64, 64), (33, 47), (90, 40)]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    root = tmp_path_factory.mktemp("data") / "voc"
-    write_voc(root, [blocks(i, *size, 4) for i, size in enumerate(SIZES)], ending="png")
-    (root / "classes.txt").write_text("\n".join(CLASSES))
-    return root
-
-
-def plan(*keys, **changes):
-    return replace(Plan(TINY, tuple(VARIANTS[key] for key in keys), short_px=56), **changes)
-
-
-@pytest.fixture(scope="module")
-def evaluator(folder):
-    keys = ("clip-diy", "no-multi-scale", "no-objectness", "found-bkg", "maskclip", "stride-full", "pamr", "prune-2")
-    return Evaluator(plan(*keys), open_folder(folder))
 
 
 def job(folder, tmp_path, **changes):
