@@ -161,11 +161,13 @@ class ShardMaker:
             done()
             return row
 
+        rows = []
         made = self._segments.segment_known([one.features for one in known], self._config, make)
-        return [
-            row or Row(one.source, one.digest, failure=one.failure, message=one.message)
-            for one, row in zip(known, made, strict=True)
-        ]
+        for one, row in zip(known, made, strict=True):
+            rows.append(row or Row(one.source, one.digest, failure=one.failure, message=one.message))
+            if row is None:
+                done()
+        return rows
 
     def _row(self, source: str, digest: str | None, picture: Features, segment: Segment) -> Row:
         maps = tuple((controls, segment(picture, asking)) for controls, asking in self._questions)

@@ -30,6 +30,12 @@ class BulkLoader:
         self._digests: dict[str, str] = {}
         self._lock = threading.Lock()
 
+    def fetch(self, value: str, *, task_id: object = None, host: LabelStudioHost | None = None) -> bytes:
+        """Return a file; errors as `ImageLoader.fetch`."""
+        data = self._fetch(value, task_id, host, Deadline.never())
+        self.take_digest(value)
+        return data
+
     def fetch_if_changed(
         self,
         value: str,
@@ -40,16 +46,19 @@ class BulkLoader:
         deadline: Deadline | None = None,
     ) -> Fetched:
         """Return the file; arguments and errors as `ImageLoader.fetch_if_changed`."""
+        return Fetched(self._fetch(value, task_id, host, deadline or Deadline.never()))
+
+    def _fetch(self, value: str, task_id: object, host: LabelStudioHost | None, deadline: Deadline) -> bytes:
         scheme = scheme_of(value)
         if scheme is None or scheme in SCHEMES:
-            within = (deadline or Deadline.never()).at_most(self._timeout_s)
+            within = deadline.at_most(self._timeout_s)
             data = self._stores.read(value, max_bytes=self._max_bytes, deadline=within)
         else:
             data = self._images.fetch(value, task_id=task_id, host=host)
         digest = content_of(data)
         with self._lock:
             self._digests[value] = digest
-        return Fetched(data)
+        return data
 
     def decode(
         self, data: bytes, value: str, *, window: Window | None = None, deadline: Deadline | None = None

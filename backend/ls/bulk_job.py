@@ -1,15 +1,18 @@
 """How the parts of a bulk run are put together, in this process or in one that Ray starts elsewhere."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from backend.bulk.asking import image_key
 from backend.bulk.kept_features import KeptFeatures
 from backend.bulk.making import ShardMaker
-from backend.bulk.places import Stores
+from backend.bulk.places import Stores, absolute, plain
 from backend.bulk.reading import BulkLoader
-from backend.bulk.shards import Shards
+from backend.bulk.shard_tasks import ShardTasks
+from backend.bulk.shards import Shards, versions_in
+from backend.errors import BackendError
 from backend.predicting.feature_cache import FeatureCache
 from backend.predicting.predictor import Predictor
 from backend.service import build_predictor, make_loader, read_label_config
@@ -58,10 +61,7 @@ def build_bulk(job: BulkJob) -> Bulk:
     loaders: list[BulkLoader] = []
 
     def loader_of(method: Method[Any]) -> BulkLoader:
-        images = make_loader(settings, method)
-        loaders.append(
-            BulkLoader(job.stores, images, max_bytes=settings.max_image_bytes, timeout_s=settings.download_timeout_s)
-        )
+        loaders.append(bulk_loader(settings, job.stores, method))
         return loaders[0]
 
     predictor = build_predictor(settings, loader_of, FeatureCache(None, memory_bytes=0, disk_bytes=0))
@@ -73,10 +73,46 @@ def build_bulk(job: BulkJob) -> Bulk:
         "method": method.identity,
         "encoder": method.encoder_identity,
         "labeling_config": job.xml,
+        "settings": json.dumps({"preset": settings.preset, "method": settings.method}),
         "description": json.dumps(dict(method.description), sort_keys=True, default=str),
     }
     features = KeptFeatures(job.stores, job.dest, method.encoder_identity) if job.keep_features else None
     return Bulk(predictor, shards, ShardMaker(predictor, loaders[0], config, key, shards, described, features))
+
+
+def bulk_loader(settings: Settings, stores: Stores, method: Method[Any] | None = None) -> BulkLoader:
+    """Return what fetches pictures by the names that a bulk run has for them; all their pixels, without a method."""
+    images = make_loader(settings, method)
+    return BulkLoader(stores, images, max_bytes=settings.max_image_bytes, timeout_s=settings.download_timeout_s)
+
+
+def open_shards(
+    place: str, version: str | None, replaced: Sequence[tuple[str, str]] = ()
+) -> tuple[ShardTasks, BulkLoader]:
+    """Return the shards in a place as tasks, and what fetches their pictures.
+
+    Args:
+        place: `--out` of the run that made them.
+        version: Which, where there are several.
+        replaced: See `ShardTasks`.
+
+    Raises:
+        BackendError: If there are none, or several and none was chosen.
+    """
+    stores, place = Stores.of(absolute(place)), absolute(place)
+    versions = versions_in(stores, place)
+    if version is None and len(versions) == 1:
+        version = versions[0]
+    if version is None or version not in versions:
+        there = ", ".join(versions) or "none"
+        asked = "which version? (--model-version)" if version is None else f"there is no version {version}"
+        raise BackendError(f"{plain(place)}: {asked}; shards there: {there}")
+    shards = Shards(stores, plain(place), version)
+    known = shards.metadata()
+    settings = Settings(**json.loads(known["settings"]))
+    xml = known["labeling_config"]
+    config = read_label_config(xml, settings)
+    return ShardTasks(shards, config, image_key(config), xml, replaced=replaced), bulk_loader(settings, stores)
 
 
 def make_maker(job: BulkJob) -> ShardMaker:

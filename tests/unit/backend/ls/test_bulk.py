@@ -1,0 +1,255 @@
+"""`clipdiy-ls bulk`, as somebody runs it, with networks that are none; and what is made of its shards."""
+
+import json
+import os
+import signal
+
+import pytest
+from command_line import Ran
+from fakes import FakeCore
+from PIL import Image
+from pyarrow import parquet
+from s3_server import ACCESS_KEY, SECRET_KEY, S3Server
+
+from backend.ls import bulk_job
+from backend.ls.app import main
+from backend.metrics import Metrics
+from backend.predicting.predictor import Predictor, PredictorOptions
+
+
+@pytest.fixture
+def cores(monkeypatch):
+    """The networks that were made."""
+    made = []
+
+    def build(settings, loader_of, cache):
+        core = FakeCore()
+        core.settings = settings
+        made.append(core)
+        return Predictor(core, loader_of(None), PredictorOptions(), Metrics(), cache)
+
+    monkeypatch.setattr(bulk_job, "build_predictor", build)
+    return made
+
+
+@pytest.fixture
+def clipdiy_ls(cores, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("CLIPDIY_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.delenv("CLIPDIY_PRESET", raising=False)
+
+    def run(*arguments):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return Ran(ended.value.code or 0, out, err)
+
+    return run
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(5):
+        Image.new("RGB", (10, 8), (number, 0, 0)).save(folder / f"{number}.png")
+    return folder
+
+
+def shards(out):
+    return sorted(out.glob("clip-diy-*/part-*.parquet"))
+
+
+def test_a_folder_becomes_shards(clipdiy_ls, photos, tmp_path):
+    out = tmp_path / "out"
+    command = ("bulk", photos, "--labels", "cat, dog", "--out", out, "--shard-size", 2)
+    ran = clipdiy_ls(*command)
+    assert ran.code == 0, ran.err
+    [version] = {path.parent for path in shards(out)}
+    assert ran.out == f"5 pictures into shards in {version}\n"
+    assert len(shards(out)) == 3
+    rows = [row for path in shards(out) for row in parquet.read_table(path).to_pylist()]
+    assert sorted(row["source"] for row in rows) == [str(photos / f"{number}.png") for number in range(5)]
+    assert {row["version"] for row in rows} == {version.name}
+    assert 'value="cat"' in (version / "labeling.xml").read_text()
+    again = clipdiy_ls(*command)
+    assert again.out == f"0 pictures into shards in {version}; 5 were done before\n"
+    assert again.code == 0
+
+
+def test_what_failed_is_listed_and_can_be_tried_again(clipdiy_ls, photos, tmp_path):
+    (photos / "x.png").write_bytes(b"nonsense")
+    command = ("bulk", photos, "--labels", "cat", "--out", tmp_path / "out")
+    ran = clipdiy_ls(*command)
+    assert ran.code == 1
+    assert ran.err.startswith(f"{photos}/x.png: not-an-image: ")
+    assert ran.out.endswith("; 1 failed (1 not-an-image)\n")
+    assert clipdiy_ls(*command).out.endswith("; 6 were done before; 1 failed (1 not-an-image)\n")
+    Image.new("RGB", (10, 8)).save(photos / "x.png")
+    ran = clipdiy_ls(*command, "--retry-failed")
+    assert (ran.code, ran.out.partition(" pictures")[0]) == (0, "1")
+    assert clipdiy_ls(*command).code == 0
+
+
+def test_for_scripts(clipdiy_ls, photos, tmp_path):
+    (photos / "x.png").write_bytes(b"nonsense")
+    ran = clipdiy_ls("bulk", photos, "--labels", "cat", "--out", tmp_path / "out", "--json")
+    told = json.loads(ran.out)
+    assert ran.code == 1
+    assert (told["pictures"], told["made"], told["done_before"], told["is_complete"]) == (6, 6, 0, True)
+    assert told["failed"] == {"not-an-image": 1}
+    assert told["failures"][0]["source"] == str(photos / "x.png")
+    assert told["folder"] == str(tmp_path / "out" / told["version"])
+
+
+def test_a_config_instead_of_labels(clipdiy_ls, photos, tmp_path):
+    config = tmp_path / "config.xml"
+    config.write_text(
+        '<View><Image name="i" value="$photo"/><PolygonLabels name="p" toName="i"><Label value="Owl"/></PolygonLabels>'
+        "</View>"
+    )
+    assert clipdiy_ls("bulk", photos, "--config", config, "--out", tmp_path / "out").code == 0
+    [path] = shards(tmp_path / "out")
+    assert parquet.read_table(path).to_pylist()[0]["maps"][0]["controls"] == ["p"]
+    assert (path.parent / "labeling.xml").read_text() == config.read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "what is asked for is missing"),
+        (("--labels", "cat", "--config", "x.xml"), "say the same thing twice"),
+        (("--config", "none.xml"), "none.xml cannot be read: No such file or directory"),
+        (("--labels", " "), "there is no label"),
+        (("--labels", "cat", "--preset", "none"), "CLIPDIY_PRESET: there is no preset 'none'"),
+    ],
+)
+def test_what_stops_it(clipdiy_ls, photos, tmp_path, arguments, message):
+    ran = clipdiy_ls("bulk", photos, "--out", tmp_path / "out", *arguments)
+    assert ran.code == 2
+    assert message in ran.err
+
+
+def test_nothing_to_do_is_said(clipdiy_ls, tmp_path, cores):
+    ran = clipdiy_ls("bulk", tmp_path / "none", "--labels", "cat", "--out", tmp_path / "out")
+    assert (ran.code, ran.err) == (2, f"clipdiy-ls: {tmp_path}/none: no such file or folder\n")
+    assert not cores, "no weights are loaded for nothing"
+
+
+def test_options_of_the_weights(clipdiy_ls, photos, tmp_path, cores):
+    options = ("--preset", "starter", "--device", "cpu")
+    clipdiy_ls("bulk", photos, "--labels", "cat", "--out", tmp_path / "out", *options)
+    assert (cores[0].settings.preset, cores[0].settings.device) == ("starter", "cpu")
+
+
+def test_other_labels_over_kept_features(clipdiy_ls, photos, tmp_path, cores):
+    for labels in ("cat", "dog, owl"):
+        ran = clipdiy_ls("bulk", photos, "--labels", labels, "--out", tmp_path / "out", "--keep-features")
+        assert ran.code == 0
+    assert [sum(core.batches) for core in cores] == [5, 0]
+    assert len(shards(tmp_path / "out")) == 2
+
+
+def test_ctrl_c_finishes_the_shard_under_way(clipdiy_ls, photos, tmp_path, monkeypatch):
+    encode = FakeCore.encode
+
+    def interrupt(self, photos):
+        if sum(self.batches) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return encode(self, photos)
+
+    monkeypatch.setattr(FakeCore, "encode", interrupt)
+    command = ("bulk", photos, "--labels", "cat", "--out", tmp_path / "out", "--shard-size", 2)
+    ran = clipdiy_ls(*command)
+    assert ran.code == 130
+    assert ran.out.endswith("; stopped; the same command goes on\n")
+    assert len(shards(tmp_path / "out")) == 2
+    monkeypatch.setattr(FakeCore, "encode", encode)
+    assert clipdiy_ls(*command).code == 0
+    assert len(shards(tmp_path / "out")) == 3
+
+
+def test_from_a_bucket_into_a_bucket(clipdiy_ls, photos, monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with S3Server() as s3:
+        bucket = s3.bucket("b")
+        bucket.objects = {f"in/{path.name}": path.read_bytes() for path in photos.iterdir()}
+        bucket.objects["in/cut.png"] = bucket.objects["in/0.png"][:40]
+        bucket.fails["in/1.png"] = [503]
+        ran = clipdiy_ls("bulk", f"s3://b/in?{s3.options}", "--labels", "cat", "--out", f"s3://b/out?{s3.options}")
+        assert ran.code == 1
+        assert ran.err.startswith("s3://b/in/cut.png: not-an-image: ")
+        assert "6 pictures into shards in s3://b/out/clip-diy-" in ran.out
+        assert "endpoint_override" not in ran.out + ran.err
+        written = [key for key in bucket.objects if key.startswith("out/")]
+        assert sorted(key.rpartition(".")[2] for key in written) == ["parquet", "xml"]
+        assert not any(b"endpoint_override" in bucket.objects[key] for key in written)
+
+
+class TestExport:
+    """What `clipdiy-ls export --shards` makes of them."""
+
+    @pytest.fixture
+    def out(self, clipdiy_ls, photos, tmp_path):
+        (photos / "x.png").write_bytes(b"nonsense")
+        assert clipdiy_ls("bulk", photos, "--labels", "cat, dog", "--out", tmp_path / "out").code == 1
+        return tmp_path / "out"
+
+    def test_a_file_that_label_studio_imports(self, clipdiy_ls, out, photos, tmp_path):
+        command = ("export", "--shards", out, "--format", "labelstudio", "--out", tmp_path / "set")
+        ran = clipdiy_ls(*command, "--replace", f"{photos}/=/data/local-files/?d=photos/")
+        assert ran.code == 1
+        assert ran.err.splitlines() == ["1 pictures are left out: they have failed, see the shards"]
+        tasks = json.loads((tmp_path / "set" / "tasks-001.json").read_text())
+        assert sorted(task["data"]["image"] for task in tasks) == [
+            f"/data/local-files/?d=photos/{number}.png" for number in range(5)
+        ]
+        for task in tasks:
+            [prediction] = task["predictions"]
+            assert prediction["score"] == 0.75
+            assert [region["value"]["brushlabels"] for region in prediction["result"]] == [["cat"]]
+
+    def test_a_data_set(self, clipdiy_ls, out, tmp_path):
+        ran = clipdiy_ls("export", "--shards", out, "--format", "masks", "--out", tmp_path / "set", "--val", 0)
+        assert ran.code == 1
+        masks = sorted((tmp_path / "set" / "masks" / "train").rglob("*.png"))
+        assert len(masks) == 5
+        with Image.open(masks[0]) as mask:
+            assert mask.getpixel((0, 0)) == 255
+            assert mask.getpixel((9, 0)) == 0
+
+    def test_one_or_the_other(self, clipdiy_ls, out, tmp_path):
+        for arguments in ((), ("--shards", out, "--project", 1)):
+            ran = clipdiy_ls("export", "--format", "masks", "--out", tmp_path / "set", *arguments)
+            assert ran.code == 2
+            assert "name one that is to be exported" in ran.err
+
+    def test_which_version(self, clipdiy_ls, out, photos, tmp_path):
+        [first] = {path.parent.name for path in shards(out)}
+        assert clipdiy_ls("bulk", photos, "--labels", "owl", "--out", out).code == 1
+        command = ("export", "--shards", out, "--format", "labelstudio", "--out", tmp_path / "set")
+        ran = clipdiy_ls(*command)
+        assert ran.code == 2
+        assert "which version? (--model-version); shards there: clip-diy-" in ran.err
+        assert "there is no version x" in clipdiy_ls(*command, "--model-version", "x").err
+        assert clipdiy_ls(*command, "--model-version", first).code == 1
+
+    @pytest.mark.parametrize(
+        ("form", "pair", "message"),
+        [
+            ("labelstudio", "x", "--replace takes OLD=NEW, got 'x'"),
+            ("voc", "a=b", "--replace is for --format labelstudio"),
+        ],
+    )
+    def test_what_replace_takes(self, clipdiy_ls, out, tmp_path, form, pair, message):
+        ran = clipdiy_ls("export", "--shards", out, "--format", form, "--out", tmp_path / "set", "--replace", pair)
+        assert ran.code == 2
+        assert message in ran.err
+
+    def test_a_place_without_shards(self, clipdiy_ls, tmp_path):
+        ran = clipdiy_ls("export", "--shards", tmp_path, "--format", "labelstudio", "--out", tmp_path / "set")
+        assert ran.code == 2
+        assert "shards there: none" in ran.err
