@@ -5,18 +5,23 @@ memory is bounded by what one actor needs, and back pressure, retries and placem
 """
 
 import json
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from threading import Event
-from typing import Any
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
 from backend.bulk.making import ShardReport
 from backend.bulk.running import MakeMaker
 from backend.bulk.shards import Chunk
 from backend.errors import BackendError
+from clipdiy.errors import ClipDiyError
 
 HERE = "local"
 """Instead of an address: a Ray of this run's own, on this machine."""
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -24,16 +29,14 @@ class RayOptions:
     """Where Ray is, and what an actor takes.
 
     Attributes:
-        address: Of the cluster (`auto`, `ray://host:10001`), or `HERE`.
+        address: Of the cluster; `auto` for the one that this machine belongs to; or `HERE`.
         cores: CPU cores of an actor where there are no GPUs.
         most: Most actors; as many as there is room for, if left out.
-        on_gpu: An actor takes a GPU; where the cluster has any, if left out.
     """
 
     address: str = HERE
     cores: int = 2
     most: int | None = None
-    on_gpu: bool | None = None
 
 
 class _Actor:
@@ -47,68 +50,116 @@ class _Actor:
         return {"report": json.dumps(asdict(report))}
 
 
-def run_on_ray(
-    chunks: Sequence[Chunk], make_maker: MakeMaker, options: RayOptions, *, stop: Event | None = None
-) -> Iterator[ShardReport]:
-    """Make shards on a Ray cluster, and yield what became of each, as they end.
+class RayRunner:
+    """Makes shards on a Ray cluster. Use it as a context: it is connected meanwhile."""
 
-    Args:
-        chunks: Which.
-        make_maker: Called once in each actor.
-        options: Where and how.
-        stop: Ends it; shards that are under way are lost.
+    def __init__(self, options: RayOptions) -> None:
+        """Connect to nothing yet."""
+        self._options = options
+        self._is_ours = False
 
-    Raises:
-        BackendError: If Ray is not installed, or cannot be reached, or a shard cannot be written.
-    """
-    try:
+    def __enter__(self) -> Self:
+        """Connect, or start.
+
+        Raises:
+            BackendError: If Ray is not installed, or cannot be reached.
+        """
+        try:
+            import ray
+        except ImportError as err:
+            raise BackendError("--ray needs Ray: pip install 'clip-diy-label-studio[ray]'") from err
+        address = None if self._options.address == HERE else self._options.address
+        try:
+            self._is_ours = not ray.is_initialized()
+            if self._is_ours:
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        except (ConnectionError, RuntimeError, ValueError) as err:
+            raise BackendError(
+                f"Ray at {self._options.address} cannot be reached: {(str(err).splitlines() or ['no reason given'])[0]}"
+            ) from err
+        import ray.data
+
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.print_on_execution_start = False
+        for name in ("ray", "ray.data"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Disconnect, and end what was started."""
         import ray
-    except ImportError as err:
-        raise BackendError("--ray needs Ray: pip install 'clip-diy-label-studio[ray]'") from err
-    if not chunks:
-        return
-    try:
-        started = not ray.is_initialized()
-        if started:
-            ray.init(address=None if options.address == HERE else options.address, log_to_driver=False)
-    except (ConnectionError, RuntimeError, ValueError) as err:
-        raise BackendError(f"Ray at {options.address} cannot be reached: {str(err).splitlines()[0]}") from err
-    try:
-        yield from _run(chunks, make_maker, options, stop)
-    except ray.exceptions.RayError as err:
-        raise BackendError(f"Ray gave up: {_cause(err)}") from err
-    finally:
-        if started:
+
+        if self._is_ours:
             ray.shutdown()
 
+    def ask(self, look: Callable[[], Found]) -> Found:
+        """Return what is found where shards will be made: weights may compute otherwise there than here.
 
-def _run(
-    chunks: Sequence[Chunk], make_maker: MakeMaker, options: RayOptions, stop: Event | None
-) -> Iterator[ShardReport]:
-    import ray
+        Raises:
+            BackendError: If that fails.
+        """
+        import ray
 
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    there = ray.cluster_resources()
-    on_gpu = there.get("GPU", 0) >= 1 if options.on_gpu is None else options.on_gpu
-    needs = {"num_gpus": 1, "num_cpus": 1} if on_gpu else {"num_gpus": 0, "num_cpus": options.cores}
-    room = int(there.get("GPU", 0)) if on_gpu else int(there.get("CPU", 1)) // options.cores
-    most = min(max(1, options.most or room), len(chunks))
-    rows = [{"name": chunk.name, "sources": list(chunk.sources)} for chunk in chunks]
-    reports = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-        _Actor, fn_constructor_args=(make_maker,), concurrency=(1, most) if most > 1 else 1, **needs
-    )
-    for row in reports.iter_rows():
-        report = json.loads(str(row["report"]))
-        failures = tuple((source, reason, message) for source, reason, message in report.pop("failures"))
-        yield ShardReport(**report, failures=failures)
-        if stop is not None and stop.is_set():
+        try:
+            found: Found = ray.get(ray.remote(**self._needs())(_call).remote(look))
+        except ray.exceptions.RayError as err:
+            raise BackendError(f"Ray gave up: {_cause(err)}") from err
+        return found
+
+    def run(self, chunks: Sequence[Chunk], make_maker: MakeMaker, stop: Event | None = None) -> Iterator[ShardReport]:
+        """Make shards, and yield what became of each as they end.
+
+        Args:
+            chunks: Which.
+            make_maker: Called once in each actor.
+            stop: Ends it; shards that are under way are lost.
+
+        Raises:
+            BackendError: If one cannot be made or written.
+        """
+        import ray
+
+        if not chunks:
             return
+        needs = self._needs()
+        there = ray.cluster_resources()
+        room = int(there.get("GPU", 0)) if needs["num_gpus"] else int(there.get("CPU", 1)) // self._options.cores
+        most = min(max(1, self._options.most or room), len(chunks))
+        rows = [{"name": chunk.name, "sources": list(chunk.sources)} for chunk in chunks]
+        actors = ray.data.ActorPoolStrategy(min_size=1, max_size=most)
+        reports = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
+            _Actor, fn_constructor_args=(make_maker,), compute=actors, **needs
+        )
+        try:
+            for row in reports.iter_rows():
+                report = json.loads(str(row["report"]))
+                failures = tuple((source, reason, message) for source, reason, message in report.pop("failures"))
+                yield ShardReport(**report, failures=failures)
+                if stop is not None and stop.is_set():
+                    return
+        except ray.exceptions.RayError as err:
+            raise BackendError(f"Ray gave up: {_cause(err)}") from err
+
+    def _needs(self) -> dict[str, int]:
+        """Return what an actor takes: a GPU where the cluster has any, else cores."""
+        import ray
+
+        if ray.cluster_resources().get("GPU", 0) >= 1:
+            return {"num_gpus": 1, "num_cpus": 1}
+        return {"num_gpus": 0, "num_cpus": self._options.cores}
+
+
+def _call(look: Callable[[], Found]) -> Found:
+    return look()
 
 
 def _cause(err: BaseException) -> str:
     """Return the innermost reason: what our own code said, where it did."""
-    while err.__cause__ is not None or getattr(err, "cause", None) is not None:
+    while err.__cause__ is not None or isinstance(getattr(err, "cause", None), BaseException):
         err = err.__cause__ or err.cause  # type: ignore[attr-defined]
+    if isinstance(err, BackendError | ClipDiyError):
+        return str(err)
     return (str(err).splitlines() or [type(err).__name__])[-1][:500]

@@ -2,9 +2,12 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,6 +22,8 @@ from clipdiy.cli.progress import Progress
 
 if TYPE_CHECKING:
     from backend.bulk.making import ShardReport
+    from backend.bulk.shards import Chunk, Shards
+    from backend.ls.bulk_job import BulkJob
 
 LISTED_FAILURES = 1000
 
@@ -56,7 +61,7 @@ def bulk(
     ] = False,
     ray: Annotated[
         str | None,
-        typer.Option(metavar="ADDRESS", help="Run on Ray: local, auto, or ray://HOST:10001 (needs the extra ray)."),
+        typer.Option(metavar="ADDRESS", help="Run on Ray: local, or auto for the cluster that it is started on."),
     ] = None,
     ray_actors: Annotated[int | None, typer.Option(metavar="N", min=1, help="Most actors; as many as fit.")] = None,
     ray_cores: Annotated[int, typer.Option(metavar="N", min=1, help="Cores of an actor without a GPU.")] = 2,
@@ -71,8 +76,8 @@ def bulk(
     """
     from backend.bulk.asking import config_for
     from backend.bulk.listing import list_pictures
-    from backend.bulk.places import Stores, absolute, plain, remove_stale
-    from backend.ls.bulk_job import BulkJob, build_bulk
+    from backend.bulk.places import Stores, absolute, plain
+    from backend.ls.bulk_job import BulkJob
 
     tell = Console(stderr=True, highlight=False)
     given: dict[str, Any] = {"preset": preset, "device": device}
@@ -84,29 +89,26 @@ def bulk(
         with tell.status("listing the pictures"):
             pictures = list_pictures(source, stores, column)
         job = BulkJob(settings, stores, xml, plain(out), keep_features)
-        with tell.status("loading the weights"):
-            built = build_bulk(job)
-        try:
+        with tell.status("loading the weights"), ExitStack() as running:
+            runner = running.enter_context(_here(job) if ray is None else _on_ray(job, ray, ray_cores, ray_actors))
+            kept = running.pop_all()
+        with kept:
+            shards = runner.shards
             with tell.status("looking for finished shards"):
-                remove_stale(built.shards.folder)
-                plan = built.shards.plan(pictures, shard_size, retry_failed=retry_failed)
-            built.shards.write_config(xml)
+                plan = shards.plan(pictures, shard_size, retry_failed=retry_failed)
+            shards.write_config(xml)
             failed, listed, made = Counter(plan.failed), list[tuple[str, str, str]](), 0
             total = sum(len(chunk.sources) for chunk in plan.chunks)
             with Progress(tell, "segmenting", total=total) as bar:
-                reports = _run(job, built, plan.chunks, bar, ray, ray_actors, ray_cores, stop)
-                for report in reports:
+                for report in runner.run(plan.chunks, bar, stop):
                     made += report.pictures
                     failed.update(report.failed)
                     listed += report.failures[: LISTED_FAILURES - len(listed)]
-                    if ray is not None:
-                        bar.update(made)
-        finally:
-            built.predictor.close()
+                    bar.update(made)
     is_complete = made == total
     told = {
-        "version": built.shards.version,
-        "folder": built.shards.folder,
+        "version": shards.version,
+        "folder": shards.folder,
         "pictures": len(pictures),
         "made": made,
         "done_before": plan.done,
@@ -136,17 +138,44 @@ def _config(labels: str | None, config: Path) -> str:
         raise BackendError(f"{config} cannot be read: {getattr(err, 'strerror', None) or err}") from err
 
 
-def _run(
-    job: Any, built: Any, chunks: Any, bar: Progress, ray: str | None, actors: int | None, cores: int, stop: Any
-) -> "Iterator[ShardReport]":
-    if ray is None:
-        from backend.bulk.running import run_here
+@dataclass(frozen=True)
+class _Runner:
+    """Something that makes shards."""
 
-        return run_here(chunks, built.maker, done=bar.advance, stop=stop)
-    from backend.bulk.on_ray import RayOptions, run_on_ray
-    from backend.ls.bulk_job import make_maker
+    shards: "Shards"
+    run: "Callable[[Sequence[Chunk], Progress, Event], Iterator[ShardReport]]"
 
-    return run_on_ray(chunks, partial(make_maker, job), RayOptions(ray, cores, actors), stop=stop)
+
+@contextmanager
+def _here(job: "BulkJob") -> Iterator[_Runner]:
+    from backend.bulk.places import remove_stale
+    from backend.bulk.running import run_here
+    from backend.ls.bulk_job import build_bulk
+
+    built = build_bulk(job)
+    remove_stale(built.shards.folder)
+    try:
+        yield _Runner(
+            built.shards, lambda chunks, bar, stop: run_here(chunks, built.maker, done=bar.advance, stop=stop)
+        )
+    finally:
+        built.predictor.close()
+
+
+@contextmanager
+def _on_ray(job: "BulkJob", address: str, cores: int, actors: int | None) -> Iterator[_Runner]:
+    from backend.bulk.on_ray import RayOptions, RayRunner
+    from backend.bulk.places import remove_stale
+    from backend.bulk.shards import Shards
+    from backend.ls.bulk_job import look_at_weights, make_maker
+
+    with RayRunner(RayOptions(address, cores, actors)) as ray:
+        # What the version is, they know where the shards are made.
+        found = ray.ask(partial(look_at_weights, job))
+        shards = Shards(job.stores, job.dest, found.version)
+        remove_stale(shards.folder)
+        make = partial(make_maker, job.as_elsewhere(found))
+        yield _Runner(shards, lambda chunks, _bar, stop: ray.run(chunks, make, stop))
 
 
 def _report(told: dict[str, Any], listed: list[tuple[str, str, str]], tell: Console) -> None:

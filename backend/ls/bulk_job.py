@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from backend.bulk.asking import image_key
@@ -30,6 +30,7 @@ class BulkJob:
         xml: The labeling config.
         dest: Where shards go.
         keep_features: Keep features beside them, and use those that are there.
+        version: Which one it has to be: weights compute otherwise on another kind of device.
     """
 
     settings: Settings
@@ -37,6 +38,24 @@ class BulkJob:
     xml: str
     dest: str
     keep_features: bool = False
+    version: str | None = None
+
+    def as_elsewhere(self, found: "Weights") -> "BulkJob":
+        """Return it for processes that are to compute as one of them does."""
+        return replace(self, settings=self.settings.model_copy(update={"dtype": found.dtype}), version=found.version)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What is found where weights are loaded.
+
+    Attributes:
+        version: Under which predictions would be stored.
+        dtype: What the networks compute in; a measurement may have decided.
+    """
+
+    version: str
+    dtype: str
 
 
 @dataclass(frozen=True)
@@ -52,6 +71,7 @@ def build_bulk(job: BulkJob) -> Bulk:
     """Load the weights and connect the parts.
 
     Raises:
+        BackendError: If these weights compute otherwise than they have to.
         LabelConfigError: If the config asks for something that pictures alone cannot answer.
         ClipDiyError: If the weights are not there.
     """
@@ -68,6 +88,12 @@ def build_bulk(job: BulkJob) -> Bulk:
     predictor.look_at(config)
     method = predictor.method
     shards = Shards(job.stores, job.dest, predictor.model_version(config))
+    if job.version not in (None, shards.version):
+        predictor.close()
+        raise BackendError(
+            f"this process would make {shards.version}, and the others make {job.version}: all machines need the same "
+            "weights, device and CLIPDIY_DTYPE"
+        )
     described = {
         "version": shards.version,
         "method": method.identity,
@@ -113,6 +139,13 @@ def open_shards(
     xml = known["labeling_config"]
     config = read_label_config(xml, settings)
     return ShardTasks(shards, config, image_key(config), xml, replaced=replaced), bulk_loader(settings, stores)
+
+
+def look_at_weights(job: BulkJob) -> Weights:
+    """Load the weights, and say what they make here."""
+    bulk = build_bulk(job)
+    bulk.predictor.close()
+    return Weights(bulk.shards.version, str(bulk.predictor.method.description.get("dtype", "auto")))
 
 
 def make_maker(job: BulkJob) -> ShardMaker:
