@@ -7,8 +7,9 @@ between the first finished shard and the last, so that loading does not count. A
 
 - here, in one process;
 - on a local Ray with one actor of two cores: what Ray costs;
-- on a local Ray with two actors of a core each, of which one is killed with -9 half way;
-- a run on Ray whose driver is killed with -9 half way, and which is started again;
+- here, as a process with one thread: sums of another order may decide a pixel otherwise, which is counted;
+- on a local Ray with two actors of a core each, of which one is killed with -9 half way: as that process;
+- a run on such a Ray whose driver is killed with -9 half way, and which is started again: as that process;
 - here with `--keep-features`, and then with other labels over them.
 """
 
@@ -33,7 +34,7 @@ from backend.bulk.making import ShardReport
 from backend.bulk.on_ray import RayOptions, RayRunner
 from backend.bulk.places import Stores
 from backend.bulk.running import run_here
-from backend.bulk.shards import chunks_of
+from backend.bulk.shards import Shards, chunks_of
 from backend.ls.bulk_job import BulkJob, build_bulk, make_maker
 from backend.settings import Settings
 from benchmarks.timing import machine
@@ -74,6 +75,22 @@ def same(one: Path, other: Path) -> bool:
     names = sorted(path.relative_to(one) for path in one.rglob("part-*.parquet") if "features" not in str(path))
     others = sorted(path.relative_to(other) for path in other.rglob("part-*.parquet") if "features" not in str(path))
     return names == others and all(filecmp.cmp(one / name, other / name, shallow=False) for name in names)
+
+
+def difference(one: Path, other: Path) -> str:
+    """Say how many pictures of two runs have another pixel anywhere, and how many pixels that are."""
+    pictures, pixels, all_pixels = 0, 0, 0
+    [version] = [path.name for path in one.iterdir() if path.name.startswith("clip-diy-")]
+    rows = [
+        {row.source: row for row in Shards(Stores(), str(place), version).rows() if row.failure is None}
+        for place in (one, other)
+    ]
+    for source, row in rows[0].items():
+        [first, second] = (found.segmentation_for("brush").label_map for found in (row, rows[1][source]))
+        pictures += bool((first != second).any())
+        pixels += int((first != second).sum())
+        all_pixels += first.size
+    return f"{pictures} of {len(rows[0])} pictures differ, in {pixels / all_pixels:.1e} of all pixels"
 
 
 def actors_below(pid: int) -> list[int]:
@@ -132,9 +149,7 @@ def main() -> None:
         here, count, failed = rate(run_here(chunks, built.maker))
         built.predictor.close()
         size = sum(path.stat().st_size for path in (folder / "here").rglob("part-*.parquet"))
-        print(
-            f"here: {here:.2f} pictures/s, {count} pictures, {failed} failed, {size / count / 1e3:.1f} kB each in shards"
-        )
+        print(f"here: {here:.2f} pictures/s, {count} pictures, {failed} failed, {size / count / 1e3:.1f} kB each")
 
         with RayRunner(RayOptions(cores=2, most=1)) as ray:
             alone, count, failed = rate(ray.run(chunks, partial(make_maker, job("one"))))
@@ -143,6 +158,10 @@ def main() -> None:
             f"pictures, {failed} failed, same bytes: {same(folder / 'here', folder / 'one')}",
             flush=True,
         )
+        single = command(folder / "in", folder / "single", options.shard)
+        threads = {**os.environ, "OMP_NUM_THREADS": "1"}
+        subprocess.run(single, env=threads, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+        print(f"here with one thread instead of two: {difference(folder / 'here', folder / 'single')}", flush=True)
         with RayRunner(RayOptions(cores=1, most=2)) as ray:
             killed = []
 
@@ -156,7 +175,7 @@ def main() -> None:
             both, count, failed = rate(killing())
         print(
             f"Ray, two actors of a core, process {killed[0]} killed with -9: {both:.2f} pictures/s, {count} pictures, "
-            f"{failed} failed, same bytes: {same(folder / 'here', folder / 'two')}",
+            f"{failed} failed, same bytes: {same(folder / 'single', folder / 'two')}",
             flush=True,
         )
         run = command(folder / "in", folder / "again", options.shard, "--ray", "local", "--ray-cores", "1")
@@ -170,7 +189,7 @@ def main() -> None:
         told = json.loads(subprocess.run(run, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False).stdout)
         print(
             f"driver killed with -9 with {there} of {len(chunks)} shards there; started again: {told['done_before']} "
-            f"pictures were done before, {told['made']} made, same bytes: {same(folder / 'here', folder / 'again')}",
+            f"pictures were done before, {told['made']} made, same bytes: {same(folder / 'single', folder / 'again')}",
             flush=True,
         )
         built = build_bulk(job("kept", keep_features=True))

@@ -40,14 +40,24 @@ class RayOptions:
 
 
 class _Actor:
-    """Makes shards in a process of its own."""
+    """Makes shards in a process of its own. What our own code refuses is told, not raised: Ray would wrap it up."""
 
     def __init__(self, make_maker: MakeMaker) -> None:
-        self._maker = make_maker()
+        self._problem = ""
+        try:
+            self._maker = make_maker()
+        except (BackendError, ClipDiyError) as err:
+            self._problem = str(err)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        report = self._maker.make(Chunk(str(row["name"]), tuple(str(source) for source in row["sources"])))
-        return {"report": json.dumps(asdict(report))}
+        report = None
+        try:
+            if not self._problem:
+                chunk = Chunk(str(row["name"]), tuple(str(source) for source in row["sources"]))
+                report = asdict(self._maker.make(chunk))
+        except BackendError as err:
+            self._problem = str(err)
+        return {"said": json.dumps({"report": report, "problem": self._problem})}
 
 
 class RayRunner:
@@ -135,7 +145,10 @@ class RayRunner:
         )
         try:
             for row in reports.iter_rows():
-                report = json.loads(str(row["report"]))
+                said = json.loads(str(row["said"]))
+                if said["problem"]:
+                    raise BackendError(said["problem"])
+                report = said["report"]
                 failures = tuple((source, reason, message) for source, reason, message in report.pop("failures"))
                 yield ShardReport(**report, failures=failures)
                 if stop is not None and stop.is_set():
