@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from backend.bulk.places import Stores, join
 from backend.bulk.rows import Row
-from backend.bulk.shards import encoded, open_table
+from backend.bulk.shards import Chunk, encoded, open_table
 from backend.errors import BackendError
 from clipdiy.errors import FeaturesError
 from clipdiy.method import Features, read_features
@@ -100,6 +100,24 @@ class KeptFeatures:
         is_ours = all(one.features is None or one.features.made_by == self._encoder for one in known)
         # What failed may succeed the next time, which only the files can tell.
         return known if is_ours and any(one.features is not None for one in known) else None
+
+    def chunks(self) -> list[Chunk]:
+        """Return which pictures are kept together, so that shards of other labels can be made of the same ones.
+
+        What cannot be read is left out: it is made again.
+        """
+        found = []
+        for name in sorted(self._stores.files(self.folder)):
+            _, begins, rest = name.rpartition("/part-")
+            if not begins or not rest.endswith(".parquet"):
+                continue
+            try:
+                with open_table(self._stores, name) as table:
+                    sources = table.read(columns=["source"]).column(0).to_pylist()
+            except (BackendError, KeyError):
+                continue
+            found.append(Chunk(rest.removesuffix(".parquet"), tuple(sources)))
+        return found
 
     def _file(self, name: str) -> str:
         return join(self.folder, f"part-{name}.parquet")

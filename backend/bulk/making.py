@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from backend.bulk.asking import questions
 from backend.bulk.kept_features import KeptFeatures
 from backend.bulk.reading import BulkLoader
-from backend.bulk.rows import Row
+from backend.bulk.rows import PackedMap, Row
 from backend.bulk.shards import Chunk, Shards
 from backend.images.pages import ImageKey
 from backend.labeling.controls import LabelConfig
@@ -170,6 +170,7 @@ class ShardMaker:
         return rows
 
     def _row(self, source: str, digest: str | None, picture: Features, segment: Segment) -> Row:
-        maps = tuple((controls, segment(picture, asking)) for controls, asking in self._questions)
+        # Packed at once: a shard's label maps together may be gigabytes.
+        maps = tuple((controls, PackedMap.of(segment(picture, asking))) for controls, asking in self._questions)
         score = sum(one.image_score for _, one in maps) / len(maps) if maps else 0.0
         return Row(source, digest, score, maps=maps)

@@ -11,7 +11,8 @@ import re
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future
 from pathlib import Path
 
 from pyarrow import ArrowException, fs
@@ -20,7 +21,6 @@ from backend.deadline import Deadline
 from backend.errors import BackendError, TaskError, TaskFailure
 
 SCHEMES = ("s3", "gs", "az")
-_PIECE_BYTES = 1 << 20
 _STALE_S = 3600.0
 _OPTIONS = re.compile(r"\?(?=[A-Za-z_]+=)")
 # What the clouds' own messages say, in pyarrow's words.
@@ -85,6 +85,11 @@ class Stores:
             raise BackendError(f"{scheme}:// is not opened here; there are: {', '.join(SCHEMES)}, and paths")
         bare = plain(name)
         bucket, _, path = bare.partition("://")[2].partition("/")
+        if scheme == "s3" and "@" in bucket:
+            # A name is written into shards, lists and messages.
+            raise BackendError(
+                "s3://KEY:SECRET@BUCKET: keys are taken from the environment or a profile, not from a name"
+            )
         if not bucket:
             raise BackendError(f"{bare}: expected {scheme}://BUCKET/PATH")
         root = f"{scheme}://{bucket}"
@@ -116,23 +121,23 @@ class Stores:
         Args:
             name: Its name.
             max_bytes: Largest that is taken.
-            deadline: Looked at between pieces of a megabyte; a store that does not answer at all is given up by its
-                own client.
+            deadline: When it is given up, whatever the store's own client still tries.
 
         Raises:
             TaskError: `not-found`, `unauthorized`, `too-large`, `timeout` or `download`.
         """
-        try:
+
+        def whole() -> bytes:
             store, path = self.find(name)
             with store.open_input_file(path) as file:
                 size = file.size()
                 if size > max_bytes:
                     raise TaskError("too-large", f"expected at most {max_bytes:,} bytes, {name} has {size:,}")
-                pieces = []
-                while piece := file.read(_PIECE_BYTES):
-                    pieces.append(piece)
-                    deadline.remaining_s()
-                return b"".join(pieces)
+                data: bytes = file.read()
+                return data
+
+        try:
+            return _within(deadline, whole)
         except TimeoutError as err:
             raise TaskError("timeout", f"{name} took longer than {deadline.seconds:g} s") from err
         except BackendError as err:
@@ -186,6 +191,23 @@ class Stores:
             return store.get_file_info(path).type
         except (OSError, ArrowException) as err:
             raise BackendError(f"{plain(name)} cannot be looked at: {_first_line(err)}") from err
+
+
+def _within(deadline: Deadline, read: Callable[[], bytes]) -> bytes:
+    """Return what is read, or raise `TimeoutError`: then its thread ends when the client of the store has given up.
+
+    The client for S3 tries one silent object for 99 s, and nothing ends it before.
+    """
+    result: Future[bytes] = Future()
+
+    def run() -> None:
+        try:
+            result.set_result(read())
+        except BaseException as err:  # noqa: BLE001 (whoever waits raises it)
+            result.set_exception(err)
+
+    threading.Thread(target=run, name="read", daemon=True).start()
+    return result.result(deadline.remaining_s())
 
 
 def plain(name: str) -> str:

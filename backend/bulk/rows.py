@@ -41,6 +41,39 @@ SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True)
+class PackedMap:
+    """A segmentation as it stands in a shard: a label map of twelve megapixels is 24 MB, its runs some kilobytes.
+
+    Attributes:
+        values: (R,) uint16: a class for each run, row by row from the top; a run may go on in the next row.
+        lengths: (R,) uint32, in pixels.
+        size_hw: Height and width in pixels.
+        area: (C,) float64; see `Segmentation`.
+        score: (C,) float32; see `Segmentation`.
+        image_score: See `Segmentation`.
+    """
+
+    values: NDArray[np.uint16]
+    lengths: NDArray[np.uint32]
+    size_hw: tuple[int, int]
+    area: NDArray[np.float64]
+    score: NDArray[np.float32]
+    image_score: float
+
+    @classmethod
+    def of(cls, segmentation: Segmentation) -> "PackedMap":
+        """Pack a segmentation."""
+        values, lengths = runs_of(segmentation.label_map)
+        one = segmentation
+        return cls(values, lengths, one.size_hw, one.area, one.score, one.image_score)
+
+    def unpacked(self) -> Segmentation:
+        """Return the segmentation, number for number."""
+        flat = np.repeat(self.values, self.lengths)
+        return Segmentation(flat.reshape(self.size_hw), self.area, self.score, self.image_score)
+
+
+@dataclass(frozen=True)
 class Row:
     """What became of one picture.
 
@@ -58,7 +91,7 @@ class Row:
     score: float | None = None
     failure: str | None = None
     message: str | None = None
-    maps: tuple[tuple[tuple[str, ...], Segmentation], ...] = ()
+    maps: tuple[tuple[tuple[str, ...], PackedMap], ...] = ()
 
     def segmentation_for(self, control: str) -> Segmentation:
         """Return the segmentation that a control asked for.
@@ -66,9 +99,9 @@ class Row:
         Raises:
             KeyError: If there is none.
         """
-        for controls, segmentation in self.maps:
+        for controls, packed in self.maps:
             if control in controls:
-                return segmentation
+                return packed.unpacked()
         raise KeyError(control)
 
     def fields(self, version: str) -> dict[str, Any]:
@@ -83,7 +116,7 @@ class Row:
             "score": self.score,
             "failure": self.failure,
             "message": self.message,
-            "maps": [_map_fields(controls, segmentation) for controls, segmentation in self.maps],
+            "maps": [_map_fields(controls, packed) for controls, packed in self.maps],
         }
 
 
@@ -103,7 +136,7 @@ def from_batch(batch: pa.RecordBatch) -> Iterator[Row]:
     """Yield the rows of a part of a table."""
     for fields in batch.to_pylist():
         size_hw = fields["height"], fields["width"]
-        maps = tuple((tuple(one["controls"]), _segmentation(one, size_hw)) for one in fields["maps"] or ())
+        maps = tuple((tuple(one["controls"]), _packed(one, size_hw)) for one in fields["maps"] or ())
         taken = {name: fields[name] for name in ("source", "digest", "score", "failure", "message")}
         yield Row(**taken, maps=maps)
 
@@ -124,22 +157,22 @@ def runs_of(label_map: NDArray[np.uint16]) -> tuple[NDArray[np.uint16], NDArray[
     return flat[starts].astype(np.uint16), lengths
 
 
-def _map_fields(controls: Sequence[str], segmentation: Segmentation) -> dict[str, Any]:
-    values, lengths = runs_of(segmentation.label_map)
+def _map_fields(controls: Sequence[str], packed: PackedMap) -> dict[str, Any]:
     return {
         "controls": [*controls],
-        "score": segmentation.image_score,
-        "values": values,
-        "lengths": lengths,
-        "class_area": segmentation.area,
-        "class_score": segmentation.score,
+        "score": packed.image_score,
+        "values": packed.values,
+        "lengths": packed.lengths,
+        "class_area": packed.area,
+        "class_score": packed.score,
     }
 
 
-def _segmentation(fields: Mapping[str, Any], size_hw: tuple[int, int]) -> Segmentation:
-    flat = np.repeat(np.array(fields["values"], np.uint16), np.array(fields["lengths"], np.uint32))
-    return Segmentation(
-        flat.reshape(size_hw),
+def _packed(fields: Mapping[str, Any], size_hw: tuple[int, int]) -> PackedMap:
+    return PackedMap(
+        np.array(fields["values"], np.uint16),
+        np.array(fields["lengths"], np.uint32),
+        size_hw,
         np.array(fields["class_area"], np.float64),
         np.array(fields["class_score"], np.float32),
         float(fields["score"]),

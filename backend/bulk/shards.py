@@ -12,6 +12,7 @@ import hashlib
 import io
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -25,6 +26,7 @@ SHARD = 500
 """Pictures in a shard: minutes of a CPU's work, and some megabytes."""
 _PREFIX, _ENDING = "part-", ".parquet"
 _READ_ROWS = 64
+_READ_THREADS = 8
 
 
 @dataclass(frozen=True)
@@ -84,21 +86,31 @@ class Shards:
             if name.startswith(_PREFIX) and name.endswith(_ENDING)
         }
 
-    def plan(self, sources: Sequence[str], size: int = SHARD, *, retry_failed: bool = False) -> Plan:
+    def plan(
+        self,
+        sources: Sequence[str],
+        size: int = SHARD,
+        *,
+        retry_failed: bool = False,
+        together: Iterable[Chunk] = (),
+    ) -> Plan:
         """Leave out what is finished.
 
         Args:
             sources: All pictures, in the order in which they were listed the last time too.
             size: Pictures in a shard.
             retry_failed: Those that failed are not finished.
+            together: Chunks that are made as they are where none of their pictures is finished; of several with the
+                same picture, the first.
+
+        Raises:
+            BackendError: If a shard cannot be read.
         """
         there = self.names()
-        if not there:
-            return Plan(tuple(chunks_of(sources, size)), 0, {})
         # Shards of another list count too: every picture that is in one of them is finished.
         finished: dict[str, str | None] = {}
-        for name in sorted(there):
-            for source, failure in self._outcomes(name):
+        for outcomes in self._all_outcomes(there):
+            for source, failure in outcomes:
                 if failure is None or source not in finished:
                     finished[source] = failure
         wanted = set(sources)
@@ -107,7 +119,20 @@ class Shards:
         # The same pictures again, but in another shard than the one where they failed.
         salt = hashlib.sha256(" ".join(sorted(there)).encode()).hexdigest() if retry_failed and failed else ""
         counted: Counter[str] = Counter() if retry_failed else Counter(str(finished[source]) for source in failed)
-        return Plan(tuple(chunks_of(left, size, salt)), len(sources) - len(left), counted)
+        free = dict.fromkeys(left)
+        taken = []
+        for chunk in together:
+            if chunk.name not in there and all(source in free for source in chunk.sources):
+                taken.append(chunk)
+                for source in chunk.sources:
+                    free.pop(source, None)
+        return Plan((*taken, *chunks_of([*free], size, salt)), len(sources) - len(left), counted)
+
+    def _all_outcomes(self, names: Iterable[str]) -> Iterator[list[tuple[str, str | None]]]:
+        """Yield sources with their failures for each shard, in the order of the names."""
+        # A bucket takes its time for each of thousands of shards, and for several of them at once the same.
+        with ThreadPoolExecutor(_READ_THREADS, thread_name_prefix="shards") as pool:
+            yield from pool.map(lambda name: [*self._outcomes(name)], sorted(names))
 
     def _outcomes(self, name: str) -> Iterator[tuple[str, str | None]]:
         with self._opened(name) as table:
@@ -138,9 +163,9 @@ class Shards:
         names = sorted(self.names())
         seen: set[int] = set()
         several: set[int] = set()
-        for name in names:
-            for source, _ in self._outcomes(name):
-                # Eight bytes stand for a name: there may be millions.
+        for outcomes in self._all_outcomes(names):
+            for source, _ in outcomes:
+                # A number stands for a name: there may be millions. Two names with one number cost nothing but time.
                 (several if hash(source) in seen else seen).add(hash(source))
         del seen
         good = self._good(names, several) if several else set()
@@ -156,7 +181,7 @@ class Shards:
                         yield row
 
     def _good(self, names: Iterable[str], several: set[int]) -> set[str]:
-        found = (outcome for name in names for outcome in self._outcomes(name))
+        found = (outcome for outcomes in self._all_outcomes(names) for outcome in outcomes)
         return {source for source, failure in found if failure is None and hash(source) in several}
 
     def metadata(self) -> dict[str, str]:

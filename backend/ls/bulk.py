@@ -21,6 +21,7 @@ from backend.settings import Settings
 from clipdiy.cli.progress import Progress
 
 if TYPE_CHECKING:
+    from backend.bulk.kept_features import KeptFeatures
     from backend.bulk.making import ShardReport
     from backend.bulk.shards import Chunk, Shards
     from backend.ls.bulk_job import BulkJob
@@ -70,9 +71,10 @@ def bulk(
     """Segment pictures into Parquet shards: label maps as runs, scores, digests, and the reason for what failed.
 
     DEST/VERSION then has part-*.parquet and labeling.xml. What ends a run does not matter: the same command goes on
-    with the shards that are missing. `clipdiy-ls tasks DEST` makes files of them that Label Studio imports.
+    with the shards that are missing. `clipdiy-ls export --shards DEST` makes data sets of them, and files that Label
+    Studio imports.
 
-    Exit code 0: all done; 1: some pictures failed, they are listed; 2: nothing could be started; 130: stopped.
+    Exit code 0: all done; 1: some pictures failed, they are listed; 2: it could not start, or not go on; 130: stopped.
     """
     from backend.bulk.asking import config_for
     from backend.bulk.listing import list_pictures
@@ -95,7 +97,8 @@ def bulk(
         with kept:
             shards = runner.shards
             with tell.status("looking for finished shards"):
-                plan = shards.plan(pictures, shard_size, retry_failed=retry_failed)
+                together = runner.features.chunks() if runner.features else ()
+                plan = shards.plan(pictures, shard_size, retry_failed=retry_failed, together=together)
             shards.write_config(xml)
             failed, listed, made = Counter(plan.failed), list[tuple[str, str, str]](), 0
             total = sum(len(chunk.sources) for chunk in plan.chunks)
@@ -143,6 +146,7 @@ class _Runner:
     """Something that makes shards."""
 
     shards: "Shards"
+    features: "KeptFeatures | None"
     run: "Callable[[Sequence[Chunk], Progress, Event], Iterator[ShardReport]]"
 
 
@@ -156,7 +160,9 @@ def _here(job: "BulkJob") -> Iterator[_Runner]:
     remove_stale(built.shards.folder)
     try:
         yield _Runner(
-            built.shards, lambda chunks, bar, stop: run_here(chunks, built.maker, done=bar.advance, stop=stop)
+            built.shards,
+            built.features,
+            lambda chunks, bar, stop: run_here(chunks, built.maker, done=bar.advance, stop=stop),
         )
     finally:
         built.predictor.close()
@@ -169,13 +175,17 @@ def _on_ray(job: "BulkJob", address: str, cores: int, actors: int | None) -> Ite
     from backend.bulk.shards import Shards
     from backend.ls.bulk_job import look_at_weights, make_maker
 
-    with RayRunner(RayOptions(address, cores, actors)) as ray:
+    device = job.settings.device
+    if ":" in device:
+        raise BackendError(f"on Ray every actor has one GPU, its first: --device cuda, not {device}")
+    gpus = None if device == "auto" else device != "cpu"
+    with RayRunner(RayOptions(address, cores, actors, gpus)) as ray:
         # What the version is, they know where the shards are made.
         found = ray.ask(partial(look_at_weights, job))
         shards = Shards(job.stores, job.dest, found.version)
         remove_stale(shards.folder)
         make = partial(make_maker, job.as_elsewhere(found))
-        yield _Runner(shards, lambda chunks, _bar, stop: ray.run(chunks, make, stop))
+        yield _Runner(shards, job.features(found.encoder), lambda chunks, _bar, stop: ray.run(chunks, make, stop))
 
 
 def _report(told: dict[str, Any], listed: list[tuple[str, str, str]], tell: Console) -> None:

@@ -44,6 +44,10 @@ class BulkJob:
         """Return it for processes that are to compute as one of them does."""
         return replace(self, settings=self.settings.model_copy(update={"dtype": found.dtype}), version=found.version)
 
+    def features(self, encoder: str) -> KeptFeatures | None:
+        """Return the features beside the shards, `None` if none are wanted."""
+        return KeptFeatures(self.stores, self.dest, encoder) if self.keep_features else None
+
 
 @dataclass(frozen=True)
 class Weights:
@@ -52,19 +56,22 @@ class Weights:
     Attributes:
         version: Under which predictions would be stored.
         dtype: What the networks compute in; a measurement may have decided.
+        encoder: `Method.encoder_identity`.
     """
 
     version: str
     dtype: str
+    encoder: str
 
 
 @dataclass(frozen=True)
 class Bulk:
-    """A bulk run with its weights loaded."""
+    """A bulk run with its weights loaded; `features` are those kept beside the shards, if that is wanted."""
 
     predictor: Predictor
     shards: Shards
     maker: ShardMaker
+    features: KeptFeatures | None
 
 
 def build_bulk(job: BulkJob) -> Bulk:
@@ -102,8 +109,9 @@ def build_bulk(job: BulkJob) -> Bulk:
         "settings": json.dumps({"preset": settings.preset, "method": settings.method}),
         "description": json.dumps(dict(method.description), sort_keys=True, default=str),
     }
-    features = KeptFeatures(job.stores, job.dest, method.encoder_identity) if job.keep_features else None
-    return Bulk(predictor, shards, ShardMaker(predictor, loaders[0], config, key, shards, described, features))
+    features = job.features(method.encoder_identity)
+    maker = ShardMaker(predictor, loaders[0], config, key, shards, described, features)
+    return Bulk(predictor, shards, maker, features)
 
 
 def bulk_loader(settings: Settings, stores: Stores, method: Method[Any] | None = None) -> BulkLoader:
@@ -145,7 +153,8 @@ def look_at_weights(job: BulkJob) -> Weights:
     """Load the weights, and say what they make here."""
     bulk = build_bulk(job)
     bulk.predictor.close()
-    return Weights(bulk.shards.version, str(bulk.predictor.method.description.get("dtype", "auto")))
+    method = bulk.predictor.method
+    return Weights(bulk.shards.version, str(method.description.get("dtype", "auto")), method.encoder_identity)
 
 
 def make_maker(job: BulkJob) -> ShardMaker:

@@ -8,7 +8,6 @@ import hashlib
 import hmac
 import re
 import threading
-import time
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -31,7 +30,7 @@ class Bucket:
 
     objects: dict[str, bytes] = field(default_factory=dict)
     refuses: bool = False
-    slow_s: dict[str, float] = field(default_factory=dict)
+    held: dict[str, threading.Event] = field(default_factory=dict)
     fails: dict[str, list[int]] = field(default_factory=dict)
 
 
@@ -81,8 +80,8 @@ class S3Server:
                 return self._error(404 if bucket is None else 403, "NoSuchBucket" if bucket is None else None)
             if bucket.fails.get(key):
                 return self._error(bucket.fails[key].pop(0))
-        if key in bucket.slow_s and method == "GET":
-            time.sleep(bucket.slow_s[key])
+        if method == "GET" and key in bucket.held:
+            bucket.held[key].wait(60)
         with self._lock:
             return self._do(method, bucket, key, query, headers, _unchunked(headers, body))
 

@@ -144,6 +144,18 @@ class TestFeatures:
         sizes = [row.segmentation_for("brush").size_hw for row in other.shards.rows() if not row.failure]
         assert sizes == [(8, 10), (8, 11), (8, 12), (8, 13)]
 
+    def test_which_pictures_are_kept_together(self, make, names):
+        room = make(keep_features=True)
+        assert room.features.chunks() == []
+        chunks = chunks_of(names, 4)
+        for chunk in chunks:
+            room.maker.make(chunk)
+        Stores().write(f"{room.features.folder}/part-damaged.parquet", b"nonsense")
+        Stores().write(f"{room.features.folder}/notes.txt", b"")
+        assert sorted(room.features.chunks(), key=lambda chunk: chunk.name) == sorted(
+            chunks, key=lambda chunk: chunk.name
+        )
+
     def test_they_are_kept_only_if_that_is_wanted(self, make, names):
         room = make()
         [chunk] = chunks_of(names, 10)

@@ -2,6 +2,7 @@
 
 import copy
 import os
+import threading
 import time
 
 import pytest
@@ -63,13 +64,6 @@ class TestFolders:
         assert reason(stores, str(tmp_path / "a"), max_bytes=99) == "too-large"
         assert read(stores, str(tmp_path / "a"), max_bytes=100) == b"x" * 100
 
-    def test_time_is_looked_at_between_pieces(self, tmp_path, monkeypatch):
-        monkeypatch.setattr("backend.bulk.places._PIECE_BYTES", 10)
-        (tmp_path / "a").write_bytes(b"x" * 100)
-        ticks = iter(range(100))
-        slow = Deadline(5, 5, lambda: next(ticks))
-        assert reason(Stores(), str(tmp_path / "a"), deadline=slow) == "timeout"
-
     def test_what_a_killed_process_left_is_removed_when_it_is_old(self, tmp_path):
         for name in (".part-1.parquet.x.tmp", ".part-2.parquet.y.tmp", "part-1.parquet"):
             (tmp_path / name).touch()
@@ -127,12 +121,21 @@ class TestBuckets:
         assert read(stores, "s3://photos/a/1.jpg") == b"one"
 
     def test_a_slow_object_meets_its_deadline(self, stores, bucket):
-        bucket.slow_s["a/1.jpg"] = 0.2
+        """The client itself would wait three seconds, thirty times."""
+        bucket.held["a/1.jpg"] = threading.Event()
+        try:
+            assert reason(stores, "s3://photos/a/1.jpg", deadline=Deadline.after(0.05)) == "timeout"
+            assert read(stores, "s3://photos/a/b/2.jpg") == b"two", "the others need not wait for it"
+        finally:
+            bucket.held.pop("a/1.jpg").set()
+        assert read(stores, "s3://photos/a/1.jpg") == b"one"
+
+    def test_a_deadline_that_has_come_asks_for_nothing(self, s3, stores):
         clock = HandClock()
         deadline = Deadline.after(5, clock)
         clock.now += 6
         assert reason(stores, "s3://photos/a/1.jpg", deadline=deadline) == "timeout"
-        assert read(stores, "s3://photos/a/1.jpg") == b"one"
+        assert not any(method == "GET" for method, _ in s3.requests)
 
     def test_wrong_keys_are_refused(self, s3, bucket, monkeypatch):
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
@@ -164,6 +167,7 @@ def test_which_client_opens_a_place(name, store, path):
     [
         ("ftp://x/y", "ftp:// is not opened here; there are: s3, gs, az, and paths"),
         ("s3:///y", "expected s3://BUCKET/PATH"),
+        ("s3://key:secret@x/y", "keys are taken from the environment"),
         ("az://container/y", "expected az://CONTAINER@ACCOUNT/PATH"),
     ],
 )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
-from backend.bulk.rows import SCHEMA, Row, from_batch, runs_of, to_table
+from backend.bulk.rows import SCHEMA, PackedMap, Row, from_batch, runs_of, to_table
 from clipdiy.segmentation import Segmentation
 
 
@@ -57,7 +57,12 @@ def test_rows_come_out_as_they_went_in():
     rng = np.random.default_rng(0)
     first = segmentation(rng.integers(0, 4, (13, 7)))
     second = segmentation(np.zeros((13, 7)), classes=2)
-    row = Row("s3://b/x.jpg", "ab12", 0.25, maps=((("brush", "box"), first), (("choices",), second)))
+    row = Row(
+        "s3://b/x.jpg",
+        "ab12",
+        0.25,
+        maps=((("brush", "box"), PackedMap.of(first)), (("choices",), PackedMap.of(second))),
+    )
     failed = Row("y.jpg", None, failure="not-found", message="it is not there")
     table, [back, other] = there_and_back(row, failed)
     assert table.schema.equals(SCHEMA)
@@ -76,7 +81,9 @@ def test_rows_come_out_as_they_went_in():
 
 def test_a_label_map_can_be_read_without_us():
     label_map = np.arange(6, dtype=np.uint16).reshape(2, 3)
-    table, _ = there_and_back(Row("x", "d", 0.5, maps=((("brush",), segmentation(label_map, classes=6)),)))
+    table, _ = there_and_back(
+        Row("x", "d", 0.5, maps=((("brush",), PackedMap.of(segmentation(label_map, classes=6))),))
+    )
     row = table.to_pylist()[0]
     [found] = row["maps"]
     read = np.repeat(found["values"], found["lengths"]).reshape(row["height"], row["width"])
@@ -87,3 +94,15 @@ def test_no_rows():
     table, rows = there_and_back()
     assert table.num_rows == 0
     assert rows == []
+
+
+def test_what_is_kept_of_a_picture_is_small():
+    """A shard's pictures are in memory together."""
+    label_map = np.zeros((3000, 4000), np.uint16)
+    label_map[1000:2000, 1000:2000] = 1
+    packed = PackedMap.of(segmentation(label_map))
+    arrays = [value for value in vars(packed).values() if isinstance(value, np.ndarray)]
+    # The memory behind an array counts, which may be more than its own.
+    held = sum((array if array.base is None else array.base).nbytes for array in arrays)
+    assert held < 20_000 < label_map.nbytes
+    same(packed.unpacked(), segmentation(label_map))

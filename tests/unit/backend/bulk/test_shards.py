@@ -5,7 +5,7 @@ import pytest
 from pyarrow import parquet
 
 from backend.bulk.places import Stores
-from backend.bulk.rows import Row
+from backend.bulk.rows import PackedMap, Row
 from backend.bulk.shards import Chunk, Plan, Shards, chunks_of, versions_in
 from backend.errors import BackendError
 from clipdiy.segmentation import Segmentation
@@ -16,7 +16,7 @@ META = {"labeling_config": "<View/>"}
 def good(source, value=1):
     label_map = np.full((2, 3), value, np.uint16)
     segmentation = Segmentation(label_map, np.array([0, 1.0]), np.array([0, 0.5], np.float32), 0.5)
-    return Row(source, f"digest of {source}", 0.5, maps=((("brush",), segmentation),))
+    return Row(source, f"digest of {source}", 0.5, maps=((("brush",), PackedMap.of(segmentation)),))
 
 
 def bad(source, reason="not-found"):
@@ -96,6 +96,34 @@ def test_a_run_over_new_pictures_that_was_cut_off_goes_on(local):
     assert len(plan.chunks) == 4
     finish(local, plan.chunks[1])
     assert local.plan(names(20), 3).chunks == (plan.chunks[0], *plan.chunks[2:])
+
+
+def test_pictures_whose_features_lie_together_are_made_together(local):
+    """Otherwise new pictures would move every shard of other labels, and no kept feature would fit."""
+    kept = chunks_of(names(9)[:3], 3) + chunks_of(names(9)[5:8], 3)
+    plan = local.plan(names(9), 3, together=kept)
+    assert plan.chunks[:2] == tuple(kept)
+    assert sources(plan)[2:] == [["03.jpg", "04.jpg", "08.jpg"]]
+    finish(local, plan.chunks[0])
+    again = local.plan(names(9), 3, together=kept)
+    assert again.chunks == plan.chunks[1:]
+    assert again.done == 3
+
+
+@pytest.mark.parametrize("reason", ["a picture is gone", "a picture is finished", "another one has it"])
+def test_what_cannot_be_made_together_is_made_otherwise(local, reason):
+    kept = chunks_of(names(4)[:2], 2)
+    wanted = names(4)
+    if reason == "a picture is gone":
+        wanted = wanted[1:]
+    elif reason == "a picture is finished":
+        finish(local, Chunk.of(["01.jpg"]))
+    else:
+        kept = [Chunk.of(["01.jpg", "02.jpg"]), *kept]
+    plan = local.plan(wanted, 2, together=kept)
+    made = [source for chunk in plan.chunks for source in chunk.sources]
+    assert sorted(made) == [name for name in wanted if (name, reason) != ("01.jpg", "a picture is finished")]
+    assert kept[-1] not in plan.chunks
 
 
 class TestRetry:

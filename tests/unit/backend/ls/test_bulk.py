@@ -11,6 +11,7 @@ from PIL import Image
 from pyarrow import parquet
 from s3_server import ACCESS_KEY, SECRET_KEY, S3Server
 
+from backend.bulk.on_ray import RayOptions
 from backend.ls import bulk_job
 from backend.ls.app import main
 from backend.metrics import Metrics
@@ -151,6 +152,62 @@ def test_other_labels_over_kept_features(clipdiy_ls, photos, tmp_path, cores):
     assert len(shards(tmp_path / "out")) == 2
 
 
+def test_other_labels_when_pictures_have_come_and_gone(clipdiy_ls, photos, tmp_path, cores):
+    """Only what is new is computed, though every picture's place in the list is another one."""
+    command = ("bulk", photos, "--out", tmp_path / "out", "--shard-size", 2, "--keep-features")
+    assert clipdiy_ls(*command, "--labels", "cat").code == 0
+    Image.new("RGB", (10, 8)).save(photos / "00.png")
+    (photos / "4.png").unlink()
+    assert clipdiy_ls(*command, "--labels", "dog").out.startswith("5 pictures into shards")
+    assert [sum(core.batches) for core in cores] == [5, 1]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ("--ray", "local", "--device", "cuda:1"),
+            "on Ray every actor has one GPU, its first: --device cuda, not cuda:1",
+        ),
+        (("--ray", ""), "--ray takes an address: local, auto"),
+    ],
+)
+def test_what_stops_it_on_ray(clipdiy_ls, photos, tmp_path, options, message):
+    ran = clipdiy_ls("bulk", photos, "--labels", "cat", "--out", tmp_path / "out", *options)
+    assert ran.code == 2
+    assert message in ran.err
+
+
+@pytest.mark.parametrize(("device", "gpus"), [("auto", None), ("cpu", False), ("cuda", True)])
+def test_on_ray_with_the_device_that_was_named(clipdiy_ls, photos, tmp_path, monkeypatch, device, gpus):
+    """The runner is asked for what the options say, and does the rest as here."""
+    asked = []
+
+    class Runner:
+        def __init__(self, options):
+            asked.append(options)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_error):
+            asked.append("closed")
+
+        def ask(self, look):
+            return look()
+
+        def run(self, chunks, make_maker, stop):
+            maker = make_maker()
+            yield from (maker.make(chunk) for chunk in chunks)
+
+    monkeypatch.setattr("backend.bulk.on_ray.RayRunner", Runner)
+    options = ("--ray", "auto", "--ray-cores", 4, "--ray-actors", 3, "--device", device, "--shard-size", 2)
+    ran = clipdiy_ls("bulk", photos, "--labels", "cat", "--out", tmp_path / "out", *options)
+    assert ran.code == 0, ran.err
+    assert asked == [RayOptions("auto", 4, 3, gpus), "closed"]
+    assert len(shards(tmp_path / "out")) == 3
+
+
 def test_ctrl_c_finishes_the_shard_under_way(clipdiy_ls, photos, tmp_path, monkeypatch):
     encode = FakeCore.encode
 
@@ -220,6 +277,21 @@ class TestExport:
         with Image.open(masks[0]) as mask:
             assert mask.getpixel((0, 0)) == 255
             assert mask.getpixel((9, 0)) == 0
+
+    @pytest.mark.parametrize(
+        ("form", "file"),
+        [
+            ("voc", "VOCdevkit/VOC2012/ImageSets/Segmentation/train.txt"),
+            ("coco", "annotations/instances_train.json"),
+            ("yolo", "data.yaml"),
+            ("hf", "data/train-00000-of-00001.parquet"),
+        ],
+    )
+    def test_every_other_format(self, clipdiy_ls, out, tmp_path, form, file):
+        """Other people's readers look at them in tests/unit/backend/export; here, that shards come that far."""
+        ran = clipdiy_ls("export", "--shards", out, "--format", form, "--out", tmp_path / "set", "--val", 0, "--json")
+        assert json.loads(ran.out)["splits"]["train"] == 5
+        assert (tmp_path / "set" / file).is_file(), sorted((tmp_path / "set").rglob("*"))
 
     def test_one_or_the_other(self, clipdiy_ls, out, tmp_path):
         for arguments in ((), ("--shards", out, "--project", 1)):
