@@ -3,26 +3,27 @@
 import json
 import os
 import signal
-from dataclasses import replace
-from functools import partial
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
-from command_line import clipdiy_ls
+from command_line import ROOT, clipdiy_ls
 from pictures import png, scene, truncated_jpeg
 from s3_server import ACCESS_KEY, SECRET_KEY, S3Server
 from servers import LabelStudio
 
-from backend.bulk.asking import config_for
-from backend.bulk.on_ray import RayOptions, RayRunner
-from backend.bulk.places import Stores
-from backend.bulk.shards import chunks_of
-from backend.errors import BackendError
-from backend.ls.bulk_job import BulkJob, look_at_weights, make_maker
-from backend.settings import Settings
+from backend.deadline import Deadline
+from backend.ls.app import main
 from benchmarks.bulk import actors_below
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+
+Found = TypeVar("Found")
 
 
 def draw(folder: Path, count: int) -> None:
@@ -33,75 +34,106 @@ def draw(folder: Path, count: int) -> None:
         (folder / f"{number:02}.png").write_bytes(content)
 
 
-def test_ray_makes_the_same_bytes_though_a_worker_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def actors_of(driver: int, count: int) -> list[int]:
+    """Wait for the actors of a run, and return their processes."""
+    return until(lambda: found if len(found := actors_below(driver)) >= count else None)
+
+
+def until(look: Callable[[], Found | None]) -> Found:
+    """Wait for something that comes, and return it."""
+    deadline = Deadline.after(200)
+    while (found := look()) is None:
+        deadline.remaining_s()
+        time.sleep(0.1)
+    return found
+
+
+def test_a_worker_and_then_the_driver_die(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything is there, nothing is computed twice, and byte for byte what one process makes."""
+    data_dir = tmp_path / "data"
     for name, value in {
         "AWS_ACCESS_KEY_ID": ACCESS_KEY,
         "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
         "AWS_EC2_METADATA_DISABLED": "true",
         "CLIPDIY_PRESET": "starter",
         "CLIPDIY_DEVICE": "cpu",
-        "CLIPDIY_DATA_DIR": str(tmp_path / "data"),
+        "CLIPDIY_DATA_DIR": str(data_dir),
+        # As many threads as an actor of one core has: sums come out alike.
+        "OMP_NUM_THREADS": "1",
     }.items():
         monkeypatch.setenv(name, value)
     draw(tmp_path / "in", 30)
     with S3Server() as s3:
-        bucket, closed = s3.bucket("b"), s3.bucket("closed")
-        closed.refuses = True
+        bucket = s3.bucket("b")
         bucket.objects = {f"in/{path.name}": path.read_bytes() for path in (tmp_path / "in").iterdir()}
-        stores = Stores.of(f"s3://b?{s3.options}")
-        chunks = chunks_of(sorted(stores.files("s3://b/in")), 3)
-        labels = "cat, dog, house"
-        jobs = {
-            name: BulkJob(Settings(), stores, config_for(labels), f"s3://{name}") for name in ("b/ray", "closed/ray")
-        }
-        # As many threads as an actor of one core has: sums come out alike.
-        monkeypatch.setenv("OMP_NUM_THREADS", "1")
-        places = (f"s3://b/in?{s3.options}", "--out", f"s3://b/here?{s3.options}")
-        code, here, messages = clipdiy_ls(
-            "bulk", *places, "--labels", labels, "--shard-size", 3, data_dir=tmp_path / "data"
-        )
-        assert (code, here["failed"]) == (1, {"not-an-image": 6}), messages
 
-        with RayRunner(RayOptions(cores=1, most=2)) as ray:
-            found = ray.ask(partial(look_at_weights, jobs["b/ray"]))
-            assert found.version == here["version"]
-            reports, killed = [], []
-            for report in ray.run(chunks, partial(make_maker, jobs["b/ray"].as_elsewhere(found))):
-                reports.append(report)
-                if not killed:
-                    killed.append(actors_below(os.getpid())[0])
-                    os.kill(killed[0], signal.SIGKILL)
-            with pytest.raises(BackendError, match=r"s3://closed/ray/.* cannot be written: .*ACCESS_DENIED"):
-                [*ray.run(chunks[:1], partial(make_maker, jobs["closed/ray"].as_elsewhere(found)))]
-            other = replace(jobs["b/ray"], version="clip-diy-other")
-            with pytest.raises(BackendError, match="all machines need the same weights"):
-                [*ray.run(chunks[:1], partial(make_maker, other))]
+        def arguments(out: str) -> list[str]:
+            places = ["bulk", f"s3://b/in?{s3.options}", "--out", f"s3://b/{out}?{s3.options}"]
+            return [*places, "--labels", "cat, dog, house", "--shard-size", "3"]
 
-        assert sorted(report.name for report in reports) == sorted(chunk.name for chunk in chunks)
-        assert sum(report.failed.get("not-an-image", 0) for report in reports) == 6
-        made = {
-            folder: {
-                key.removeprefix(f"{folder}/"): data
-                for key, data in bucket.objects.items()
-                if key.startswith(f"{folder}/") and key.endswith(".parquet")
-            }
-            for folder in ("here", "ray")
-        }
-        assert len(made["here"]) == 10
-        assert made["here"] == made["ray"], "the same files, byte for byte"
+        def made(out: str) -> dict[str, bytes]:
+            keys = [key for key in [*bucket.objects] if key.startswith(f"{out}/") and key.endswith(".parquet")]
+            return {key.removeprefix(f"{out}/"): bucket.objects[key] for key in keys}
+
+        code, here, messages = clipdiy_ls(*arguments("here"), data_dir=data_dir)
+        assert (code, here["made"], here["failed"]) == (1, 30, {"not-an-image": 6}), messages
+
+        on_ray = [*arguments("ray"), "--ray", "local", "--ray-cores", "1"]
+        bucket.held["in/28.png"] = threading.Event()  # so the last shard is never finished by the first run
+        with subprocess.Popen(
+            [sys.executable, "-m", "backend.ls", *on_ray], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        ) as driver:
+            try:
+                until(lambda: made("ray") or driver.poll())
+                workers = actors_of(driver.pid, 1)
+                os.kill(workers[0], signal.SIGKILL)
+                until(lambda: len(made("ray")) >= 6 or driver.poll())
+                workers += actors_of(driver.pid, 1)
+            finally:
+                driver.kill()
+        assert driver.returncode == -signal.SIGKILL, driver.stdout
+        bucket.held.pop("in/28.png").set()
+        until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers) or None)
+        finished = made("ray")
+        assert 6 <= len(finished) < 10
+        before = len(s3.requests)
+
+        code, again, messages = clipdiy_ls(*on_ray, data_dir=data_dir)
+        assert (code, again["failed"]) == (1, {"not-an-image": 6}), messages
+        assert (again["version"], again["done_before"]) == (here["version"], 3 * len(finished))
+        assert again["made"] == 30 - 3 * len(finished)
+        assert {one["reason"] for one in again["failures"]} == {"not-an-image"}
+        written = [target for method, target in s3.requests[before:] if method == "PUT" and "part-" in target]
+        assert len(written) == 10 - len(finished)
+        assert not [target for target in written if any(name in target for name in finished)], "nothing is done twice"
+        assert made("ray") == made("here"), "the same files, byte for byte"
 
 
-def test_shards_become_tasks_with_predictions(label_studio: LabelStudio, personal_token: str, tmp_path: Path) -> None:
+def test_shards_become_tasks_with_predictions(
+    label_studio: LabelStudio,
+    personal_token: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """Imported and never computed again: what `clipdiy-ls predict` would write is there already."""
+    for name, value in {"PRESET": "starter", "DEVICE": "cpu", "DATA_DIR": str(tmp_path / "data")}.items():
+        monkeypatch.setenv(f"CLIPDIY_{name}", value)
+
+    def run(*arguments: object) -> tuple[int, dict[str, Any]]:
+        """Run a command in this process, which has loaded torch already."""
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([*map(str, arguments), "--json"])
+        return int(ended.value.code or 0), json.loads(capsys.readouterr().out)
+
     draw(label_studio.files_dir / "bulk", 6)
     out, exported = tmp_path / "out", tmp_path / "set"
-    shards = ("bulk", label_studio.files_dir / "bulk", "--labels", "cat, dog, house", "--out", out)
-    code, told, messages = clipdiy_ls(*shards, data_dir=tmp_path / "data")
-    assert (code, told["made"], told["failed"]) == (1, 6, {"not-an-image": 1}), messages
+    code, told = run("bulk", label_studio.files_dir / "bulk", "--labels", "cat, dog, house", "--out", out)
+    assert (code, told["made"], told["failed"]) == (1, 6, {"not-an-image": 1})
     replaced = f"{label_studio.files_dir}/=/data/local-files/?d="
-    export = ("export", "--shards", out, "--format", "labelstudio", "--out", exported, "--replace", replaced)
-    code, _, messages = clipdiy_ls(*export, data_dir=tmp_path / "data")
-    assert code == 1, messages
+    code, _ = run("export", "--shards", out, "--format", "labelstudio", "--out", exported, "--replace", replaced)
+    assert code == 1, "one picture is left out"
 
     api = label_studio.api
     [config] = out.glob("*/labeling.xml")
@@ -115,5 +147,5 @@ def test_shards_become_tasks_with_predictions(label_studio: LabelStudio, persona
     assert any(one["result"] for one in stored)
 
     where = ("--project", project, "--url", label_studio.url, "--token", personal_token)
-    code, pushed, messages = clipdiy_ls("predict", *where, data_dir=tmp_path / "data")
-    assert (code, pushed["version"], pushed["written"], pushed["skipped"]) == (0, told["version"], 0, 5), messages
+    code, pushed = run("predict", *where)
+    assert (code, pushed["version"], pushed["written"], pushed["skipped"]) == (0, told["version"], 0, 5)
