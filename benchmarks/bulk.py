@@ -6,11 +6,13 @@ Scenes of the starter at 640x480 in a folder, some of them broken, with the star
 between the first finished shard and the last, so that loading does not count. All runs have to make the same bytes:
 
 - here, in one process;
-- on a local Ray with one actor of two cores: what Ray costs;
+- on a local Ray with one actor of two cores, and here again: what Ray costs;
 - here, as a process with one thread: sums of another order may decide a pixel otherwise, which is counted;
 - on a local Ray with two actors of a core each, of which one is killed with -9 half way: as that process;
 - a run on such a Ray whose driver is killed with -9 half way, and which is started again: as that process;
-- here with `--keep-features`, and then with other labels over them.
+- here with `--keep-features`, and then with other labels over them;
+- the same with random weights of the published shapes, a few pictures;
+- here with few and with many photos of 4000x3000 in one shard: how memory grows with what a shard holds.
 """
 
 import argparse
@@ -18,12 +20,14 @@ import filecmp
 import json
 import logging
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -37,12 +41,16 @@ from backend.bulk.running import run_here
 from backend.bulk.shards import Shards, chunks_of
 from backend.ls.bulk_job import BulkJob, build_bulk, make_maker
 from backend.settings import Settings
+from benchmarks.networks import random_weights
 from benchmarks.timing import machine
 from clipdiy.starter.scenes import compose_scene
 
 LABELS = "cat, dog, house, tree, car, cup"
 OTHER_LABELS = "elephant, boat, guitar"
 SIZE_HW = (480, 640)
+LARGE_HW = (3000, 4000)
+LARGE = (40, 120)
+PUBLISHED = 4
 
 
 def draw(folder: Path, pictures: int, bad: float) -> list[str]:
@@ -126,6 +134,58 @@ def command(source: Path, out: Path, shard: int, *more: str) -> list[str]:
     return [sys.executable, "-m", "backend.ls", "bulk", str(source), *options]
 
 
+def peak_mb(source: Path, out: Path) -> float:
+    """Return the peak memory of a process that makes one shard, in megabytes."""
+    peak = 0.0
+    run = command(source, out, 1000)
+    with subprocess.Popen(run, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        # What the system tells at the end would count this process too, which it is forked from.
+        while process.poll() is None:
+            found = re.search(r"VmHWM:\s*(\d+)", Path(f"/proc/{process.pid}/status").read_text())
+            peak = max(peak, int(found[1]) / 1e3) if found else peak
+            time.sleep(0.1)
+    if process.returncode:
+        raise RuntimeError(f"ended with {process.returncode}: {' '.join(run)}")
+    return peak
+
+
+def print_memory(folder: Path) -> None:
+    """Make shards of few and of many large photos, and say what that took."""
+    found = {}
+    photo = folder / "large.jpg"
+    Image.fromarray(compose_scene(0, size_hw=LARGE_HW).image).save(photo, quality=90)
+    for count in LARGE:
+        source = folder / f"large-{count}"
+        source.mkdir()
+        for number in range(count):
+            shutil.copy(photo, source / f"{number}.jpg")
+        found[count] = peak_mb(source, folder / f"large-out-{count}")
+    few, many = LARGE
+    print(
+        f"photos of {LARGE_HW[1]}x{LARGE_HW[0]} in one shard: {few}: peak {found[few]:,.0f} MB, "
+        f"{many}: {found[many]:,.0f} MB; label maps of {many - few} of them would be "
+        f"{(many - few) * 2 * LARGE_HW[0] * LARGE_HW[1] / 1e6:,.0f} MB",
+        flush=True,
+    )
+
+
+def print_published(folder: Path, names: Sequence[str]) -> None:
+    """Keep the features of networks of the published shapes, and use them for other labels."""
+    settings = Settings(preset="paper", **random_weights())
+    chunks = chunks_of(names, PUBLISHED // 2)
+    rates = []
+    for labels in (LABELS, OTHER_LABELS):
+        built = build_bulk(BulkJob(settings, Stores(), config_for(labels), str(folder / "published"), True))
+        rates.append(rate(run_here(chunks, built.maker))[0])
+        built.predictor.close()
+    size = sum(path.stat().st_size for path in (folder / "published").glob("features-*/part-*.parquet"))
+    print(
+        f"networks of the published shapes: {rates[0]:.2f} pictures/s, {size / len(names) / 1e3:.0f} kB of features "
+        f"each; other labels over kept features: {rates[1]:.2f} pictures/s ({rates[1] / rates[0]:.0f}x)",
+        flush=True,
+    )
+
+
 def main() -> None:
     """Run the benchmark and print what came of it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -153,6 +213,12 @@ def main() -> None:
 
         with RayRunner(RayOptions(cores=2, most=1)) as ray:
             alone, count, failed = rate(ray.run(chunks, partial(make_maker, job("one"))))
+        # Before and after: a shared machine is faster in one minute than in the next.
+        built = build_bulk(job("after"))
+        after, _, _ = rate(run_here(chunks, built.maker))
+        built.predictor.close()
+        print(f"here again: {after:.2f} pictures/s", flush=True)
+        here = (here + after) / 2
         print(
             f"Ray, one actor of two cores: {alone:.2f} pictures/s ({100 * (here / alone - 1):+.1f} % time), {count} "
             f"pictures, {failed} failed, same bytes: {same(folder / 'here', folder / 'one')}",
@@ -204,9 +270,13 @@ def main() -> None:
         built.predictor.close()
         print(f"here, keeping features: {keeping:.2f} pictures/s, {size / count / 1e3:.1f} kB of features each")
         print(
-            f"other labels over kept features: {other:.2f} pictures/s; same bytes as without them: "
-            f"{same_version(folder / 'kept', folder / 'fresh')}"
+            f"other labels over kept features: {other:.2f} pictures/s ({other / here:.1f}x); same bytes as without "
+            f"them: {same_version(folder / 'kept', folder / 'fresh')}",
+            flush=True,
         )
+        print_published(folder, [name for name in names if Path(name).stat().st_size > 1000][:PUBLISHED])
+        print_memory(folder)
+        print(f"load of this machine now: {os.getloadavg()[0]:.1f}")
 
 
 def same_version(one: Path, other: Path) -> bool:
