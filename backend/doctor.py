@@ -31,7 +31,7 @@ from backend.images.pages import pictures_of
 from backend.images.policy import HostPolicy
 from backend.images.tokens import AccessTokens
 from backend.images.values import show_value
-from backend.label_studio_api import LabelStudioApi, LabelStudioApiError
+from backend.label_studio_api import SCORE_FLAG, LabelStudioApi, LabelStudioApiError
 from backend.labeling.controls import LabelConfig
 from backend.service import make_loader, read_label_config
 from backend.settings import Settings, misspelt, problems_of
@@ -236,13 +236,13 @@ def _label_studio(settings: Settings) -> tuple[LabelStudioApi | None, list[Findi
 
 def _project(api: LabelStudioApi, project: int, settings: Settings, weights: Weights | None) -> Iterator[Finding]:
     try:
-        xml = api.label_config(project)
+        found = api.project(project)
     except LabelStudioApiError:
         yield Finding("bad", "project", f"there is no project {project} that this token may see")
         return
     config = None
     try:
-        config = read_label_config(xml, settings)
+        config = read_label_config(str(found["label_config"]), settings)
     except LabelConfigError as err:
         first, _, rest = str(err).partition("\n")
         yield Finding("bad", "labeling config", first, rest)
@@ -250,7 +250,7 @@ def _project(api: LabelStudioApi, project: int, settings: Settings, weights: Wei
         yield from _config(config, weights)
         if weights is not None:
             yield _first_picture(api, project, config, make_loader(settings, weights))
-    yield from _backends(api, project)
+    yield from _backends(api, project, str(found.get("model_version") or ""))
 
 
 def _config(config: LabelConfig, weights: Weights | None) -> Iterator[Finding]:
@@ -292,8 +292,8 @@ def _image_remedy(err: TaskError) -> str:
     }.get(err.reason, "")
 
 
-def _backends(api: LabelStudioApi, project: int) -> Iterator[Finding]:
-    """Ask Label Studio whether it reaches its backends: it looks when it is asked."""
+def _backends(api: LabelStudioApi, project: int, shown: str) -> Iterator[Finding]:
+    """Ask Label Studio whether it reaches its backends: it looks when it is asked; and whose scores it shows."""
     try:
         backends = api.backends(project)
     except LabelStudioApiError:
@@ -322,6 +322,22 @@ def _backends(api: LabelStudioApi, project: int) -> Iterator[Finding]:
                 "with user and password: are they those of Settings > Model?\n"
                 "LABEL_STUDIO_ML_BLOCK_LOCAL_IP=false for Label Studio, if the service has a private address",
             )
+    versions = [str(backend["model_version"]) for backend in backends if backend.get("model_version")]
+    if versions:
+        yield _scores(shown, versions)
+
+
+def _scores(shown: str, versions: Sequence[str]) -> Finding:
+    """Say whose scores the data manager shows, where Label Studio does not follow the newest version by itself."""
+    if shown in versions:
+        return Finding("ok", "scores", f"the data manager shows those of {shown}")
+    return Finding(
+        "note",
+        "scores",
+        f"the data manager shows those of {shown or 'no version'}; masks are made by {', '.join(versions)} now",
+        "after retrieving: Settings > Annotation, choose that version, Save. Or start Label Studio with\n"
+        f"{SCORE_FLAG}=true (then this is in order): it follows the newest version by itself",
+    )
 
 
 def main(arguments: Sequence[str] | None = None, *, build: Build = load_weights) -> None:

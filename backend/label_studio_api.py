@@ -25,6 +25,7 @@ from backend.label_studio_http import (
 
 __all__ = [
     "IMPATIENT",
+    "SCORE_FLAG",
     "BasicAuth",
     "Json",
     "LabelStudioApi",
@@ -33,6 +34,10 @@ __all__ = [
     "Pause",
     "TaskFilter",
 ]
+
+SCORE_FLAG = "ff_front_dev_1682_model_version_dropdown_070622_short"
+"""Set to true in Label Studio's environment, scores and masks are shown of the version that a connected backend says it
+has; else of the one that is chosen in the project's settings, of none at first."""
 
 # What JSON decodes to, or can be encoded from.
 Json = Any

@@ -275,7 +275,7 @@ def api_of(
     Args:
         host: Which one.
         patience: How long it is waited for while it is away; as for long work, if left out.
-        pause: How it is waited for; `wait` of an event that ends it.
+        pause: How it is waited for; see `LabelStudioApi`.
     """
     if not host.url or not host.token:
         return None

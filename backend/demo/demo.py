@@ -30,7 +30,7 @@ from rich.table import Table
 from backend.demo.label_studio_process import Login, find_executable, label_studio_process
 from backend.demo.server_process import LOOPBACK, ServerProcess, backend_process, free_port
 from backend.errors import BackendError
-from backend.label_studio_api import LabelStudioApi
+from backend.label_studio_api import SCORE_FLAG, LabelStudioApi
 from clipdiy.starter.scenes import Sprites, compose_scene, load_sprites
 
 PresetName = Literal["starter", "paper", "paper-b16"]
@@ -38,9 +38,6 @@ PresetName = Literal["starter", "paper", "paper-b16"]
 LABEL_STUDIO_PORT = 8080
 BACKEND_PORT = 9090
 BACKEND_TITLE = "CLIP-DIY"
-# Without it the score column shows predictions of the version chosen in the project's settings, and none at first; with
-# it, those of the version that the connected backend has now.
-SCORE_FLAG = "ff_front_dev_1682_model_version_dropdown_070622_short"
 VIEW_TITLE = "Least sure first"
 
 # Few enough for one row under a picture, and no two colours that could be taken for each other.

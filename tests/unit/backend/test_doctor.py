@@ -81,6 +81,28 @@ def test_everything_is_right(label_studio):
     assert with_token == set(label_studio.replies) - {"/health"}
 
 
+@pytest.mark.parametrize(
+    ("shown", "verdict", "found"),
+    [
+        ("clip-diy-new", "ok", "the data manager shows those of clip-diy-new"),
+        ("clip-diy-old", "note", "shows those of clip-diy-old; masks are made by clip-diy-new now"),
+        ("CLIP-DIY", "note", "shows those of CLIP-DIY; masks"),
+        (None, "note", "shows those of no version; masks"),
+    ],
+)
+def test_whose_scores_are_shown(label_studio, shown, verdict, found):
+    project = {"label_config": CONFIG, "model_version": shown}
+    label_studio.replies["/api/projects/7/"] = Reply(body=json.dumps(project).encode())
+    backends = [{"url": "http://backend:9090", "state": "CO", "model_version": "clip-diy-new"}]
+    label_studio.replies["/api/ml/"] = Reply(body=json.dumps(backends).encode())
+    findings = look()
+    assert not wrong(findings)
+    [scores] = [finding for finding in findings if finding.what == "scores"]
+    assert scores.verdict == verdict
+    assert found in scores.found
+    assert ("Settings > Annotation" in scores.remedy) == (verdict == "note")
+
+
 FAULTS = {
     "not a label studio": ("/health", Reply(body=b"<html>"), "Label Studio", "proxy"),
     "unhealthy": ("/health", Reply(503), "Label Studio", "proxy"),
