@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import threading
 
 import pytest
 from command_line import Ran
@@ -11,26 +12,34 @@ from PIL import Image
 from pyarrow import parquet
 from s3_server import ACCESS_KEY, SECRET_KEY, S3Server
 
+from backend.bulk.asking import config_for
 from backend.bulk.on_ray import RayOptions
+from backend.bulk.places import Stores
+from backend.errors import BackendError
 from backend.ls import bulk_job
 from backend.ls.app import main
+from backend.ls.bulk_job import BulkJob
 from backend.metrics import Metrics
 from backend.predicting.predictor import Predictor, PredictorOptions
+from backend.settings import Settings
 
 
 @pytest.fixture
 def cores(monkeypatch):
     """The networks that were made."""
-    made = []
+    made, predictors = [], []
 
     def build(settings, loader_of, cache):
         core = FakeCore()
         core.settings = settings
         made.append(core)
-        return Predictor(core, loader_of(None), PredictorOptions(), Metrics(), cache)
+        predictors.append(Predictor(core, loader_of(None), PredictorOptions(), Metrics(), cache))
+        return predictors[-1]
 
     monkeypatch.setattr(bulk_job, "build_predictor", build)
-    return made
+    yield made
+    for predictor in predictors:
+        predictor.close()
 
 
 @pytest.fixture
@@ -130,6 +139,19 @@ def test_what_stops_it(clipdiy_ls, photos, tmp_path, arguments, message):
     ran = clipdiy_ls("bulk", photos, "--out", tmp_path / "out", *arguments)
     assert ran.code == 2
     assert message in ran.err
+
+
+def test_weights_that_compute_otherwise_are_not_used(cores, tmp_path):
+    job = BulkJob(Settings(), Stores(), config_for("cat"), str(tmp_path), version="clip-diy-x")
+    with pytest.raises(BackendError, match="the others make clip-diy-x: all machines need the same weights"):
+        bulk_job.build_bulk(job)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("networks")], "they are closed"
+
+
+def test_a_config_is_read_before_weights_are_loaded(cores, tmp_path):
+    with pytest.raises(BackendError, match="expected a BrushLabels control"):
+        bulk_job.build_bulk(BulkJob(Settings(), Stores(), "<View/>", str(tmp_path)))
+    assert not cores
 
 
 def test_nothing_to_do_is_said(clipdiy_ls, tmp_path, cores):
