@@ -2,11 +2,14 @@
 
 import json
 import os
+import re
 import signal
 import threading
+from typing import ClassVar
 
 import pytest
-from command_line import Ran
+import yaml
+from command_line import ROOT, Ran
 from fakes import FakeCore
 from PIL import Image
 from pyarrow import parquet
@@ -17,7 +20,7 @@ from backend.bulk.on_ray import RayOptions
 from backend.bulk.places import Stores
 from backend.errors import BackendError
 from backend.ls import bulk_job
-from backend.ls.app import main
+from backend.ls.app import Commands, main
 from backend.ls.bulk_job import BulkJob
 from backend.metrics import Metrics
 from backend.predicting.predictor import Predictor, PredictorOptions
@@ -266,6 +269,39 @@ def test_from_a_bucket_into_a_bucket(clipdiy_ls, photos, monkeypatch):
         written = [key for key in bucket.objects if key.startswith("out/")]
         assert sorted(key.rpartition(".")[2] for key in written) == ["parquet", "xml"]
         assert not any(b"endpoint_override" in bucket.objects[key] for key in written)
+
+
+class TestDocs:
+    """docs/scale.md says what there is, and its examples can be typed."""
+
+    TEXT = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
+    OPTIONS: ClassVar = {
+        name: {option for parameter in Commands().get_command(None, name).params for option in parameter.opts}
+        for name in ("bulk", "export")
+    }
+
+    def test_every_option_has_a_row(self):
+        rows = set(re.findall(r"--[a-z-]+", "".join(re.findall(r"^\| `--.*?\|", self.TEXT, re.MULTILINE))))
+        preset = set(re.findall(r"`(--[a-z-]+)`", self.TEXT.partition("| `--preset`")[2].partition("|")[0]))
+        assert rows | preset == {name for name in self.OPTIONS["bulk"] if name.startswith("--")}
+
+    @pytest.mark.parametrize("name", ["bulk", "export"])
+    def test_commands_have_the_options_that_they_are_given(self, name):
+        commands = re.findall(rf"clipdiy-ls {name} (?:[^`'\n]|\n    --|\n/)+", self.TEXT)
+        assert len(commands) > 1
+        used = {option for command in commands for option in re.findall(r"(?<= )--[a-z-]+", command)}
+        assert used
+        assert used <= self.OPTIONS[name]
+
+    def test_examples_are_yaml(self):
+        job, cluster = (yaml.safe_load(found) for found in re.findall(r"```yaml\n(.*?)```", self.TEXT, re.DOTALL))
+        assert job["spec"]["entrypoint"].startswith("clipdiy-ls bulk s3://")
+        assert cluster["head_node_type"] in cluster["available_node_types"]
+
+    def test_the_version_of_ray_is_the_one_that_was_tried(self):
+        locked = re.search(r"^ray==(\S+)", (ROOT / "requirements-dev.txt").read_text(encoding="utf-8"), re.MULTILINE)[1]
+        assert {*re.findall(r"ray\[data,default\]==([\d.]+)", self.TEXT)} == {locked}
+        assert {*re.findall(r'rayVersion: "([\d.]+)"', self.TEXT)} == {locked}
 
 
 class TestExport:
