@@ -50,7 +50,7 @@ def bulk(
         str | None, typer.Option(help="Weights and sizes: paper, paper-b16, dinoiser or starter; CLIPDIY_PRESET.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N; CLIPDIY_DEVICE.")] = None,
-    shard_size: Annotated[int, typer.Option("--shard-size", metavar="N", min=1, help="Pictures in a shard.")] = 500,
+    shard_size: Annotated[int, typer.Option("--shard-size", metavar="N", min=1, help="Pictures in a shard.")] = 200,
     keep_features: Annotated[
         bool,
         typer.Option(

@@ -4,6 +4,7 @@ import copy
 import os
 import threading
 import time
+from urllib.parse import parse_qsl
 
 import pytest
 from clocks import HandClock
@@ -141,6 +142,12 @@ class TestBuckets:
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
         stores = Stores.of(f"s3://photos/a?{s3.options}")
         assert reason(stores, "s3://photos/a/1.jpg") == "unauthorized"
+
+    def test_a_store_of_your_own_can_be_named_by_the_environment(self, s3, bucket, monkeypatch):
+        """Whoever exports shards names only where the shards are, and pictures may be elsewhere."""
+        monkeypatch.setenv("AWS_ENDPOINT_URL", dict(parse_qsl(s3.options))["endpoint_override"])
+        monkeypatch.setenv("AWS_REGION", "us-east-1")
+        assert read(Stores(), "s3://photos/a/1.jpg") == b"one"
 
     def test_it_can_be_sent_to_another_process(self, stores):
         read(stores, "s3://photos/a/1.jpg")

@@ -18,6 +18,7 @@ from s3_server import ACCESS_KEY, SECRET_KEY, S3Server
 from backend.bulk.asking import config_for
 from backend.bulk.on_ray import RayOptions
 from backend.bulk.places import Stores
+from backend.bulk.shards import SHARD
 from backend.errors import BackendError
 from backend.ls import bulk_job
 from backend.ls.app import Commands, main
@@ -271,6 +272,20 @@ def test_from_a_bucket_into_a_bucket(clipdiy_ls, photos, monkeypatch):
         assert not any(b"endpoint_override" in bucket.objects[key] for key in written)
 
 
+def test_a_bucket_that_refuses(clipdiy_ls, photos, monkeypatch, cores):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with S3Server() as s3:
+        s3.bucket("closed").refuses = True
+        ran = clipdiy_ls("bulk", photos, "--labels", "cat", "--out", f"s3://closed/out?{s3.options}")
+        assert ran.code == 2
+        assert ran.err.startswith("clipdiy-ls: s3://closed/out/clip-diy-")
+        assert "ACCESS_DENIED" in ran.err
+        assert SECRET_KEY not in ran.err
+        assert [sum(core.batches) for core in cores] == [0], "nothing is computed for a place that takes nothing"
+
+
 class TestDocs:
     """docs/scale.md says what there is, and its examples can be typed."""
 
@@ -284,6 +299,11 @@ class TestDocs:
         rows = set(re.findall(r"--[a-z-]+", "".join(re.findall(r"^\| `--.*?\|", self.TEXT, re.MULTILINE))))
         preset = set(re.findall(r"`(--[a-z-]+)`", self.TEXT.partition("| `--preset`")[2].partition("|")[0]))
         assert rows | preset == {name for name in self.OPTIONS["bulk"] if name.startswith("--")}
+
+    def test_the_size_of_a_shard_is_the_one_that_is_said(self):
+        [parameter] = [one for one in Commands().get_command(None, "bulk").params if one.name == "shard_size"]
+        assert parameter.default == SHARD
+        assert re.search(r"^\| `--shard-size.*\| (\d+) \|$", self.TEXT, re.MULTILINE)[1] == str(SHARD)
 
     @pytest.mark.parametrize("name", ["bulk", "export"])
     def test_commands_have_the_options_that_they_are_given(self, name):
