@@ -1,5 +1,7 @@
 """From a configuration to CLIP-DIY with loaded weights, on its device, warmed up."""
 
+import os
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,6 +165,22 @@ def locate_clip(name: str, weights_dir: Path) -> ClipFiles:
     return ClipFiles(name, architecture, weight.path, clip_tag_config(name), {file.name: weight.sha256})
 
 
+def require_compiler(device: torch.device) -> None:
+    """Look for the compiler that torch translates its kernels with: better said here than in the first request.
+
+    Raises:
+        ConfigError: If there is none.
+    """
+    # On a GPU, Triton compiles only what launches a kernel, and that is C.
+    chosen, usual = ("CXX", ("g++", "clang++")) if device.type == "cpu" else ("CC", ("gcc", "clang", "cc"))
+    candidates = [os.environ[chosen]] if os.environ.get(chosen) else usual
+    if not any(shutil.which(name) for name in candidates):
+        raise ConfigError(
+            f"compiling the image tower needs a compiler, and there is no {' or '.join(candidates)} here: install one "
+            f"(Debian's package g++), name one in {chosen}, or leave CLIPDIY_COMPILE at false"
+        )
+
+
 def load_clip(files: ClipFiles, config: CoreConfig, device: torch.device, cache_dir: Path | None = None) -> ClipEncoder:
     """Load both towers: the image tower in the configured dtype, the text tower in float32.
 
@@ -174,6 +192,7 @@ def load_clip(files: ClipFiles, config: CoreConfig, device: torch.device, cache_
 
     Raises:
         WeightsError: If the weights do not fit the architecture.
+        ConfigError: If torch is to compile, and there is no compiler.
     """
     try:
         if files.weights is None:
@@ -199,6 +218,7 @@ def load_clip(files: ClipFiles, config: CoreConfig, device: torch.device, cache_
     network.visual.to(dtype)
     arithmetic = str(dtype)
     if config.compiled:
+        require_compiler(device)
         # The first batch of each size takes long, the others are a single launch.
         network.visual.compile(mode="reduce-overhead", dynamic=False)
         arithmetic += ", compiled"

@@ -48,6 +48,7 @@ class WeightFile:
         instead: Other names under which the same weights are taken.
         hub: Repository and file name on the Hugging Face hub, if it comes from there: its local cache is looked at too.
         git_sha1: What git calls it, where that is all that is known beforehand (see `git_blob_sha1`).
+        tensors: How the names of some of its tensors end. A file that no digest is known of must open and hold them.
     """
 
     what: str
@@ -57,6 +58,7 @@ class WeightFile:
     instead: tuple[str, ...] = ()
     hub: tuple[str, str] | None = None
     git_sha1: str | None = None
+    tensors: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,23 +71,35 @@ class LocatedWeight:
         sha256: Digest of what lies there.
         expected: Digest it must have (pinned, or kept when it was fetched), or `None` if neither is known. Says which
             git blob is expected where that is pinned and the file is another.
+        fault: What is wrong with what it holds, where no digest is known to compare with; see `fault_of`.
     """
 
     file: WeightFile
     path: Path
     sha256: str
     expected: str | None
+    fault: str | None = None
 
     @property
     def intact(self) -> bool:
         """Whether it is what it must be, as far as that is known."""
-        return self.expected is None or self.expected == self.sha256
+        return self.why_not is None
 
+    @property
+    def why_not(self) -> str | None:
+        """What is wrong with it, in words; `None` if nothing is."""
+        if self.expected is not None and self.expected != self.sha256:
+            return f"SHA-256 {self.sha256}, expected {self.expected}"
+        return self.fault
+
+
+_OF_CLIP = ("logit_scale",)
 
 FOUND_BACKBONE = WeightFile(
     "DINO ViT-S/8 trained for 300 epochs, FOUND's backbone",
     "found/dino_deitsmall8_300ep_pretrain.pth",
     FOUND_BACKBONE_URL,
+    tensors=("patch_embed.proj.weight", "blocks.11.attn.qkv.weight"),
 )
 FOUND_HEAD = WeightFile("FOUND's trained head", "found/decoder_weights.pt", FOUND_HEAD_URL, FOUND_HEAD_SHA256)
 
@@ -168,6 +182,7 @@ def _clip_file(name: str) -> WeightFile:
             f"https://huggingface.co/{owner}/{repository}/resolve/main/{file_name}",
             instead=tuple(f"{repository}/{other}" for other in instead),
             hub=(f"{owner}/{repository}", file_name),
+            tensors=_OF_CLIP,
         )
     url = str(entry.get("url") or "")
     # OpenAI's addresses hold the file's SHA-256 as their last folder.
@@ -177,6 +192,7 @@ def _clip_file(name: str) -> WeightFile:
         f"{architecture}-{tag}/{url.rsplit('/', 1)[-1]}",
         url,
         sha256=folder if len(folder) == 64 else None,
+        tensors=_OF_CLIP,
     )
 
 
@@ -200,10 +216,55 @@ def expected_sha256(file: WeightFile, path: Path) -> tuple[str | None, Literal["
     return (words[0], "kept") if words else (None, "unknown")
 
 
+def fault_of(file: WeightFile, path: Path) -> str | None:
+    """Say what is wrong with what a file holds: it does not open, or has not the tensors of such weights.
+
+    Reads names only, no numbers; nothing in the file is executed.
+
+    Args:
+        file: What it is meant to be.
+        path: Where it lies.
+    """
+    try:
+        names = _tensor_names(path)
+    except Exception as err:  # noqa: BLE001  # whatever the readers of these formats raise on bytes that are none
+        return f"it cannot be opened as weights ({type(err).__name__})"
+    if names is None:
+        return None
+    missing = [ending for ending in file.tensors if not any(name.endswith(ending) for name in names)]
+    return f"it has no tensor {', '.join(missing)}" if missing else None
+
+
+def _tensor_names(path: Path) -> list[str] | None:
+    """Return the names of a file's tensors, `None` for an archive of TorchScript, whose names are in its code."""
+    if path.suffix == ".safetensors":
+        from safetensors import safe_open
+
+        with safe_open(path, "np") as tensors:
+            return list(tensors.keys())
+    import torch  # slow to import, and only needed here
+
+    with path.open("rb") as start:
+        is_archive = start.read(2) == b"PK"
+    if is_archive:
+        import zipfile
+
+        with zipfile.ZipFile(path) as archive:
+            if any("/code/" in name for name in archive.namelist()):
+                return None
+    loaded = torch.load(path, map_location="cpu", mmap=True if is_archive else None, weights_only=True)
+    for inner in ("state_dict", "teacher", "model"):
+        loaded = loaded.get(inner, loaded) if isinstance(loaded, dict) else loaded
+    return [str(name) for name in loaded] if isinstance(loaded, dict) else []
+
+
 def locate(file: WeightFile, weights_dir: Path) -> LocatedWeight | None:
-    """Find a file and read it once for its digest."""
+    """Find a file, read it for its digest, and look into it where there is nothing to compare that with."""
     path = find(file, weights_dir)
-    return None if path is None else LocatedWeight(file, path, sha256_of(path), expected_sha256(file, path)[0])
+    if path is None:
+        return None
+    expected, _ = expected_sha256(file, path)
+    return LocatedWeight(file, path, sha256_of(path), expected, fault_of(file, path) if expected is None else None)
 
 
 def fetch_command(config: CoreConfig) -> str:
@@ -237,7 +298,7 @@ def require_present(
         raise WeightsError(
             f"weights are missing in {weights_dir}:\n" + "\n".join(lines) + f"\nRun `{command}`, "
             "or on a machine without a network put the files there by hand (another folder: CLIPDIY_WEIGHTS_DIR). "
-            "The bundled closed-world weights need none: preset `starter`."
+            "The bundled closed-world weights need none: CLIPDIY_PRESET=starter, or --preset starter."
         )
     return {file: path for file, path in there.items() if path is not None}
 
@@ -253,7 +314,7 @@ def require(files: Iterable[WeightFile], weights_dir: Path) -> dict[WeightFile, 
         weight = LocatedWeight(file, path, sha256_of(path), expected_sha256(file, path)[0])
         if not weight.intact:
             raise WeightsError(
-                f"{weight.path} is not the file it should be: SHA-256 {weight.sha256}, expected {weight.expected}. "
+                f"{weight.path} is not the file it should be: {weight.why_not}. "
                 f"Delete it and fetch it again from {file.url}"
             )
         located[file] = weight

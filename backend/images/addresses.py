@@ -14,6 +14,8 @@ from backend.errors import TaskError
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _NAME = re.compile(r"[a-z0-9_.-]+")
+LOCAL_FILES_PATH = "/data/local-files"
+"""Where Label Studio serves files of its own disk; which one stands in the query, as `d`."""
 
 
 @dataclass(frozen=True)
@@ -86,10 +88,16 @@ def is_at(origin: Origin, url: str | None) -> bool:
 
 
 def show_url(url: str, most: int = 200) -> str:
-    """Return an address fit for a message: without user name, query and fragment, which may hold secrets."""
+    """Return an address fit for a message: without user name, query and fragment, which may hold secrets.
+
+    Of a local file of Label Studio its path stays, which stands in the query: it is what names the file.
+    """
     try:
         parts = urlsplit(url)
     except ValueError:
         return "a malformed address"
-    text = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+    query = ""
+    if parts.path.rstrip("/").endswith(LOCAL_FILES_PATH):
+        query = "&".join(part for part in parts.query.split("&") if part.startswith("d="))
+    text = parts._replace(netloc=parts.netloc.rpartition("@")[2], query=query, fragment="").geturl()
     return text if len(text) <= most else text[: most - 3] + "..."

@@ -14,7 +14,7 @@ import re
 from urllib.parse import urlsplit
 
 from backend.errors import TaskError
-from backend.images.addresses import is_at, show_url, split_url
+from backend.images.addresses import LOCAL_FILES_PATH, is_at, show_url, split_url
 from backend.images.host import LabelStudioHost
 
 CLOUD_SCHEMES = ("s3", "s3s", "gs", "azure-blob")
@@ -23,7 +23,6 @@ UNDERSTOOD = (
     "an upload of Label Studio (/data/upload/...), a local file of it (/data/local-files/?d=...), an http or https "
     "address, a cloud address (s3://, gs://, azure-blob://) or a data: URI with base64"
 )
-_LOCAL_FILES_PATH = "/data/local-files"
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 
 
@@ -93,4 +92,4 @@ def path_at(url: str, label_studio: LabelStudioHost | None) -> str | None:
 def is_local_file(path: str, label_studio: LabelStudioHost | None) -> bool:
     """Whether a path of Label Studio is that of a local file."""
     prefix = label_studio.prefix if label_studio else ""
-    return urlsplit(path).path.removeprefix(prefix).rstrip("/") == _LOCAL_FILES_PATH
+    return urlsplit(path).path.removeprefix(prefix).rstrip("/") == LOCAL_FILES_PATH

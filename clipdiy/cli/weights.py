@@ -82,7 +82,7 @@ def fetch_weights(
             console.print(f"[green]there already[/]  {escape(str(weight.path))}")
             continue
         if weight is not None:
-            console.print(f"[yellow]damaged, fetched again[/]  {escape(str(weight.path))}")
+            console.print(f"[yellow]damaged, fetched again[/]  {escape(str(weight.path))}: {weight.why_not}")
         path = _fetch_with_bar(file, folder, console)
         console.print(f"[green]fetched[/]  {escape(str(path))}")
     console.print("all weights are there")
@@ -105,9 +105,7 @@ def check_weights(
         if weight is None:
             verdict = f"[red]missing[/]  {escape(str(folder / file.name))}\n  from  {escape(file.url)}"
         elif not weight.intact:
-            verdict = (
-                f"[red]damaged[/]  {escape(str(weight.path))}\n  SHA-256 {weight.sha256}, expected {weight.expected}"
-            )
+            verdict = f"[red]damaged[/]  {escape(str(weight.path))}\n  {weight.why_not}"
         elif weight.expected is None:
             verdict = (
                 f"[yellow]there, nothing to compare with[/]  {escape(str(weight.path))}\n  SHA-256 {weight.sha256}"

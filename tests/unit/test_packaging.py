@@ -169,14 +169,50 @@ def test_lock_has_a_hash_for_everything_and_no_address():
     assert "://" not in text
 
 
+ONLY_FOR_A_GPU = {
+    "cuda-bindings",
+    "cuda-pathfinder",
+    "cuda-toolkit",
+    "nvidia-cusolver",
+    "nvidia-nvjitlink",
+    "nvidia-nvtx",
+    "triton",
+}
+
+
+def test_the_cpus_lock_is_the_lock_without_what_only_a_gpu_needs():
+    def entries(name):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        return re.findall(r"^[\w.-]+==.*?(?=^\S|\Z)", text, re.MULTILINE | re.DOTALL)
+
+    kept = [entry for entry in entries("requirements.txt") if entry.partition("==")[0] not in ONLY_FOR_A_GPU]
+    assert entries("requirements-cpu.txt") == kept
+    assert locked("requirements.txt") - locked("requirements-cpu.txt") == ONLY_FOR_A_GPU
+    contributing = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert all(f"`{name}`" in contributing for name in ONLY_FOR_A_GPU)
+
+
+def test_the_image_takes_the_lock_it_is_given():
+    assert "ARG REQUIREMENTS=requirements.txt\nCOPY ${REQUIREMENTS} ./requirements.txt\n" in DOCKERFILE
+    cpu, gpu = SERVICES["backend"], SERVICES["backend-gpu"]
+    [(name, lock)] = cpu["build"]["args"].items()
+    assert name == "REQUIREMENTS"
+    assert re.fullmatch(r"\$\{REQUIREMENTS:-(.*)\}", lock)[1] == "requirements-cpu.txt"
+    assert gpu["build"] == "."
+    assert cpu["image"] != gpu["image"], "one would be built over the other"
+    sent = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
+    assert {"!requirements.txt", "!requirements-cpu.txt"} <= set(sent)
+
+
 # Docker
 
 
 def copied():
-    """Return (source, target) of every COPY."""
+    """Return (source, target) of every COPY, where nothing else is asked for."""
+    arguments = dict(re.findall(r"^ARG (\w+)=(\S+)$", DOCKERFILE, re.MULTILINE))
     pairs = []
     for line in re.findall(r"^COPY (.+)$", DOCKERFILE, re.MULTILINE):
-        *sources, target = line.split()
+        *sources, target = re.sub(r"\$\{(\w+)\}", lambda found: arguments[found[1]], line).split()
         pairs += [(source, target) for source in sources]
     return pairs
 
@@ -190,7 +226,7 @@ def test_everything_that_is_copied_exists_and_is_not_ignored():
     ignore = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     kept = {line.removeprefix("!") for line in ignore if line.startswith("!")}
     assert ignore[1] == "*"
-    assert {source for source, _ in copied()} == kept
+    assert {source for source, _ in copied()} | {"requirements-cpu.txt"} == kept
     assert all((ROOT / source).exists() for source in kept)
 
 

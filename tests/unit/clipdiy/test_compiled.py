@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny import TINY
 
-from clipdiy.build import build_segmenter
+from clipdiy.build import build_segmenter, require_compiler
 from clipdiy.config import CoreConfig, CropGrid
 from clipdiy.errors import ConfigError
 from clipdiy.photo import Photo
@@ -20,6 +20,7 @@ PHOTOS = [Photo.from_array(np.random.default_rng(seed).integers(0, 255, (60, 80,
 def compiled(monkeypatch):
     """A compiled segmenter; the tower is traced, but no C++ compiler is needed to run what was traced."""
     asked = []
+    monkeypatch.setattr("clipdiy.build.shutil.which", lambda name: f"/usr/bin/{name}")
     compile_module = torch.nn.Module.compile
 
     def remember(module, **options):
@@ -73,3 +74,35 @@ def test_a_graph_on_a_gpu():
         for ours, theirs in zip(compiled.encode(PHOTOS[:count]), plain.encode(PHOTOS[:count]), strict=True):
             for a, b in zip(ours.crop_embeddings, theirs.crop_embeddings, strict=True):
                 torch.testing.assert_close(a, b, atol=5e-3, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("device", "there", "environment", "says"),
+    [
+        ("cpu", [], {}, "no g\\+\\+ or clang\\+\\+"),
+        ("cpu", ["gcc"], {}, "g\\+\\+"),
+        ("cpu", ["clang++"], {}, None),
+        ("cpu", ["g++"], {"CXX": "icpx"}, "no icpx"),
+        ("cpu", ["icpx"], {"CXX": "icpx"}, None),
+        ("cuda", [], {}, "no gcc or clang or cc"),
+        ("cuda", ["gcc"], {}, None),
+        ("cuda", ["gcc"], {"CC": "mine"}, "no mine"),
+    ],
+)
+def test_a_compiler_that_is_not_there_is_said_at_the_start(monkeypatch, device, there, environment, says):
+    for name in ("CC", "CXX"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("clipdiy.build.shutil.which", lambda name: name if name in there else None)
+    if says is None:
+        require_compiler(torch.device(device))
+    else:
+        with pytest.raises(ConfigError, match=says):
+            require_compiler(torch.device(device))
+
+
+def test_without_a_compiler_nothing_starts(monkeypatch):
+    monkeypatch.setattr("clipdiy.build.shutil.which", lambda name: None)
+    with pytest.raises(ConfigError, match="CLIPDIY_COMPILE"):
+        build_segmenter(replace(CONFIG, compiled=True), warm_up=False)

@@ -2,12 +2,17 @@
 
 import hashlib
 import threading
+import zipfile
 from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import open_clip
 import pytest
+import timm
+import torch
+from safetensors.torch import save_file
 
 from clipdiy.config import CoreConfig, ObjectnessConfig, preset
 from clipdiy.errors import ConfigError, WeightsError
@@ -18,6 +23,7 @@ from clipdiy.weights import (
     WeightFile,
     clip_tag_config,
     expected_sha256,
+    fault_of,
     fetch,
     fetch_command,
     find,
@@ -114,6 +120,73 @@ def wanted(server, path="/x.bin", **changes):
 
 def files_in(folder):
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+# What no digest is known of
+
+
+def saved(path, tensors):
+    save_file(tensors, path) if path.suffix == ".safetensors" else torch.save(tensors, path)
+    return path
+
+
+CLIP_LIKE = {"logit_scale": torch.zeros(1), "visual.proj": torch.zeros(2, 3)}
+HELD = WeightFile("a test's weights", "x", "http://nowhere", tensors=("logit_scale", "proj"))
+
+
+@pytest.mark.parametrize("name", ["x.safetensors", "x.pt"])
+def test_a_file_must_open_and_hold_its_tensors(tmp_path, name):
+    path = saved(tmp_path / name, CLIP_LIKE)
+    assert fault_of(HELD, path) is None
+    assert fault_of(HELD, saved(path, {"logit_scale": torch.zeros(1)})) == "it has no tensor proj"
+    assert fault_of(HELD, saved(path, {"other": torch.zeros(1)})) == "it has no tensor logit_scale, proj"
+    for content in (b"", bytes(10_000), saved(path, CLIP_LIKE).read_bytes()[:-4]):
+        path.write_bytes(content)
+        assert "cannot be opened" in fault_of(HELD, path)
+
+
+@pytest.mark.parametrize("inner", ["state_dict", "teacher", "model"])
+def test_tensors_may_lie_one_level_down(tmp_path, inner):
+    assert fault_of(HELD, saved(tmp_path / "x.pth", {inner: CLIP_LIKE, "epoch": 3})) is None
+
+
+def test_the_old_format_of_torch_is_read(tmp_path):
+    torch.save(CLIP_LIKE, tmp_path / "x.pth", _use_new_zipfile_serialization=False)
+    assert fault_of(HELD, tmp_path / "x.pth") is None
+
+
+def test_an_archive_of_torchscript_counts_as_what_it_is(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.pt", "w") as archive:
+        archive.writestr("archive/code/__torch__.py", "")
+        archive.writestr("archive/data.pkl", "")
+    assert fault_of(HELD, tmp_path / "x.pt") is None
+
+
+def test_nothing_in_a_file_is_executed(tmp_path):
+    class Harmful:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "executed",)
+
+    torch.save({"logit_scale": Harmful()}, tmp_path / "x.pt")
+    assert "cannot be opened" in fault_of(HELD, tmp_path / "x.pt")
+    assert not (tmp_path / "executed").exists()
+
+
+def test_what_is_no_weights_is_not_taken_for_them(tmp_path):
+    (tmp_path / "x").write_bytes(bytes(100))
+    assert "cannot be opened" in locate(HELD, tmp_path).why_not
+    saved(tmp_path / "x", [1, 2])
+    assert "has no tensor" in locate(HELD, tmp_path).why_not
+    saved(tmp_path / "x", CLIP_LIKE)
+    assert locate(HELD, tmp_path).intact
+
+
+def test_what_is_looked_for_is_in_openclips_and_dinos_own_weights():
+    clip, backbone, _ = required_files(preset("paper"))
+    models = open_clip.create_model("ViT-B-32", pretrained=None), timm.create_model("vit_small_patch8_224")
+    for file, model in zip((clip, backbone), models, strict=True):
+        assert set(file.tensors) <= set(model.state_dict())
+        assert file.tensors
 
 
 # Fetching
@@ -343,9 +416,10 @@ def test_only_what_is_missing_is_named(tmp_path):
 
 def test_a_file_that_is_not_the_pinned_one_is_refused(tmp_path):
     config = preset("paper", clip="local-dir:/x")
-    for file in required_files(config):
-        (tmp_path / file.name).parent.mkdir(exist_ok=True)
-        (tmp_path / file.name).write_bytes(b"x")
+    backbone, head = required_files(config)
+    (tmp_path / head.name).parent.mkdir(exist_ok=True)
+    saved(tmp_path / backbone.name, {name: torch.zeros(1) for name in backbone.tensors})
+    (tmp_path / head.name).write_bytes(b"x")
     with pytest.raises(WeightsError, match=f"expected {FOUND_HEAD_SHA256}"):
         require(required_files(config), tmp_path)
 

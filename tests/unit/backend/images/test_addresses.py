@@ -78,6 +78,13 @@ def test_shown_addresses_hold_no_secrets() -> None:
     assert show_url("http://[::1/secret") == "a malformed address"
 
 
+def test_which_local_file_is_shown():
+    shown = show_url("http://ls.test/lab/data/local-files/?d=a/b%20c.png&token=secret")
+    assert shown == "http://ls.test/lab/data/local-files/?d=a/b%20c.png"
+    assert show_url("/data/local-files?token=secret&d=x.png") == "/data/local-files?d=x.png"
+    assert show_url("http://ls.test/data/upload/1/x.png?d=secret") == "http://ls.test/data/upload/1/x.png"
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.text(max_size=20))
 def test_the_one_form_of_a_host_is_its_own(text: str) -> None:

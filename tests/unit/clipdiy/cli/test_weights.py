@@ -2,6 +2,8 @@
 
 import re
 
+import torch
+from safetensors.torch import save_file
 from tiny import GOLDEN
 
 import clipdiy.weights
@@ -10,12 +12,18 @@ from clipdiy.method import required_files
 from clipdiy.weights import FOUND_HEAD_SHA256
 
 
+def put(file, folder):
+    """Write a file that holds the names of the tensors that it must have."""
+    path = folder / file.name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {f"some.{name}": torch.zeros(1) for name in file.tensors}
+    save_file(tensors, path) if path.suffix == ".safetensors" else torch.save(tensors, path)
+
+
 def weights_of_paper(folder):
     """Put files under the right names: only FOUND's head is what it says."""
     for file in required_files(preset("paper")):
-        path = folder / file.name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"weights")
+        put(file, folder)
     (folder / "found" / "decoder_weights.pt").write_bytes((GOLDEN / "found_head" / "decoder_weights.pt").read_bytes())
 
 
@@ -49,6 +57,13 @@ def test_weights_check_says_what_is_right_missing_unknown_and_damaged(clipdiy_co
     assert ran.code == 0
     assert f"{FOUND_HEAD_SHA256} (pinned)" in ran.out
     assert ran.out.count("nothing to compare with") == 2
+    clip = tmp_path / required_files(preset("paper"))[0].name
+    good = clip.read_bytes()
+    clip.write_bytes(bytes(1000))
+    ran = clipdiy_command(*check)
+    assert ran.code == 1
+    assert "it cannot be opened as weights" in ran.out
+    clip.write_bytes(good)
     backbone.with_name(backbone.name + ".sha256").write_text(f"{'0' * 64}  {backbone.name}\n")
     ran = clipdiy_command(*check)
     assert ran.code == 1
@@ -75,14 +90,14 @@ def test_weights_of_other_models(clipdiy_command, tmp_path):
 def test_weights_fetch_gets_what_is_missing_only(clipdiy_command, tmp_path, monkeypatch):
     weights_of_paper(tmp_path)
     clip = tmp_path / required_files(preset("paper"))[0].name
-    clip.unlink()
+    clip.write_bytes(bytes(60_000))  # as long as you like: zeros are no weights
     fetched = []
 
     def fetch(file, weights_dir, *, progress):
         fetched.append(file.name)
         for done in range(0, 101):
             progress(done * 10_000, 1_000_000)
-        (weights_dir / file.name).write_bytes(b"weights")
+        put(file, weights_dir)
         return weights_dir / file.name
 
     monkeypatch.setattr("clipdiy.cli.weights.fetch", fetch)
@@ -90,6 +105,7 @@ def test_weights_fetch_gets_what_is_missing_only(clipdiy_command, tmp_path, monk
     assert ran.code == 0
     assert fetched == [clip.relative_to(tmp_path).as_posix()]
     assert ran.out.count("there already") == 2
+    assert "damaged, fetched again" in ran.out
     assert ran.out.count(" of 1.0 MB") == 11, "a log without a terminal gets a line every tenth"
 
 
