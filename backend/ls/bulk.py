@@ -1,9 +1,10 @@
 """`clipdiy-ls bulk`: folders, buckets and lists of pictures into Parquet shards, here or on a Ray cluster."""
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -179,7 +180,8 @@ def _on_ray(job: "BulkJob", address: str, cores: int, actors: int | None) -> Ite
     if ":" in device:
         raise BackendError(f"on Ray every actor has one GPU, its first: --device cuda, not {device}")
     gpus = None if device == "auto" else device != "cpu"
-    with RayRunner(RayOptions(address, cores, actors, gpus)) as ray:
+    # Ray tells of workers that died on stdout, which is for what became of the run.
+    with redirect_stdout(sys.stderr), RayRunner(RayOptions(address, cores, actors, gpus)) as ray:
         # What the version is, they know where the shards are made.
         found = ray.ask(partial(look_at_weights, job))
         shards = Shards(job.stores, job.dest, found.version)

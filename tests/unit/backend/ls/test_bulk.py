@@ -223,14 +223,17 @@ def test_on_ray_with_the_device_that_was_named(clipdiy_ls, photos, tmp_path, mon
             return look()
 
         def run(self, chunks, make_maker, stop):
+            print("(raylet) A worker died")
             maker = make_maker()
             yield from (maker.make(chunk) for chunk in chunks)
 
     monkeypatch.setattr("backend.bulk.on_ray.RayRunner", Runner)
-    options = ("--ray", "auto", "--ray-cores", 4, "--ray-actors", 3, "--device", device, "--shard-size", 2)
+    options = ("--ray", "auto", "--ray-cores", 4, "--ray-actors", 3, "--device", device, "--shard-size", 2, "--json")
     ran = clipdiy_ls("bulk", photos, "--labels", "cat", "--out", tmp_path / "out", *options)
     assert ran.code == 0, ran.err
     assert asked == [RayOptions("auto", 4, 3, gpus), "closed"]
+    assert json.loads(ran.out)["made"] == 5, "what Ray says is not among it"
+    assert "A worker died" in ran.err
     assert len(shards(tmp_path / "out")) == 3
 
 
