@@ -209,7 +209,10 @@ def main() -> None:
         here, count, failed = rate(run_here(chunks, built.maker))
         built.predictor.close()
         size = sum(path.stat().st_size for path in (folder / "here").rglob("part-*.parquet"))
-        print(f"here: {here:.2f} pictures/s, {count} pictures, {failed} failed, {size / count / 1e3:.1f} kB each")
+        print(
+            f"here: {here:.2f} pictures/s, {count} pictures, {failed} failed, {size / count / 1e3:.1f} kB each",
+            flush=True,
+        )
 
         with RayRunner(RayOptions(cores=2, most=1)) as ray:
             alone, count, failed = rate(ray.run(chunks, partial(make_maker, job("one"))))
