@@ -25,6 +25,7 @@ COMMANDS = {
     "serve": "Start the service that Label Studio connects to.",
     "doctor": "Look at everything that has to be right, and say what to do.",
     "predict": "Predict a whole project, and write the predictions into Label Studio.",
+    "bulk": "Segment folders, buckets and lists of pictures into Parquet shards.",
     "export": "Make a data set of a project, or of shards.",
     "sync": "Read a project's annotations from Label Studio, for webhooks that were lost.",
     "quality": "Say how good a project's masks are, by what people made of them.",

@@ -43,7 +43,7 @@ def test_help_names_the_commands_and_imports_none():
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True)
     *help_lines, imported = ended.stdout.splitlines()
     assert imported == "[]"
-    assert {"serve", "doctor", "predict", "sync"} <= set(commands_in("\n".join(help_lines)))
+    assert {"serve", "doctor", "predict", "bulk", "export", "sync"} <= set(commands_in("\n".join(help_lines)))
 
 
 def test_without_a_command_it_says_what_there_is(clipdiy_ls):
