@@ -408,10 +408,12 @@ class Segmenter(ClipMethod):
         """
         scale, kept = self.clip.logit_scale, None
         if vocabulary.others:
-            kept = competing_classes(grids, len(vocabulary), scale, self.config.others)
+            kept = competing_classes(grids, len(vocabulary), scale, self.config.others, vocabulary.stuff)
         if self.config.prune_logits is not None:
             coarsest = grids[0] if kept is None else grids[0][kept]
-            likely = likely_classes(coarsest, scale, self.config.prune_logits)
+            left = range(len(coarsest)) if kept is None else kept.tolist()
+            stuff = [row for row, position in enumerate(left) if position in vocabulary.stuff]
+            likely = likely_classes(coarsest, scale, self.config.prune_logits, stuff)
             kept = likely if kept is None else kept[likely]
         if not vocabulary.stuff:
             return kept, 1

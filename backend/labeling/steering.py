@@ -222,4 +222,8 @@ def _better_area(text: str) -> str:
     return f"{number:g}px" if 1 < number < 1e12 else "0.001"
 
 
-_BETTER = {"threshold": _better_score, "min_area": _better_area}
+def _better_truth(_text: str) -> str:
+    return "true"
+
+
+_BETTER = {"threshold": _better_score, "min_area": _better_area, "stuff": _better_truth}

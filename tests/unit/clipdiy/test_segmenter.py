@@ -254,8 +254,14 @@ class TestStuff:
 
     def test_what_is_pruned_stays_away(self, segmenter):
         model = segmenter.with_config(replace(TINY, prune_logits=1e-6))
-        result = model.segment(model.encode([self.photo])[0], self.with_stuff)
-        assert len(result.present) <= 1
+        features = model.encode([self.photo])[0]
+        # One of each side is left, whatever the other side's best is.
+        coarsest = [model._grids(features, self.with_stuff)[0][c].max() for c in range(5)]
+        best = {max(side, key=lambda c: coarsest[c]) for side in ((1, 3), (1, 2, 3, 4))}
+        assert set(model.segment(features, self.with_stuff).present) <= best
+        kept, ground = model._competing(model._grids(features, self.with_stuff), self.with_stuff)
+        assert set(kept.tolist()) == {0, *best}
+        assert ground == 1 + len(best & {2, 4})
 
     def test_stuff_replaces_what_had_lost_to_the_background(self, segmenter):
         features = segmenter.encode([self.photo])[0]

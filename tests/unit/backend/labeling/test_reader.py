@@ -273,6 +273,7 @@ CONTRADICTORY: dict[str, tuple[str, str, str, str]] = {
     "no scale": ('model_scales="all"', "", "list of crop sizes", 'model_scales="256,128,64"'),
     "refine": ('refine="crf"', "", "pamr", 'refine="none"'),
     "tolerance": ('tolerance="wide"', "", "number of pixels", 'tolerance="1"'),
+    "stuff": ("", 'stuff="yes"', 'expected "true" or "false"', 'stuff="true"'),
     "predict": ('predict="maybe"', "", "true", 'predict="true"'),
 }
 
@@ -315,6 +316,12 @@ def view(body: str) -> LabelConfig:
 def test_every_form_is_read(tag: str) -> None:
     (control,) = view(f'<{tag} name="c" toName="img"><Label value="Cat"/></{tag}>').controls
     assert (control.kind, control.labels_name) == (tag.lower(), None)
+
+
+@pytest.mark.parametrize("tag", ["BrushLabels", "BitmaskLabels", "PolygonLabels", "RectangleLabels"])
+def test_stuff_in_every_form(tag: str) -> None:
+    (control,) = view(f'<{tag} name="c" toName="img"><Label value="Sky" stuff="true"/></{tag}>').controls
+    assert control.vocabulary.stuff == (1,)
 
 
 @pytest.mark.parametrize("tag", ["Brush", "Bitmask", "Polygon", "Rectangle"])
@@ -418,9 +425,10 @@ def test_what_is_repeated_is_not_served_and_says_what_is() -> None:
 def test_choices_beside_masks_take_over_prompts_and_rivals() -> None:
     brush = (
         '<BrushLabels name="b" toName="img"><Label value="Background" alias="wall"/>'
-        '<Label value="Cat" predicted_values="cat, kitten"/><Label value="Cow"/></BrushLabels>'
+        '<Label value="Cat" predicted_values="cat, kitten" stuff="true"/><Label value="Cow"/></BrushLabels>'
     )
     control = view(choices() + brush).controls[0]
+    assert [label.is_stuff for label in control.drawn] == [True, False, False]
     assert control.background == ("a photo of a wall",)
     assert [(label.value, label.is_rival) for label in control.drawn] == [
         *(("Cat", False), ("Dog", False), ("Cow", True))
