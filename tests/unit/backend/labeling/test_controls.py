@@ -65,7 +65,7 @@ def test_scores() -> None:
 BAD_LABELS: dict[str, tuple[dict[str, str], str, str]] = {
     "threshold": ({"value": "a", "threshold": "7"}, "threshold", "from 0 to 1, got 7"),
     "least area": ({"value": "a", "min_area": "x"}, "min_area", "expected a number"),
-    "stuff": ({"value": "a", "stuff": "yes"}, "stuff", "expected \"true\" or \"false\", got 'yes'"),
+    "stuff": ({"value": "a", "stuff": "yes"}, "stuff", 'expected "true" or "false", got \'yes\''),
     "long value": ({"value": "a" * 301}, "value", "at most 300 characters, got 301"),
     "long alias": ({"value": "a", "alias": "b" * 301}, "alias", "at most 300 characters, got 301"),
     "long phrase": ({"value": "a", "predicted_values": "b" * 301}, "predicted_values", "at most 300 characters each"),
