@@ -22,6 +22,10 @@ MAX_LABEL_CHARS = 300
 """Longest value, alias or phrase; CLIP reads 77 tokens, which are hardly more."""
 MAX_PAGES = 100
 MAX_OTHERS = 1000
+MAX_PARTS = 100
+"""Most regions of one label. The browser holds each of them at the picture's full size: 8 MB at 1920x1080."""
+USUAL_PARTS = 20
+"""Where a control says nothing of how many."""
 
 ControlKind = Literal[
     "brushlabels",
@@ -224,6 +228,8 @@ class MaskControl:
         scales: Crop sizes that are looked at; `None` means all that were encoded.
         refine: Whether edges follow the picture, where the service can do that.
         tolerance_px: How far a polygon may lie from the edge of its mask.
+        max_parts: A brush or bitmask is one region for each connected part, and at most so many a label; `None` for one
+            region a label. Polygons and boxes are one for each part in any case.
         others: What competes with the labels and stays empty, if anything does.
         learns: Corrections of its masks may change later ones.
         taught: What they have changed so far.
@@ -244,6 +250,7 @@ class MaskControl:
     scales: tuple[int, ...] | None = None
     refine: bool = True
     tolerance_px: float | None = None
+    max_parts: int | None = None
     others: Others | None = None
     learns: bool = True
     taught: Taught | None = None
@@ -304,6 +311,7 @@ class MaskControl:
             "scales": self.scales,
             "refine": None if self.refine else False,
             "tolerance_px": self.tolerance_px,
+            "max_parts": self.max_parts,
             "others": self.others and (self.others.words or "auto"),
             "taught": self.taught and self.taught.identity,
         }

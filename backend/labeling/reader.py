@@ -8,6 +8,7 @@ What is read of a config
                  prompt="a satellite photo of {}|a map of {}"     what phrases are put into; averaged
                  score_threshold="0.3" min_area="200px"           for all labels that do not say otherwise
                  model_scales="256,128" refine="pamr"             how this control's masks are made
+                 parts="separate" max_parts="20"                  a region for each connected part, largest first
                  others="auto">                                   what competes and stays empty: none, or cup, plate
       <Label value="Sofa" predicted_values="sofa, couch"/>   several phrases, their embeddings averaged
       <Label value="Hund" alias="dog"/>                      Label Studio itself stores "dog" for this one
@@ -422,6 +423,7 @@ class _Reader:
             scales=self._steering.scales(both),
             refine=self._steering.refine(both),
             tolerance_px=self._steering.tolerance_px(both),
+            max_parts=self._steering.max_parts(both, kind),
             others=others,
             learns=self._steering.learns(both),
         )

@@ -197,6 +197,8 @@ OTHER = {
         config(CAT, brush='name="brush" toName="img" refine="none"'), refining="always"
     ).identity,
     "tolerance": identity(CAT, brush='name="brush" toName="img" tolerance="3"'),
+    "parts": identity(CAT, brush='name="brush" toName="img" parts="separate"'),
+    "fewer parts": identity(CAT, brush='name="brush" toName="img" parts="separate" max_parts="3"'),
     "pages": identity(CAT, image='name="img" valueList="$image"'),
     "form": identity(CAT).replace("brushlabels", "bitmasklabels"),
     "labels of tasks": identity("", brush='name="brush" toName="img" value="$labels"'),

@@ -273,6 +273,10 @@ CONTRADICTORY: dict[str, tuple[str, str, str, str]] = {
     "no scale": ('model_scales="all"', "", "list of crop sizes", 'model_scales="256,128,64"'),
     "refine": ('refine="crf"', "", "pamr", 'refine="none"'),
     "tolerance": ('tolerance="wide"', "", "number of pixels", 'tolerance="1"'),
+    "parts": ('parts="single"', "", '"separate" or "together"', 'parts="separate"'),
+    "no number of parts": ('parts="separate" max_parts="0"', "", "from 1 to 100", 'max_parts="20"'),
+    "too many parts": ('parts="separate" max_parts="101"', "", "from 1 to 100", 'max_parts="20"'),
+    "a number of parts that are none": ('max_parts="5"', "", "parts that are separate", 'parts="separate"'),
     "stuff": ("", 'stuff="yes"', 'expected "true" or "false"', 'stuff="true"'),
     "predict": ('predict="maybe"', "", "true", 'predict="true"'),
 }
@@ -294,6 +298,38 @@ def test_a_contradiction_is_shown_with_what_was_meant(brush: str, label: str, pr
     else:
         mended = re.sub(r"<Label [^>]*/>", corrected_tag[:-1] + "/>", xml)
     parse_label_config(mended, scales=(256, 128, 64))
+
+
+@pytest.mark.parametrize(
+    ("tag", "attributes", "most"),
+    [
+        ("BrushLabels", "", None),
+        ("BrushLabels", 'parts="together"', None),
+        ("BrushLabels", 'parts="Separate"', 20),
+        ("BitmaskLabels", 'parts="separate" max_parts="100"', 100),
+        ("PolygonLabels", 'parts="separate"', None),
+        ("RectangleLabels", 'max_parts="3"', None),
+    ],
+)
+def test_parts(tag: str, attributes: str, most: int | None) -> None:
+    xml = f'<View><Image name="img" value="$image"/><{tag} name="b" toName="img" {attributes}>{CAT}</{tag}></View>'
+    [control] = parse_label_config(xml).controls
+    assert control.max_parts == most
+
+
+@pytest.mark.parametrize("tag", ["PolygonLabels", "RectangleLabels"])
+def test_polygons_and_boxes_cannot_be_together(tag: str) -> None:
+    xml = f'<View><Image name="img" value="$image"/><{tag} name="b" toName="img" parts="together">{CAT}</{tag}></View>'
+    with pytest.raises(LabelConfigError, match="one part, so parts cannot be together"):
+        parse_label_config(xml)
+
+
+def test_parts_of_a_shape_whose_labels_stand_elsewhere() -> None:
+    [brush, polygon] = parse_label_config(
+        f'<View>{IMAGE}<Labels name="l" toName="img" max_parts="7">{CAT}</Labels>'
+        '<Brush name="b" toName="img" parts="separate"/><Polygon name="p" toName="img"/></View>'
+    ).controls
+    assert (brush.max_parts, polygon.max_parts) == (7, None)
 
 
 def test_predict_false_leaves_a_control_to_people() -> None:
