@@ -23,7 +23,7 @@ from backend.label_studio_http import (
     json_of,
 )
 
-__all__ = ["IMPATIENT", "BasicAuth", "Json", "LabelStudioApi", "LabelStudioApiError", "Patience", "TaskFilter"]
+__all__ = ["IMPATIENT", "BasicAuth", "Json", "LabelStudioApi", "LabelStudioApiError", "Patience", "Pause", "TaskFilter"]
 
 # What JSON decodes to, or can be encoded from.
 Json = Any

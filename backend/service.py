@@ -19,7 +19,7 @@ from backend.images.introductions import Introductions, trial_at
 from backend.images.loader import ImageLoader
 from backend.images.sources import ImageLimits, ImageSources
 from backend.images.values import SCHEMES
-from backend.label_studio_api import LabelStudioApi, Patience
+from backend.label_studio_api import LabelStudioApi, Patience, Pause
 from backend.labeling.reader import LabelConfig, parse_label_config
 from backend.learning.learner import Wishes
 from backend.learning.learning import Learning
@@ -215,7 +215,7 @@ def make_learning(
 
     def push_project(key: str, stop: Event) -> None:
         host, stored = host_of(key), learning.store.project(key)
-        api = api_of(host) if host.is_configured or host.is_neighbour else None
+        api = api_of(host, pause=stop.wait) if host.is_configured or host.is_neighbour else None
         if stored is None or api is None:
             logger.warning(
                 "project %s: CLIPDIY_PUSH needs Label Studio's address and a token: set CLIPDIY_LABEL_STUDIO_URL and "
@@ -244,16 +244,19 @@ def make_learning(
     return learning
 
 
-def api_of(host: LabelStudioHost, patience: Patience | None = None) -> LabelStudioApi | None:
+def api_of(
+    host: LabelStudioHost, patience: Patience | None = None, pause: Pause | None = None
+) -> LabelStudioApi | None:
     """Return a client for a Label Studio, `None` where its address or token is not known.
 
     Args:
         host: Which one.
         patience: How long it is waited for while it is away; as for long work, if left out.
+        pause: How it is waited for; see `LabelStudioApi`.
     """
     if not host.url or not host.token:
         return None
-    return LabelStudioApi.with_token(host.base_url, host.token, patience=patience)
+    return LabelStudioApi.with_token(host.base_url, host.token, patience=patience, pause=pause)
 
 
 def finish_threads() -> int:

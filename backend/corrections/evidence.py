@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from backend.annotations.reading import KeptRegion
 from backend.errors import AnnotationError
 from backend.labeling.controls import MaskControl
-from clipdiy.learning.evidence import WHOLE, ClassShares, area_means
+from clipdiy.learning.evidence import CELLS, WHOLE, ClassShares, area_means
 
 INNER = 0.5
 """Of a rectangle, by side."""
@@ -96,7 +96,7 @@ def control_shares(regions: Sequence[KeptRegion], control: MaskControl, page: in
     return ControlShares(control.from_name, page, labels, _as_shares(cells, unknown), next(iter(sizes), None))
 
 
-_NOTHING = np.zeros((0, 32, 32), np.uint8)
+_NOTHING = np.zeros((0, CELLS, CELLS), np.uint8)
 
 
 def _as_shares(cells: Mapping[int, Doubles], unknown: Doubles | None) -> ClassShares:

@@ -119,15 +119,7 @@ class Introductions:
 
     def projects(self) -> list[str]:
         """Return all projects that were introduced, those that were heard last first."""
-        if not self.path.exists():
-            return []
-        try:
-            with self._database() as database:
-                found = database.execute("SELECT project FROM said GROUP BY project ORDER BY max(at) DESC").fetchall()
-        except sqlite3.Error as err:
-            self._warn(err)
-            return []
-        return [project for [project] in found]
+        return [one.project for one in self.introduced(self._remembered)]
 
     def of(self, project: str) -> LabelStudioHost:
         """Return what it said last, or what is known to be right; an empty one if it said nothing."""

@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -43,6 +43,8 @@ LOOK_EVERY_S = 1.0
 READ_AT_ONCE = 200
 """Webhooks that are read before it is looked whether somebody wants to learn."""
 FITS_KEPT = 10
+AGAIN = -1
+"""Stands for how many pictures it was learned from, where it is to be done again soon."""
 PICTURE_S = 60.0
 """For one picture that has to be brought in again."""
 NICENESS = 10
@@ -170,9 +172,11 @@ class Learner:
         while not self._stop.is_set():
             self._wake.wait(LOOK_EVERY_S)
             self._wake.clear()
-            if self._stop.is_set() or not (self._has_work() and self._is_leader()):
-                continue
+            if self._stop.is_set():
+                break
             try:
+                if not (self._has_work() and self._is_leader()):
+                    continue
                 if not self._has_begun:
                     self._go_on()
                     self._has_begun = True
@@ -251,13 +255,9 @@ class Learner:
             return
         annotations = counted(self._store.annotations(key), self._wishes.several)
         self._say(key, "looks at what was corrected")
-        brought: dict[str, Features] = {}
-        missing = self._look_at_pictures(key, config, annotations, brought)
-
-        def features_of(content: str) -> Features | None:
-            return brought.get(content) or self._predicting.known_features(content)
-
-        made = lessons(self._store, key, config, annotations, features_of)
+        features = _FeaturesOnce(self._predicting.known_features)
+        missing = self._look_at_pictures(key, config, annotations, features)
+        made = lessons(self._store, key, config, annotations, features.of)
         pictures = max((len(lesson.pictures) for lesson in made), default=0)
         if self._learn is None:
             self._note(key, len(annotations.by_task), "this method does not learn; corrections are kept", begun)
@@ -265,6 +265,10 @@ class Learner:
         self._say(key, f"learns from {pictures} pictures")
         fit, used = self._fit(key, made, annotations)
         state = self._put_into_use(key, fit, used, pictures)
+        if state is None:
+            # An annotation that it was made of was deleted meanwhile, in another process.
+            self._note(key, AGAIN, "learns again without what was deleted meanwhile", begun)
+            return
         without = f"; {missing} pictures could not be had" if missing else ""
         self._note(key, len(annotations.by_task), f"learned from {pictures} pictures: {state}{without}", begun)
         logger.info(
@@ -310,8 +314,12 @@ class Learner:
         calibration = calibrate(scores[order], ious[order], pictures[order])
         return calibration, frozenset(number for _, _, number in rows) if calibration else frozenset()
 
-    def _put_into_use(self, key: str, fit: Fit, used: frozenset[int], pictures: int) -> str:
-        """Use a fit, if it is another one than the one in use; return what to say of it."""
+    def _put_into_use(self, key: str, fit: Fit, used: frozenset[int], pictures: int) -> str | None:
+        """Use a fit, if it is another one than the one in use.
+
+        Returns:
+            What to say of it; `None` if it must not be kept, as something that it was made of has gone.
+        """
         project = self._store.project(key)
         if project is None:
             return "the project is gone"
@@ -327,7 +335,7 @@ class Learner:
         with self._store.change() as change:
             number = change.add_fit(key, pictures, describe(fit), fit.to_bytes(), used)
             if number is None:
-                return "an annotation was deleted meanwhile; again"
+                return None
             change.use(key, number)
             for old in [one.number for one in self._store.fits(key)][FITS_KEPT - 1 :]:
                 if old not in (number, project.pinned):
@@ -341,7 +349,7 @@ class Learner:
         self._on_new_version(key)
 
     def _look_at_pictures(
-        self, key: str, config: LabelConfig, annotations: CountedAnnotations, brought_along: dict[str, Features]
+        self, key: str, config: LabelConfig, annotations: CountedAnnotations, features: "_FeaturesOnce"
     ) -> int:
         """Find out which pictures were corrected, and compare what was predicted.
 
@@ -349,22 +357,20 @@ class Learner:
             key: Of the project.
             config: As it is now.
             annotations: Those that count.
-            brought_along: Features that had to be brought, by the SHA-256 of the file: they may be kept nowhere.
+            features: Where they are found afterwards.
 
         Returns:
             How many tasks' pictures could not be had.
         """
-        contents = self._store.pictures(key)
+        contents: dict[int, list[str]] = {}
+        for (task, _, _), content in self._store.pictures(key).items():
+            contents.setdefault(task, []).append(content)
         versions = self._versions(key)
         unexamined = set(self._store.unexamined(key))
         missing = 0
-        for task, several in annotations.by_task.items():
-            places = {place[1:] for place in contents if place[0] == task}
+        for rank, (task, several) in enumerate(annotations.by_task.items()):
             waiting = [one for one in several if one.number in unexamined]
-            is_known = bool(places) and all(
-                self._predicting.known_features(contents[task, *place]) is not None for place in places
-            )
-            if is_known and not waiting:
+            if not waiting and (rank >= MOST_PICTURES or features.has(contents.get(task, ()))):
                 continue
             data = self._store.task_data(key, task)
             if data is None:
@@ -383,12 +389,12 @@ class Learner:
             with self._store.change() as change:
                 for (field, page), (content, _) in brought.items():
                     change.is_picture(key, task, field, page, content)
-            features = {place: found for place, (_, found) in brought.items()}
-            if len(brought_along) < MOST_PICTURES:
-                brought_along.update(dict(brought.values()))
+            for content, found in brought.values():
+                features.keep(content, found)
+            own = {place: found for place, (_, found) in brought.items()}
             for one in waiting:
                 likely = sorted(versions, key=lambda version: (version.at > one.created, -version.at))
-                self._examine(key, one.number, asked, config, features, likely)
+                self._examine(key, one.number, asked, config, own, likely)
         return missing
 
     def _examine(
@@ -423,6 +429,30 @@ class Learner:
     def _note(self, key: str, pictures: int, state: str, begun: float) -> None:
         with self._store.change() as change:
             change.tried(key, pictures, state, begun=begun)
+
+
+class _FeaturesOnce:
+    """Features of corrected pictures, each read once in a fit: from where they are kept, or as they were brought."""
+
+    def __init__(self, known: Callable[[str], Features | None]) -> None:
+        self._known = known
+        self._read: dict[str, Features] = {}
+
+    def of(self, content: str) -> Features | None:
+        """Return those of a picture by the SHA-256 of its file, if they can be had."""
+        found = self._read.get(content) or self._known(content)
+        if found is not None:
+            self.keep(content, found)
+        return found
+
+    def has(self, contents: Sequence[str]) -> bool:
+        """Whether there are pictures, and the features of all of them."""
+        return bool(contents) and all(self.of(content) is not None for content in contents)
+
+    def keep(self, content: str, features: Features) -> None:
+        """Take features that may be kept nowhere else."""
+        if len(self._read) < MOST_PICTURES:
+            self._read[content] = features
 
 
 def describe(fit: Fit) -> str:

@@ -186,14 +186,15 @@ def create_app(service: Service, reports: Reports | None = None) -> Flask:
     def webhook() -> tuple[Response, int]:
         with bodies.reading() as sent:
             body = parse(WebhookRequest, sent)
+        said = body.model_dump()
         known = body.action in WEBHOOK_ACTIONS
         service.metrics.webhooks.labels(body.action if known else "other").inc()
         try:
-            is_kept = service.learning.receive(body.model_dump())
+            is_kept = service.learning.receive(said)
         except OSError as err:
             logger.error("a webhook could not be kept: %s", err.strerror or type(err).__name__)
             raise NotKept from err
-        service.work_ahead(body.model_dump())
+        service.work_ahead(said)
         return jsonify(status="kept" if is_kept else "heard"), 201
 
     @app.get("/versions")

@@ -1,5 +1,6 @@
 """Pointing, drawing and typing in the browser: suggestions that become regions, and survive Submit."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from on_screen import iou, stored_mask
 from pictures import LABEL_COLOURS, Picture, data_uri, png, scene
 from PIL import Image
-from servers import Backend, LabelStudio
+from servers import ROOT, Backend, LabelStudio
 
 from backend.demo.browser import Browser
 from backend.interactive.gesture import Box
@@ -23,11 +24,7 @@ pytestmark = pytest.mark.e2e
 
 LABELS = ("dog", "car", "rocket")
 TAGS = "".join(f'<Label value="{label}" background="{LABEL_COLOURS[label]}"/>' for label in LABELS)
-CONFIG = f"""<View><Image name="img" value="$image"/>
-  <TextArea name="words" toName="img" smart="true" rows="1" placeholder="What else?" maxSubmissions="9"/>
-  <BrushLabels name="brush" toName="img">{TAGS}</BrushLabels>
-  <KeyPointLabels name="points" toName="img" smart="true" smartOnly="true">{TAGS}</KeyPointLabels>
-  <RectangleLabels name="boxes" toName="img" smart="true" smartOnly="true">{TAGS}</RectangleLabels></View>"""
+EXAMPLE = ROOT / "label_config" / "examples" / "interactive.xml"
 PICTURE = scene(24, (240, 320), (1, 1))
 PAIR = scene(20, (240, 320), (2, 2))
 """Two objects that do not touch."""
@@ -37,6 +34,11 @@ FORMS = {
     "polygon": f'<PolygonLabels name="shape" toName="img">{TAGS}</PolygonLabels>',
     "rectangle": f'<RectangleLabels name="shape" toName="img">{TAGS}</RectangleLabels>',
 }
+
+
+_CHOSEN = (
+    """() => [...Htx.annotationStore.selected.names.values()].flatMap(control => control.selectedValues?.() ?? [])"""
+)
 
 
 class Annotator:
@@ -50,10 +52,11 @@ class Annotator:
             self.page.locator("text=Auto-Annotation").first.click()
             self.page.wait_for_function("Htx.autoAnnotation")
 
-    def choose(self, control: int, label: str) -> None:
-        """Press a label of one of the controls, counted from above."""
-        place = control * len(LABELS) + LABELS.index(label)
-        self.page.locator(".lsf-label").nth(place).click()
+    def choose(self, label: str) -> None:
+        """Press a label, unless it is chosen: that would let go of it."""
+        if label in self.page.evaluate(_CHOSEN):
+            return
+        self.page.locator(".lsf-label", has_text=label).last.click()
         # The labels stand below the picture: looking for them has scrolled it away.
         self.page.evaluate("document.querySelector('.lsf-image').scrollIntoView({block: 'start'})")
         self.page.wait_for_timeout(300)
@@ -90,7 +93,7 @@ class Annotator:
         self.page.mouse.up()
 
     def write(self, text: str) -> None:
-        field = self.page.locator("textarea, input[placeholder='What else?']").first
+        field = self.page.locator("textarea, input[placeholder^='What else']").first
         field.click()
         field.fill(text)
         self.page.keyboard.press("Shift+Enter")
@@ -116,9 +119,10 @@ class Annotator:
 
 @pytest.fixture(scope="module")
 def project(label_studio: LabelStudio, backend: Backend) -> int:
-    """A project whose backend is interactive, as its owner has switched it on."""
+    """A project with the config that we show, whose backend is interactive, as its owner has switched it on."""
     api = label_studio.api
-    project_id = label_studio.project("Interactive", CONFIG)
+    config = re.sub(r"(<Labels [^>]*>).*(</Labels>)", rf"\g<1>{TAGS}\g<2>", EXAMPLE.read_text("utf-8"), flags=re.DOTALL)
+    project_id = label_studio.project("Interactive", config)
     api.connect_backend(project_id, backend.url, "CLIP-DIY", is_interactive=True)
     return project_id
 
@@ -127,7 +131,7 @@ def _opened(browser: Browser, label_studio: LabelStudio, project_id: int, task_i
     """Open a task, with no region."""
     label_studio.api.retrieve_predictions(project_id, [task_id])
     [prediction] = [p for p in label_studio.api.predictions(project_id) if p["task"] == task_id]
-    browser.open_task(project_id, task_id, regions=len(prediction["result"]))
+    browser.open_task(project_id, task_id, regions=len({entry["id"] for entry in prediction["result"]}))
     browser.page.evaluate("Htx.annotationStore.selected.deleteAllRegions({deleteReadOnly: true})")
     return Annotator(browser, picture)
 
@@ -160,12 +164,18 @@ def _submitted(browser: Browser, label_studio: LabelStudio, task_id: int) -> lis
     """Submit, and return label and mask of every brush region that Label Studio has stored."""
     browser.submit()
     task = label_studio.api.task(task_id)
-    regions: list[dict[str, Any]] = task["annotations"][-1]["result"]
-    return [
-        (r["value"]["brushlabels"][0], decode_mask(r["value"]["rle"], (r["original_height"], r["original_width"])) > 0)
-        for r in regions
-        if r["type"] == "brushlabels"
-    ]
+    entries: list[dict[str, Any]] = task["annotations"][-1]["result"]
+    labels: dict[str, list[str]] = {}
+    for entry in entries:
+        if entry["type"] == "labels":
+            labels.setdefault(entry["id"], []).extend(entry["value"]["labels"])
+    found = []
+    for entry in entries:
+        if entry["type"] == "brush":
+            [label] = labels[entry["id"]]
+            found.append((label, stored_mask(entry)))
+    assert {entry["type"] for entry in entries} <= {"brush", "labels", "textarea"}
+    return found
 
 
 def _middle(objects: NDArray[np.bool_]) -> tuple[float, float]:
@@ -176,11 +186,31 @@ def _middle(objects: NDArray[np.bool_]) -> tuple[float, float]:
     return float(rows[at]), float(cols[at])
 
 
+def test_one_row_of_labels_and_a_wand_that_holds_only_what_asks(annotator: Annotator, browser: Browser) -> None:
+    assert browser.page.locator(".lsf-label").count() == len(LABELS)
+    browser.page.locator(".lsf-tool_smart").first.hover()
+    browser.page.wait_for_timeout(300)
+    listed = browser.page.evaluate("[...document.querySelectorAll('.lsf-tool_smart')].map(e => e.ariaLabel)")
+    assert {name for name in listed if name} == {"key-point-tool", "rectangle-tool", "rectangle-3-point-tool"}
+
+
+def test_a_stroke_by_hand_has_the_same_labels(
+    annotator: Annotator, browser: Browser, label_studio: LabelStudio, task_id: int
+) -> None:
+    annotator.choose("rocket")
+    browser.page.locator(".lsf-tool[aria-label=brush-tool]").click()
+    annotator.drag(100, 100, 120, 140)
+    browser.page.wait_for_function("Htx.annotationStore.selected.regions.length === 1", timeout=10_000)
+    [(label, mask)] = _submitted(browser, label_studio, task_id)
+    assert label == "rocket"
+    assert mask[105:115, 110:130].any()
+
+
 def test_a_point(
     annotator: Annotator, browser: Browser, label_studio: LabelStudio, task_id: int, artifacts: Path
 ) -> None:
     annotator.take("key-point-tool")
-    annotator.choose(1, "rocket")
+    annotator.choose("rocket")
     annotator.click(*_middle(PICTURE.objects))
     annotator.suggestions()
     browser.photograph(artifacts / "interaction-point.png")
@@ -206,17 +236,17 @@ def test_points_combine_and_a_negative_one_takes_its_part_away(
         return decode_mask(rle, PAIR.size_hw) > 0
 
     annotator.take("key-point-tool")
-    # Label Studio lets go of the label after every point; all points of a label are sent together.
-    annotator.choose(1, "dog")
+    # All points of a label are sent together.
+    annotator.choose("dog")
     annotator.click(*_middle(first))
     annotator.suggestions()
     assert iou(shown(), first) > 0.5
-    annotator.choose(1, "dog")
+    annotator.choose("dog")
     with annotator.asked():
         annotator.click(*_middle(second))
     assert iou(shown(), PAIR.objects) > 0.5
     browser.photograph(artifacts / "interaction-two-points.png")
-    annotator.choose(1, "dog")
+    annotator.choose("dog")
     row, col = _middle(first)
     with annotator.asked():
         annotator.click(row + 15, col, "Alt")  # beside the point that is there: on it, it would only be selected
@@ -242,7 +272,7 @@ def test_suggestions_have_the_form_of_the_project(
     [task_id] = label_studio.api.import_tasks(project_id, [{"image": data_uri(png(PICTURE.image))}])
     annotator = _opened(browser, label_studio, project_id, task_id, PICTURE)
     annotator.take("key-point-tool")
-    annotator.choose(1, "car")
+    annotator.choose("car")
     annotator.click(*_middle(PICTURE.objects))
     annotator.suggestions()
     browser.photograph(artifacts / f"interaction-{form}.png")
@@ -265,11 +295,12 @@ def test_a_turned_box_means_the_pixels_that_label_studio_shows_in_it(
     inside = inside_box(box, PICTURE.size_hw)
     value = {"x": box.x, "y": box.y, "width": box.width, "height": box.height, "rotation": box.rotation}
     height, width = PICTURE.size_hw
-    entry = {
-        **{"id": "turned", "from_name": "boxes", "to_name": "img", "type": "rectanglelabels", "image_rotation": 0},
-        **{"original_width": width, "original_height": height, "value": {**value, "rectanglelabels": ["dog"]}},
-    }
-    label_studio.add_prediction(task_id, [entry], "turned")
+    size = {"to_name": "img", "original_width": width, "original_height": height, "image_rotation": 0}
+    entries = [
+        {**size, "id": "turned", "from_name": "boxes", "type": "rectangle", "value": value},
+        {**size, "id": "turned", "from_name": "labels", "type": "labels", "value": {**value, "labels": ["dog"]}},
+    ]
+    label_studio.add_prediction(task_id, entries, "turned")
     browser.open_task(project, task_id, regions=1)
     browser.photograph(artifacts / "interaction-turned-box.png")
     [painted] = browser.painted_regions()
@@ -277,10 +308,10 @@ def test_a_turned_box_means_the_pixels_that_label_studio_shows_in_it(
     assert iou(shown, painted.mask) > 0.9
 
     [connected] = label_studio.api.backends(project)
-    answer = label_studio.interact(connected["id"], task_id, [entry])
-    [region] = answer["data"]["result"]
+    answer = label_studio.interact(connected["id"], task_id, entries)
+    region, named = answer["data"]["result"]
     mask = decode_mask(region["value"]["rle"], PICTURE.size_hw) > 0
-    assert region["value"]["brushlabels"] == ["dog"]
+    assert named["value"]["labels"] == ["dog"]
     assert mask.any()
     assert not (mask & ~inside).any()
     assert iou(mask, PICTURE.objects & inside) > 0.5
@@ -294,7 +325,7 @@ def test_a_box(
     top, left = max(rows.min() - 8, 1), max(cols.min() - 8, 1)
     bottom, right = min(rows.max() + 8, height - 2), min(cols.max() + 8, width - 2)
     annotator.take("rectangle-tool")
-    annotator.choose(2, "car")
+    annotator.choose("car")
     annotator.drag(top, left, bottom, right)
     annotator.suggestions()
     browser.photograph(artifacts / "interaction-box.png")
@@ -324,8 +355,9 @@ def test_a_phrase(
 def test_a_phrase_goes_under_the_label_that_is_selected(
     annotator: Annotator, browser: Browser, label_studio: LabelStudio, task_id: int
 ) -> None:
-    annotator.choose(0, "car")
-    annotator.write("the big thing")
+    # What is chosen wins over what was written, as Label Studio puts it on whatever is accepted.
+    annotator.choose("car")
+    annotator.write("the big thing -> rocket")
     annotator.suggestions()
     annotator.accept()
     [(label, mask)] = _submitted(browser, label_studio, task_id)

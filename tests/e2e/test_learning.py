@@ -11,10 +11,10 @@ from on_screen import stored_mask
 from pictures import data_uri, png
 from servers import LOGIN, Backend, LabelStudio, eventually
 from visitor import Visitor
+from webhooks import brushed
 
 from backend.corrections.store import CorrectionStore
 from backend.demo.browser import Browser
-from backend.outputs.brush import encode_mask
 from clipdiy.evaluate.confusion import confusion_matrix, quality
 from clipdiy.starter.scenes import NOUNS, Sprites, compose_scene, load_sprites
 
@@ -72,22 +72,8 @@ class Project:
     def correct(self, predictions):
         """Leave the truth, as a person would who begins with the prediction."""
         for task, truth in [*zip(self.tasks, self.truths, strict=True)][:CORRECTED]:
-            height, width = truth.shape
             result = [
-                {
-                    "id": f"own{position}",
-                    "from_name": "brush",
-                    "to_name": "img",
-                    "type": "brushlabels",
-                    "original_width": width,
-                    "original_height": height,
-                    "image_rotation": 0,
-                    "value": {
-                        "format": "rle",
-                        "rle": encode_mask(truth == position),
-                        "brushlabels": [self.labels[position - 1]],
-                    },
-                }
+                brushed(truth == position, self.labels[position - 1], region=f"own{position}")
                 for position in np.unique(truth[truth > 0])
             ]
             body = {"result": result, "parent_prediction": predictions[task]["id"], "lead_time": 20.0}

@@ -38,7 +38,7 @@ def read_from(tmp_path, monkeypatch):
     predictor = Predictor(FakeCore(), FakeLoader(), PredictorOptions(), Metrics())
     hosts, api = [], FakeApi()
 
-    def api_of(host, patience=None):
+    def api_of(host, patience=None, pause=None):
         hosts.append(host)
         return api if host.url and host.token else None
 
@@ -99,7 +99,7 @@ class TestPushing:
             return Pushed("v")
 
         monkeypatch.setattr(room, "push", push)
-        monkeypatch.setattr(room, "api_of", lambda host, patience=None: host.token and "api")
+        monkeypatch.setattr(room, "api_of", lambda host, patience=None, pause=None: host.token and "api")
 
         def _run(host=None, **settings):
             introductions = Introductions(tmp_path)

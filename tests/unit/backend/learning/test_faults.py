@@ -15,7 +15,7 @@ from webhooks import KEY, LABELS, annotated, brushed, left_half, train
 
 from backend.corrections.store import Change, CorrectionStore
 from backend.labeling.reader import parse_label_config
-from backend.learning.learner import Wishes
+from backend.learning.learner import Learner, Wishes
 from backend.learning.learning import Learning
 from backend.metrics import Metrics
 from backend.predicting.feature_cache import FeatureCache
@@ -53,7 +53,7 @@ from pathlib import Path
 from fakes import FakeCore, FakeLoader
 from webhooks import annotated, brushed, left_half, train
 from backend.labeling.reader import parse_label_config
-from backend.learning.learner import Wishes
+from backend.learning.learner import Learner, Wishes
 from backend.learning.learning import Learning
 from backend.metrics import Metrics
 from backend.predicting.predictor import Predictor, PredictorOptions
@@ -104,6 +104,26 @@ def test_a_full_disk_is_said_once_and_tried_again(make, monkeypatch, caplog):
         "learning: OperationalError: database or disk is full; trying again"
     ) == 1
     assert [fit.number for fit in learning.store.fits(KEY)] == [1]
+
+
+def test_a_folder_that_refuses_for_a_while_does_not_end_the_thread(make, monkeypatch, caplog):
+    done = threading.Event()
+    learning = make(on_new_version=lambda key: done.set())
+    learning.receive(annotated(1, 1, [brushed(left_half(), "Dog")]))
+    learning.receive(train())
+    whole, tries = Learner._is_leader, []
+
+    def refused_twice(self):
+        tries.append(self)
+        if len(tries) <= 2:
+            raise PermissionError(13, "Permission denied")
+        return whole(self)
+
+    monkeypatch.setattr(Learner, "_is_leader", refused_twice)
+    learning.start()
+    assert done.wait(30)
+    assert len(tries) > 2
+    assert "learning: PermissionError: [Errno 13] Permission denied; trying again" in caplog.messages
 
 
 def test_what_the_core_refuses_is_said_and_the_thread_lives_on(make, caplog):

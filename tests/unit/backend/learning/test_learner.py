@@ -9,6 +9,7 @@ from fakes import FakeCore, FakeLoader
 from learned import made_up, words
 from webhooks import KEY, LABELS, annotated, brushed, deleted, key_of, left_half, train
 
+from backend.corrections.store import CorrectionStore
 from backend.images.host import LabelStudioHost
 from backend.labeling.reader import parse_label_config
 from backend.learning import learner as room
@@ -225,6 +226,55 @@ def test_deleting_an_annotation_equals_never_having_had_it(make):
     assert fits[0] == fits[1]
     kept = [each.store.evidence(KEY) for each in (learning_room, other)]
     assert list(kept[0]) == list(kept[1]) == [1]
+
+
+def test_what_is_deleted_in_another_process_while_it_learns_is_learned_again_without(make):
+    learning_room = make()
+    learning_room.send(annotated(1, 1, [brushed(left_half(), "Dog")]), annotated(2, 2))
+    lessons, other = learning_room.lessons, []
+
+    def deletes_once(lesson):
+        fit = lessons(lesson)
+        if not other:
+            other.append(CorrectionStore(learning_room.store.path.parent))
+            with other[0].change() as change:
+                change.annotation_gone(KEY, 2)
+        return fit
+
+    learning_room.learning.learner._learn = deletes_once
+    learning_room.step()
+    assert learning_room.version == 0
+    assert learning_room.store.fits(KEY) == []
+    assert "learns again without what was deleted meanwhile" in learning_room.store.project(KEY).state
+    learning_room.step()
+    assert [len(pictures) for pictures, _ in lessons.given] == [2, 1]
+    assert learning_room.version == 1
+
+
+def test_pictures_that_it_would_not_learn_from_are_not_brought_in(make, monkeypatch):
+    monkeypatch.setattr(room, "MOST_PICTURES", 2)
+    monkeypatch.setattr("backend.learning.lessons.MOST_PICTURES", 2)
+    learning_room = make(cache_bytes=0)
+    for number in range(1, 5):
+        learning_room.send(annotated(number, number, [brushed(left_half(), "Dog")], at=1_800_000_000 + number))
+    learning_room.step()
+    assert [task for _, task, _ in learning_room.loader.seen] == [4, 3]
+    assert [len(pictures) for pictures, _ in learning_room.lessons.given] == [2]
+
+
+def test_features_are_read_once_in_a_fit(learning_room, monkeypatch):
+    asked = []
+    known = learning_room.predictor.known_features
+    for number in (1, 2):
+        learning_room.send(annotated(number, number, [brushed(left_half(), "Dog")]))
+    learning_room.step()
+    learning_room.send(train())
+    monkeypatch.setattr(
+        learning_room.predictor, "known_features", lambda content: asked.append(content) or known(content)
+    )
+    learning_room.step()
+    assert len(learning_room.lessons.given) == 2
+    assert len(asked) == len(set(asked)) == 2
 
 
 @pytest.mark.parametrize("what", ["task", "project"])

@@ -220,6 +220,35 @@ def test_without_stuff_bytes_are_what_they_were(fit_of_twelve):
     assert b"lying" not in header
 
 
+def test_objects_that_were_left_empty_are_named_as_what_competes():
+    """Twelve pictures with an object each that the words take for a label, and a word that comes near it."""
+    pictures = [corrected(number, 0.1, background_objects=True) for number in range(12)]
+    centers, texts = directions(0.1)
+    left = centers[CLASSES + 1]
+    # The label "class 1" is what people's word for it also points at.
+    texts = texts.copy()
+    texts[1] = unit(texts[1] + 1.5 * left)
+    competing = unit(0.6 * left + 0.8 * centers[0])[None]
+    with_others = VOCABULARY.with_others([Label("tree", ("a photo of a tree",))])
+    both = np.concatenate([texts, competing])
+
+    def named(vocabulary, texts):
+        fit = learn(pictures, vocabulary, texts, logit_scale=20.0, encoder="core")
+        words = 20.0 * left @ texts.T
+        if fit.naming is None:
+            return words, words
+        by_position = replace(fit.naming, positions=fit.naming.positions + 1)
+        return words, by_position.logits(left[None], texts, 20.0)[0]
+
+    words, learned_logits = named(with_others, both)
+    assert words[1:].argmax() + 1 == 1, "or there is nothing to learn"
+    assert learned_logits[1:].argmax() + 1 == CLASSES + 1
+    _, alone = named(VOCABULARY, texts)
+    assert alone[1] - 20.0 * competing[0] @ left > learned_logits[1] - learned_logits[CLASSES + 1], (
+        "only what competes makes it an example"
+    )
+
+
 def test_the_same_bytes_in_any_order(twelve, fit_of_twelve):
     assert learned([*twelve[:4:-1], *twelve[:5]]).to_bytes() == fit_of_twelve.to_bytes()
 

@@ -1,15 +1,20 @@
 """Naming: the minimum of what it says it minimises, words where there is nothing else, newcomers not drowned."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
+from clipdiy.learning import naming
 from clipdiy.learning.evidence import CELLS, CellEmbeddings, ClassShares, shares_of_masks
 from clipdiy.learning.naming import (
+    EMPTY,
     NamingRows,
     NamingWeights,
     fit_naming,
+    is_right,
     log_loss,
     naming_rows,
     newcomer_bias,
@@ -43,8 +48,13 @@ def objective(rows, texts, weights, rho):
 
     def total():
         added = TAU * (x - torch.tensor(weights.center).double()) @ v.T + b
-        logits = (TAU * x @ t.T).index_add(1, torch.tensor(weights.positions), added)[:, 1:]
-        loss = torch.nn.functional.cross_entropy(logits, torch.tensor(rows.position) - 1, reduction="none")
+        logits = (TAU * x @ t.T).index_add(1, torch.tensor(weights.positions), added)
+        position = torch.tensor(rows.position)
+        wanted = logits.gather(1, position.clamp(min=0)[:, None])[:, 0]
+        fixed = [c for c in range(1, len(texts)) if c not in weights.positions]
+        if fixed:
+            wanted = torch.where(position == EMPTY, logits[:, fixed].logsumexp(dim=1), wanted)
+        loss = logits[:, 1:].logsumexp(dim=1) - wanted
         return (loss * torch.tensor(rows.weight)).sum() + rho / 2 * (v**2).sum() + 0.5 * (b**2).sum()
 
     at = float(total().detach())
@@ -61,13 +71,28 @@ def objective(rows, texts, weights, rho):
 
 
 @pytest.mark.parametrize("rho", [300.0, 10.0, 1.0])
+@pytest.mark.parametrize("left_empty", [False, True], ids=["", "some left empty"])
 @pytest.mark.parametrize("drawn", [None, (1, 3)], ids=["all classes", "two of five"])
-def test_the_fit_is_the_minimum(rho, drawn):
+def test_the_fit_is_the_minimum(rho, drawn, left_empty):
     rows, texts = world(drawn=drawn, words_off=2.0, spread=0.7)
+    if left_empty:
+        # As if nobody had wanted the class drawn last.
+        rows = replace(rows, position=np.where(rows.position == rows.position.max(), EMPTY, rows.position))
     words, fit = fit_naming(rows, texts, TAU, [INF, rho])
     start, least = objective(rows, texts, words, rho)
     end, _ = objective(rows, texts, fit, rho)
     assert least < start - 1, "or there is nothing to fit"
+    assert end - least < 0.01 * (start - least)
+
+
+def test_of_many_that_compete_each_counts():
+    """A hundred words that come near a class are a stronger wrong answer than one."""
+    rows, texts = world(drawn=(1, 3), words_off=2.0, spread=0.7)
+    crowd = np.concatenate(
+        [texts, unit(np.repeat(rows.x[rows.position == 1].mean(axis=0, keepdims=True), 100, axis=0))]
+    )
+    start, least = objective(rows, crowd, fit_naming(rows, crowd, TAU, [INF])[0], 3.0)
+    end, _ = objective(rows, crowd, fit_naming(rows, crowd, TAU, [3.0])[0], 3.0)
     assert end - least < 0.01 * (start - least)
 
 
@@ -143,6 +168,28 @@ def test_the_more_classes_are_without_regions_the_less_each_is_lifted():
     )
 
 
+def test_what_competes_is_no_label_that_could_be_a_newcomer(monkeypatch):
+    rows, texts = world(regions=60, classes=6, words_off=1.2, spread=0.7)
+    away = np.repeat(-rows.x.mean(axis=0, keepdims=True), 4, axis=0)
+    competed = np.concatenate([texts, unit(away)])
+    alone = newcomer_bias(rows, texts, TAU, 1.0, len(texts) - 1)
+    assert newcomer_bias(rows, competed, TAU, 1.0, len(texts) - 1) == pytest.approx(alone, rel=0.02)
+    # Nor is what was left empty a class that has regions, or one of those left out.
+    nothing = NamingRows(-rows.x[:3], np.full(3, EMPTY), np.zeros(3, np.int64), np.zeros(3, np.int64))
+    with_empty = NamingRows(
+        np.concatenate([rows.x, nothing.x]),
+        np.concatenate([rows.position, nothing.position]),
+        np.concatenate([rows.region, nothing.region + 60]),
+        np.concatenate([rows.picture, nothing.picture]),
+    )
+    seen = []
+    monkeypatch.setattr(
+        naming, "fit_naming", lambda rows, *rest: seen.append((rows.position == EMPTY).sum()) or fit_naming(rows, *rest)
+    )
+    assert newcomer_bias(with_empty, competed, TAU, 1.0, len(texts) - 1) == pytest.approx(alone, rel=0.1)
+    assert seen == [3] * 4, "it is there whichever labels are left out"
+
+
 @pytest.mark.parametrize(
     ("drawn", "rho"),
     [pytest.param((1, 2, 3), INF, id="words"), pytest.param((2,), 1.0, id="one class: no other to leave out")],
@@ -155,6 +202,21 @@ def test_no_bias_where_nothing_can_drown(drawn, rho):
 def test_log_loss_leaves_the_background_out():
     logits = np.array([[9.0, 1.0, 0.0], [9.0, 0.0, 0.0]], np.float32)
     assert_allclose(log_loss(logits, np.array([1, 2]), logits.shape[1] - 1), [np.log(1 + np.exp(-1)), np.log(2)])
+
+
+def test_what_was_left_empty_is_right_as_any_of_what_competes():
+    # Background, two labels, two others; left empty and named an other, named a label, and drawn.
+    logits = np.log(np.array([[9, 1, 2, 3, 2], [9, 1, 4, 2, 1], [9, 1, 4, 2, 1]], np.float32))
+    position = np.array([EMPTY, EMPTY, 2])
+    assert_allclose(log_loss(logits, position, 2), -np.log([5 / 8, 3 / 8, 4 / 8]), rtol=1e-6)
+    assert_array_equal(is_right(logits, position, 2), [True, False, True])
+    assert_array_equal(is_right(logits, np.array([1, 2, 3]), 2), [False, True, False])
+
+
+def test_where_all_was_left_empty_words_stay():
+    rows, texts = world(drawn=(2,))
+    fit = fit_naming(replace(rows, position=np.full(len(rows.position), EMPTY)), texts, TAU, [INF, 1.0])[1]
+    assert_allclose(fit.logits(rows.x, texts, TAU), TAU * rows.x @ texts.T, atol=1e-5)
 
 
 def embeddings(seed=0, crops=4, dim=8):
@@ -175,6 +237,25 @@ def test_rows_are_drawn_from_every_region_and_not_from_the_background():
     assert_allclose(rows.x[6:8], embeddings(0).at(np.array([20, 21])))
     inside = embeddings(0).at(np.flatnonzero(half))
     assert all((np.abs(inside - row).max(axis=1) < 1e-6).any() for row in rows.x[:6])
+
+
+def test_what_was_left_empty_in_a_picture_is_one_region():
+    half, corner, nothing = (np.zeros((32, 32), bool) for _ in range(3))
+    half[:, :16], corner[0, 20:22] = True, True
+    shares = shares_of_masks({0: ~half, 2: half})
+    rows = naming_rows([("a", embeddings(0), shares), ("b", embeddings(1), shares)], [corner.ravel(), nothing.ravel()])
+    assert_array_equal(rows.position, [2] * 6 + [EMPTY] * 2 + [2] * 6)
+    assert_array_equal(rows.region, [0] * 6 + [1] * 2 + [2] * 6)
+    assert_array_equal(rows.picture, [0] * 8 + [1] * 6)
+    assert_allclose(rows.x[6:8], embeddings(0).at(np.array([20, 21])))
+
+
+def test_what_was_left_empty_counts_among_many_regions(monkeypatch):
+    monkeypatch.setattr("clipdiy.learning.naming.MOST_ROWS", 20)
+    shares = shares_of_masks({1: np.ones((32, 32), bool)})
+    pictures = [(str(i), embeddings(i), shares) for i in range(5)]
+    rows = naming_rows(pictures, [np.ones(CELLS * CELLS, bool)] * 5)
+    assert_array_equal(np.bincount(rows.region), [2] * 10)
 
 
 def test_what_is_drawn_of_a_class_does_not_depend_on_the_others():

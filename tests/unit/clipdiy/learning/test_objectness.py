@@ -64,6 +64,22 @@ def test_without_objectness_the_margin_alone_decides():
     assert_allclose(evidence.rule[:, 0], 0, atol=1e-12)
 
 
+def test_left_empty_is_an_object_by_the_rule_that_nobody_drew():
+    chance = np.full((32, 32), 0.001, np.float32)
+    chance[4:20, 4:20] = 0.999
+    texts = picture()[2]
+    embeddings = picture()[1]
+    shares = np.zeros((2, 32, 32), np.uint8)
+    shares[1, :, :10] = WHOLE  # drawn
+    shares[0, :, 10:16] = WHOLE  # left to the background
+    shares[0, :, 10], shares[1, :, 10] = WHOLE - 1, 1  # nearly so
+    # All further right is unknown.
+    evidence = objectness_evidence("a", embeddings, chance.ravel(), ClassShares((0, 1), shares), texts)
+    expected = np.zeros((32, 32), bool)
+    expected[4:20, 11:16] = True
+    assert_array_equal(evidence.left_empty.reshape(32, 32), expected)
+
+
 def test_logit_stays_finite():
     assert_allclose(logit(np.array([0.0, 0.5, 1.0])), [-9.21024, 0, 9.21024], atol=1e-4)
 
