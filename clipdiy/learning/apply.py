@@ -276,9 +276,7 @@ class _Reader:
         ground, lying = name_largest(maps[:lying_on], words[0])
         best, named = name_largest(maps[lying_on:], words[1]) if words[1] else (torch.zeros_like(ground), None)
         if self._naming is not self._words:
-            # Of a side with one class there is nothing to choose.
-            if len(naming[0]) > 1 or naming[0] != words[0]:
-                lying = self._best_name(left, right, naming[0])
+            lying = self._best_name(left, right, naming[0])
             if named is not None:
                 named = self._best_name(left, right, naming[1])
         likely = None if self._likely is None else self._likely[:, left:right]

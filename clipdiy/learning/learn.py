@@ -135,7 +135,7 @@ def learn(
     folds = deal_folds(len(ordered))
     prior, naming = _learn_naming(naming_rows(seen, empty), folds, standing.space(words, logit_scale))
     drawn = [frozenset(picture.shares.positions) - {0} for picture in ordered]
-    objectness = _learn_objectness(evidence, [positions - {*stuff} for positions in drawn], folds)
+    objectness = _learn_objectness(evidence, drawn, folds)
     # The background competes with stuff. It has no words that could be learned, but cells where it is.
     lying, lying_naming = _Side(stuff, (0,)), None
     with_examples = frozenset().union(*drawn)

@@ -353,7 +353,6 @@ def forged(**changes):
         pytest.param({"arrays": [[[1, 2], "<f4"]]}, id="an array too few"),
         pytest.param({"pictures": "many"}, id="no number"),
         pytest.param({"stuff": 1}, id="stuff that has an object's weights"),
-        pytest.param({"stuff": 2}, id="more stuff than labels"),
         pytest.param({"lying_newcomer": 0.0}, id="stuff without weights"),
     ],
 )
@@ -361,6 +360,12 @@ def test_lying_headers_are_refused(changes):
     assert Learned.from_bytes(forged()).labels == ("a",)
     with pytest.raises(LearningError):
         Learned.from_bytes(forged(**changes))
+
+
+@pytest.mark.parametrize("stuff", [-1, 2])
+def test_more_stuff_than_labels_is_refused(stuff):
+    with pytest.raises(LearningError, match="cannot be stuff"):
+        Learned("core", 1.0, ("a",), (1,), 1, None, None, 1.0, stuff)
 
 
 def test_keys_are_of_prompts_and_tell_twins_apart():
