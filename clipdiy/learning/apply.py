@@ -330,7 +330,7 @@ def _guided(maps: AdaptedMaps, size_hw: tuple[int, int]) -> Tensor:
     """
     read = _whole(maps, size_hw)
     level = _level(read, *_by_side(maps, size_hw))
-    if read.chance is None or read.named is None:
+    if read.chance is None:
         return level
     # Without objectness Eq. 3 is left out: twice a chance of 1/2.
     scale = 2 if maps.objectness is None else 1

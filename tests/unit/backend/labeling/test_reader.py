@@ -309,10 +309,12 @@ def test_a_contradiction_is_shown_with_what_was_meant(brush: str, label: str, pr
         ("BitmaskLabels", 'parts="separate" max_parts="100"', 100),
         ("PolygonLabels", 'parts="separate"', None),
         ("RectangleLabels", 'max_parts="3"', None),
+        ("Choices", 'parts="together"', None),
     ],
 )
 def test_parts(tag: str, attributes: str, most: int | None) -> None:
     xml = f'<View><Image name="img" value="$image"/><{tag} name="b" toName="img" {attributes}>{CAT}</{tag}></View>'
+    xml = xml.replace("<Label ", "<Choice ") if tag == "Choices" else xml
     [control] = parse_label_config(xml).controls
     assert control.max_parts == most
 
@@ -470,6 +472,13 @@ def test_choices_beside_masks_take_over_prompts_and_rivals() -> None:
         *(("Cat", False), ("Dog", False), ("Cow", True))
     ]
     assert control.drawn[0].prompts == ("a photo of a cat", "a photo of a kitten")
+
+
+def test_a_choice_may_say_itself_that_it_is_stuff() -> None:
+    own = '<Choices name="c" toName="img"><Choice value="Sky" stuff="true"/><Choice value="Cat"/></Choices>'
+    brush = '<BrushLabels name="b" toName="img"><Label value="Sky"/><Label value="Cat"/></BrushLabels>'
+    by_choice, by_label = view(own + brush).controls
+    assert (by_choice.vocabulary.stuff, by_label.vocabulary.stuff) == ((1,), ())
 
 
 def test_questions_about_something_else_are_left_to_people() -> None:

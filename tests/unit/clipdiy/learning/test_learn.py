@@ -214,6 +214,21 @@ def test_stuff_without_anything_to_be_told_from_is_learned_against_the_backgroun
     assert not fit.is_words_only
 
 
+def test_stuff_that_nobody_drew_keeps_its_words():
+    fit = learned(
+        [corrected(n, 3.0) for n in range(16) if 4 not in corrected(n, 3.0).shares.positions], 3.0, WITH_STUFF
+    )
+    assert fit.naming is not None
+    assert (fit.stuff, fit.lying) == (0, None)
+
+
+def test_stuff_that_covers_whole_pictures_is_learned_from_them():
+    pictures = [on_ground(number, 3.0) for number in range(12)]
+    everywhere = ClassShares((4,), np.full((1, 32, 32), 255, np.uint8))
+    covered = [replace(picture, shares=everywhere) for picture in pictures]
+    assert learned(covered, vocabulary=WITH_STUFF).examples_of(WITH_STUFF) == (0, 0, 0, 0, 12)
+
+
 def test_without_stuff_bytes_are_what_they_were(fit_of_twelve):
     header = fit_of_twelve.to_bytes()[42:].split(b"}", 1)[0]
     assert b"stuff" not in header
