@@ -139,7 +139,7 @@ def learn(
     # The background competes with stuff. It has no words that could be learned, but cells where it is.
     lying, lying_naming = _Side(stuff, (0,)), None
     with_examples = frozenset().union(*drawn)
-    if with_examples & {*stuff}:
+    if stuff:
         seen = [(p.identity, e, lying.of(p.shares)) for p, e in zip(ordered, embeddings, strict=True)]
         rows = naming_rows(seen, [_nothing_drawn(picture.shares) for picture in ordered])
         _, lying_naming = _learn_naming(rows, folds, lying.space(words, logit_scale))
