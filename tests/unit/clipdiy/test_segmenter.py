@@ -16,7 +16,7 @@ from clipdiy.photo import Photo
 from clipdiy.scores import class_scores
 from clipdiy.segmenter import Segmenter
 from clipdiy.starter.scenes import compose_scene
-from clipdiy.vocabulary import make_vocabulary
+from clipdiy.vocabulary import Label, make_vocabulary
 
 
 @pytest.fixture(scope="module")
@@ -254,8 +254,34 @@ class TestStuff:
 
     def test_what_is_pruned_stays_away(self, segmenter):
         model = segmenter.with_config(replace(TINY, prune_logits=1e-6))
-        result = model.segment(model.encode([self.photo])[0], self.with_stuff)
-        assert len(result.present) <= 1
+        features = model.encode([self.photo])[0]
+        # One of each side is left, whatever the other side's best is.
+        coarsest = [model._grids(features, self.with_stuff)[0][c].max() for c in range(5)]
+        best = {max(side, key=lambda c: coarsest[c]) for side in ((1, 3), (1, 2, 3, 4))}
+        assert set(model.segment(features, self.with_stuff).present) <= best
+        kept, ground = model._competing(model._grids(features, self.with_stuff), self.with_stuff)
+        assert set(kept.tolist()) == {0, *best}
+        assert ground == 1 + len(best & {2, 4})
+
+    def among_others(self, segmenter, cosines, others, stuff, **changes):
+        """Who takes part, for labels with one crop each and others with one crop each."""
+        names = ["cat", "sky", "dog"][: len(cosines)]
+        vocabulary = make_vocabulary(names, stuff=stuff).with_others(
+            [Label(f"other {i}", (f"other {i}",)) for i in range(len(others))]
+        )
+        grids = (torch.tensor([0.0, *cosines, *others])[:, None, None],)
+        kept, ground = segmenter.with_config(replace(TINY, **changes))._competing(grids, vocabulary)
+        return kept.tolist(), ground
+
+    def test_what_competes_with_objects_is_not_kept_out_by_stuff(self, segmenter):
+        others = [-0.9] * 15 + [0.8]
+        assert self.among_others(segmenter, (0.0, 0.9), others, ["sky"]) == ([0, 2, 1, 18], 2)
+        assert self.among_others(segmenter, (0.0, 0.9), others, []) == ([0, 1, 2], 1)
+
+    def test_objects_that_are_left_are_held_against_objects(self, segmenter):
+        # The cat is absent; of the rest the sky is by far the likeliest.
+        others = [0.01 * i for i in range(16)]
+        assert self.among_others(segmenter, (-0.9, 0.9, 0.5), others, ["sky"], prune_logits=0.5) == ([0, 2, 3], 2)
 
     def test_stuff_replaces_what_had_lost_to_the_background(self, segmenter):
         features = segmenter.encode([self.photo])[0]
