@@ -1,7 +1,8 @@
 """From a configuration to CLIP-DIY with loaded weights, on its device, warmed up."""
 
+import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import open_clip
 import torch
 
 from clipdiy.clip import ClipEncoder
-from clipdiy.config import CoreConfig, preset
+from clipdiy.config import CoreConfig, RuntimeName, preset
 from clipdiy.errors import ConfigError, WeightsError
 from clipdiy.loading import NOT_LOADABLE, digest_of, file_in, reason_of
 from clipdiy.needs import clip_diy_files
@@ -19,6 +20,7 @@ from clipdiy.objectness.source import LoadedObjectness, objectness_named
 from clipdiy.others.choice import Chooser
 from clipdiy.photo import Photo
 from clipdiy.precision import cpu_dtype
+from clipdiy.processor import read_processor
 from clipdiy.segmenter import Segmenter
 from clipdiy.text_cache import TextCache
 from clipdiy.vocabulary import Vocabulary, make_vocabulary
@@ -36,6 +38,10 @@ from clipdiy.weights import (
     split_clip_name,
 )
 
+logger = logging.getLogger(__name__)
+
+NEED_INT8: tuple[RuntimeName, ...] = ("openvino-int8",)
+"""Runtimes that are no faster than float32 where the processor has no instructions for products of 8 bits."""
 CPU_CROP_BATCH = 16  # measured: larger ones change little and cost memory
 CUDA_CROP_BATCH = 512
 
@@ -89,6 +95,7 @@ def build_segmenter(
     if weights_dir is None:
         weights_dir = default_weights_dir()
     device = choose_device(config.device)
+    config = with_worthwhile_runtime(config, device)
     source = objectness_named(config.objectness.method)
     require_present(clip_diy_files(config), weights_dir, fetch_command(config))  # all that is missing, in one message
     files = locate_clip(config.clip, weights_dir)
@@ -139,6 +146,28 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     if name == "auto":
         name = "float16" if device.type == "cuda" else "float32"
     return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
+
+
+def with_worthwhile_runtime(config: CoreConfig, device: torch.device) -> CoreConfig:
+    """Return the configuration, with float32 in torch in place of a runtime that gains nothing on this processor.
+
+    Which do is what `benchmarks/int8.py` measured: at least 1.5 times float32, or not worth less exact masks. A warning
+    says what is done and why.
+
+    Args:
+        config: As it was asked for.
+        device: Where the networks are to run; on any but the CPU there is no runtime to choose.
+    """
+    processor = read_processor()
+    if device.type != "cpu" or config.runtime not in NEED_INT8 or not processor.lacks_int8:
+        return config
+    logger.warning(
+        "runtime %s gains nothing on this processor, which has no instructions for products of 8 bits (VNNI, AMX): "
+        "float32 in torch runs instead, as fast and exact%s",
+        config.runtime,
+        "" if config.runtime == "onnxruntime" else ". The runtime onnxruntime gains here, too",
+    )
+    return replace(config, runtime="torch", dtype="float32")
 
 
 def locate_clip(name: str, weights_dir: Path) -> ClipFiles:
