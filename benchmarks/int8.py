@@ -1,6 +1,6 @@
 """Do products of 8 bits gain anything, here and on a processor without instructions for them?
 
-    python -m benchmarks.int8 [--repeats N] [--clock wall|cpu] [--size WxH] [--runtimes a,b]
+    python -m benchmarks.int8 [--repeats N] [--clock wall|cpu] [--size WxH] [--long-px 448]
     ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 python -m benchmarks.int8
     python -m benchmarks.int8 --limit-onnxruntime FOLDER     then the same with PYTHONPATH=FOLDER
 
@@ -24,6 +24,7 @@ import torch
 from benchmarks.networks import DEFAULT_DIR, random_config
 from benchmarks.timing import CLOCKS, add_options, machine, medians_ms
 from clipdiy.build import build_segmenter
+from clipdiy.config import ObjectnessConfig
 from clipdiy.errors import ClipDiyError
 from clipdiy.photo import Photo
 from clipdiy.processor import read_processor
@@ -42,6 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser, repeats=3)
     parser.add_argument("--size", default="640x480")
+    parser.add_argument("--long-px", type=int, default=640, help="what FOUND sees; 448 is paper-fast")
     parser.add_argument("--runtimes", default=RUNTIMES)
     parser.add_argument("--limit-onnxruntime", type=Path, metavar="FOLDER")
     options = parser.parse_args()
@@ -50,7 +52,10 @@ def main() -> None:
         return
     width, height = map(int, options.size.split("x"))
     photo = Photo.from_array(compose_scene(7, size_hw=(height, width)).image)
-    exact = build_segmenter(random_config(device="cpu", dtype="float32"), warm_up=False)
+    exact = build_segmenter(
+        random_config(device="cpu", dtype="float32", objectness=ObjectnessConfig(long_px=options.long_px)),
+        warm_up=False,
+    )
     segmenters = {"float32": exact}
     for runtime in options.runtimes.split(","):
         try:
@@ -71,7 +76,8 @@ def main() -> None:
             clock=clock,
         )
     used = torch.backends.cpu.get_cpu_capability()
-    print(f"{machine()}, {options.clock} clock, torch uses {used}, {options.size}, {options.repeats} runs in turns")
+    print(f"{machine()}, {options.clock} clock, torch uses {used}")
+    print(f"{options.size}, FOUND at {options.long_px}, {options.repeats} runs in turns")
     print(f"8 bits: {'no instructions' if read_processor().lacks_int8 else 'instructions, or nobody knows'}")
     print("| | CLIP's image tower | | FOUND | | both | |\n|---|---:|---:|---:|---:|---:|---:|")
     for name in segmenters:

@@ -11,7 +11,7 @@ import open_clip
 import torch
 
 from clipdiy.clip import ClipEncoder
-from clipdiy.config import CoreConfig, RuntimeName, preset
+from clipdiy.config import FAST_PRESET, CoreConfig, preset, with_faster_objectness
 from clipdiy.errors import ConfigError, WeightsError
 from clipdiy.loading import NOT_LOADABLE, digest_of, file_in, reason_of
 from clipdiy.needs import clip_diy_files
@@ -40,8 +40,6 @@ from clipdiy.weights import (
 
 logger = logging.getLogger(__name__)
 
-NEED_INT8: tuple[RuntimeName, ...] = ("openvino-int8",)
-"""Runtimes that are no faster than float32 where the processor has no instructions for products of 8 bits."""
 CPU_CROP_BATCH = 16  # measured: larger ones change little and cost memory
 CUDA_CROP_BATCH = 512
 
@@ -148,24 +146,36 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
 
 
-def with_worthwhile_runtime(config: CoreConfig, device: torch.device) -> CoreConfig:
-    """Return the configuration, with float32 in torch in place of a runtime that gains nothing on this processor.
+def needs_int8(config: CoreConfig) -> bool:
+    """Whether a configuration's runtime is worth its less exact masks only with instructions for products of 8 bits.
 
-    Which do is what `benchmarks/int8.py` measured: at least 1.5 times float32, or not worth less exact masks. A warning
-    says what is done and why.
+    By `benchmarks/int8.py`, where AVX2 is all there is: `openvino-int8` is as fast as float32, and `onnxruntime` 1.4
+    times as fast with FOUND at 640 pixels, most of whose time is attention and stays in float32, but 1.6 times at the
+    448 of `paper-fast`. Below 1.5 it is not worth it.
+    """
+    if config.runtime == "onnxruntime":
+        return with_faster_objectness(config) is not None
+    return config.runtime == "openvino-int8"
+
+
+def with_worthwhile_runtime(config: CoreConfig, device: torch.device) -> CoreConfig:
+    """Return the configuration, with float32 in torch in place of a runtime that gains little on this processor.
+
+    A warning says what is done and why.
 
     Args:
         config: As it was asked for.
         device: Where the networks are to run; on any but the CPU there is no runtime to choose.
     """
-    processor = read_processor()
-    if device.type != "cpu" or config.runtime not in NEED_INT8 or not processor.lacks_int8:
+    if device.type != "cpu" or not needs_int8(config) or not read_processor().lacks_int8:
         return config
+    little = "less than 1.5 times float32" if config.runtime == "onnxruntime" else "nothing over float32"
     logger.warning(
-        "runtime %s gains nothing on this processor, which has no instructions for products of 8 bits (VNNI, AMX): "
-        "float32 in torch runs instead, as fast and exact%s",
+        "runtime %s gains %s on this processor, which has no instructions for products of 8 bits (VNNI, AMX): float32 "
+        "in torch runs instead. What gains here: the preset %s, with onnxruntime or without",
         config.runtime,
-        "" if config.runtime == "onnxruntime" else ". The runtime onnxruntime gains here, too",
+        little,
+        FAST_PRESET,
     )
     return replace(config, runtime="torch", dtype="float32")
 

@@ -184,27 +184,29 @@ def test_int8_that_gains_nothing_is_float32(cache_dir, exact, monkeypatch, caplo
     assert segmenter.encoder_identity == exact.encoder_identity, "the same features, kept under the same name"
     assert segmenter.config.runtime == "torch"
     [said] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert "openvino-int8 gains nothing on this processor" in said
+    assert "openvino-int8 gains nothing over float32 on this processor" in said
     assert "VNNI" in said
     assert "float32 in torch runs instead" in said
 
 
 @pytest.mark.parametrize(
-    ("runtime", "processor", "device", "kept"),
+    ("runtime", "flags", "device", "long_px", "kept"),
     [
-        ("openvino-int8", AVX2, "cpu", False),
-        ("openvino-int8", Processor("x86_64", frozenset({"avx2", "avx_vnni"})), "cpu", True),
-        ("openvino-int8", Processor("", frozenset()), "cpu", True),
-        ("openvino-int8", AVX2, "cuda", True),
-        ("onnxruntime", AVX2, "cpu", True),
-        ("openvino", AVX2, "cpu", True),
-        ("torch", AVX2, "cpu", True),
+        pytest.param("openvino-int8", {"avx2"}, "cpu", 640, False, id="nothing gained"),
+        pytest.param("openvino-int8", {"avx2", "avx_vnni"}, "cpu", 640, True, id="AVX-VNNI"),
+        pytest.param("openvino-int8", {"avx512_vnni"}, "cpu", 640, True, id="VNNI"),
+        pytest.param("openvino-int8", {"avx2"}, "cuda", 640, True, id="not on the CPU"),
+        pytest.param("openvino-int8", {"avx2"}, "cpu", 448, False, id="nor with less for FOUND to see"),
+        pytest.param("onnxruntime", {"avx2"}, "cpu", 640, False, id="too little gained"),
+        pytest.param("onnxruntime", {"avx2"}, "cpu", 448, True, id="enough with less for FOUND to see"),
+        pytest.param("onnxruntime", {"amx_int8"}, "cpu", 640, True, id="AMX"),
+        pytest.param("openvino", {"avx2"}, "cpu", 640, True, id="not of 8 bits"),
+        pytest.param("torch", {"avx2"}, "cpu", 640, True, id="no runtime"),
     ],
-    ids=lambda value: value if isinstance(value, str) else None,
 )
-def test_which_runtimes_need_instructions_for_8_bits(runtime, processor, device, kept, monkeypatch):
-    monkeypatch.setattr(build, "read_processor", lambda: processor)
-    asked = replace(CONFIG, runtime=runtime)
+def test_which_runtimes_need_instructions_for_8_bits(runtime, flags, device, long_px, kept, monkeypatch):
+    monkeypatch.setattr(build, "read_processor", lambda: Processor("x86_64", frozenset(flags)))
+    asked = replace(CONFIG, runtime=runtime, objectness=ObjectnessConfig(long_px=long_px))
     chosen = build.with_worthwhile_runtime(asked, torch.device(device))
     assert chosen == (asked if kept else replace(asked, runtime="torch", dtype="float32"))
 
