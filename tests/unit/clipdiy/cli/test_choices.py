@@ -125,10 +125,10 @@ def test_choices_run_in_turns_with_what_was_measured():
 
 
 def test_libraries_are_quiet_only_meanwhile():
-    before = room.logging.root.manager.disable
+    room.logging.disable(room.logging.NOTSET)
     with room._quiet():
         assert room.logging.root.manager.disable == room.logging.WARNING
-    assert room.logging.root.manager.disable == before
+    assert room.logging.root.manager.disable == room.logging.NOTSET
 
 
 def test_the_floor_by_hand():
