@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -34,6 +33,7 @@ from backend.predicting.predictor import Predictor, PredictorOptions
 from backend.settings import Settings
 from clipdiy.learning.learned import Learned
 from clipdiy.method import Method, build_method, method_named
+from clipdiy.threads import usable_cores
 
 logger = logging.getLogger(__name__)
 
@@ -284,7 +284,7 @@ def api_of(
 
 def finish_threads() -> int:
     """Return how many pictures are turned into regions at the same time; each thread computes alone."""
-    return max(2, min(8, (os.cpu_count() or 2) // 2))
+    return max(2, min(8, usable_cores() // 2))
 
 
 def make_loader(settings: Settings, method: Method[Any] | None = None) -> ImageLoader:

@@ -9,7 +9,7 @@ import torch
 from tiny import TINY, VOCABULARY, photo
 
 from clipdiy.build import build_segmenter
-from clipdiy.config import CleanUp, CropGrid, ObjectnessConfig, Pamr, SegmentOptions
+from clipdiy.config import PRESETS, CleanUp, CropGrid, ObjectnessConfig, Pamr, SegmentOptions
 from clipdiy.errors import ConfigError, FeaturesError
 from clipdiy.features import ImageFeatures
 from clipdiy.photo import Photo
@@ -91,6 +91,17 @@ def test_features_of_another_core_are_refused(segmenter):
     )
     with pytest.raises(FeaturesError, match="encode the image again"):
         other.segment(segmenter.encode([photo(0, 20, 20)])[0], VOCABULARY)
+
+
+def test_features_of_paper_and_paper_fast_never_mix(segmenter):
+    exact, fast = (
+        segmenter.with_config(replace(TINY, objectness=PRESETS[name].objectness)) for name in ("paper", "paper-fast")
+    )
+    assert exact.encoder_identity != fast.encoder_identity
+    [features] = fast.encode([photo(0, 20, 500)])
+    assert features.objectness.grid.shape[1] == 448 / 8
+    with pytest.raises(FeaturesError):
+        exact.segment(features, VOCABULARY)
 
 
 @pytest.mark.parametrize(
