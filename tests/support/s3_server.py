@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import re
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -85,10 +86,18 @@ class S3Server:
                 return self._error(404 if bucket is None else 403, "NoSuchBucket" if bucket is None else None)
             if bucket.fails.get(key):
                 return self._error(bucket.fails[key].pop(0))
-        if method == "GET" and key in bucket.held:
-            bucket.held[key].wait(300)
         with self._lock:
             return self._do(method, bucket, key, query, headers, _unchunked(headers, body))
+
+    def drip(self, target: str, content: bytes, write: Callable[[bytes], object]) -> int:
+        """Send a held object byte by byte, so that no client takes it for silent; return how many were sent."""
+        name, _, key = unquote(urlsplit(target).path).lstrip("/").partition("/")
+        release = self.buckets[name].held.get(key) if name in self.buckets else None
+        sent = 0
+        while release is not None and sent < len(content) and not release.wait(0.5):
+            write(content[sent : sent + 1])
+            sent += 1
+        return sent
 
     def _do(
         self, method: str, bucket: Bucket, key: str, query: dict[str, str], headers: dict[str, str], body: bytes
@@ -172,7 +181,8 @@ class S3Server:
                     self.send_header("Content-Length", str(len(content)))
                     self.end_headers()
                     if self.command != "HEAD":
-                        self.wfile.write(content)
+                        sent = s3.drip(self.path, content, self.wfile.write) if self.command == "GET" else 0
+                        self.wfile.write(content[sent:])
                 except OSError:
                     self.close_connection = True  # the client has given up
 
