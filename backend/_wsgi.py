@@ -1,5 +1,11 @@
 """Entry points: `app` for gunicorn, and a script for `label-studio-ml start backend`."""
 
+import os
+
+from clipdiy.threads import prepare_threads
+
+prepare_threads(os.environ)  # before torch is imported, which everything below does
+
 if __name__ == "__main__":
     from backend.web.standalone import main
 

@@ -10,10 +10,13 @@ import tempfile
 from typing import TYPE_CHECKING
 
 from backend.web.listening import GRACE_S, THREADS, default_bind, open_warning, worker_count
+from clipdiy.threads import prepare_threads
 
 if TYPE_CHECKING:
     from gunicorn.arbiter import Arbiter
     from gunicorn.workers.base import Worker
+
+prepare_threads(os.environ)  # for the workers, which may import torch before the app does (`post_fork`)
 
 bind = os.environ.get("CLIPDIY_BIND") or default_bind()
 workers = worker_count(os.environ.get("CLIPDIY_WORKERS"))

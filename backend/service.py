@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from threading import Event
@@ -29,10 +28,12 @@ from backend.metrics import Metrics
 from backend.predicting.failures import Failures
 from backend.predicting.feature_cache import FeatureCache
 from backend.predicting.networks import computing_alone, network_thread
+from backend.predicting.pictures import PhotoLoader
 from backend.predicting.predictor import Predictor, PredictorOptions
 from backend.settings import Settings
 from clipdiy.learning.learned import Learned
 from clipdiy.method import Method, build_method, method_named
+from clipdiy.threads import usable_cores
 
 logger = logging.getLogger(__name__)
 
@@ -128,32 +129,9 @@ def build_service(settings: Settings, *, learns: bool = True) -> Service:
         ConfigError: If the settings contradict each other.
         WeightsError: If weights are missing or damaged.
     """
-    networks = network_thread()
-    config, weights, kept = settings.core_config(), settings.weights_dir, settings.data_dir
-    method = networks.submit(lambda: build_method(config, weights_dir=weights, cache_dir=kept)).result()
-    computing_alone()
-    metrics = Metrics()
+    predictor = build_predictor(settings, failures=Failures(settings.data_dir))
+    method, metrics = predictor.method, predictor.metrics
     metrics.info.labels(method.name, str(method.device), method.identity).set(1)
-    predictor = Predictor(
-        method,
-        make_loader(settings, method),
-        PredictorOptions(
-            deadline_s=settings.deadline_s,
-            load_threads=settings.download_threads,
-            finish_threads=finish_threads(),
-            image_batch=CUDA_IMAGE_BATCH if method.device.type == "cuda" else CPU_IMAGE_BATCH,
-            # What is not kept need not be made before it is asked for.
-            ahead=AHEAD_PICTURES if settings.work_ahead and settings.keeps_features else 0,
-        ),
-        metrics,
-        FeatureCache(
-            settings.data_dir / "features",
-            memory_bytes=settings.cache_memory_bytes,
-            disk_bytes=settings.cache_disk_bytes,
-        ),
-        networks,
-        failures=Failures(settings.data_dir),
-    )
     if settings.chosen_others is not None:
         predictor.learn_others()
     logger.info("ready: weights %s on %s, core %s", method.name, method.device, method.identity)
@@ -168,6 +146,51 @@ def build_service(settings: Settings, *, learns: bool = True) -> Service:
     if learns:
         learning.start()
     return Service(settings, predictor, introductions, learning, metrics)
+
+
+def build_predictor(
+    settings: Settings,
+    loader_of: Callable[[Method[Any]], PhotoLoader] | None = None,
+    cache: FeatureCache | None = None,
+    failures: Failures | None = None,
+) -> Predictor:
+    """Load the weights, and connect what predicts with them.
+
+    Args:
+        settings: What the service was told.
+        loader_of: Makes what fetches pictures for a method; by the settings, if left out.
+        cache: Where features are kept; by the settings, if left out.
+        failures: Where failed tasks are told of, if anywhere.
+
+    Raises:
+        ConfigError: If the settings contradict each other.
+        WeightsError: If weights are missing or damaged.
+    """
+    networks = network_thread()
+    config, weights, kept = settings.core_config(), settings.weights_dir, settings.data_dir
+    method = networks.submit(lambda: build_method(config, weights_dir=weights, cache_dir=kept)).result()
+    computing_alone()
+    return Predictor(
+        method,
+        make_loader(settings, method) if loader_of is None else loader_of(method),
+        PredictorOptions(
+            deadline_s=settings.deadline_s,
+            load_threads=settings.download_threads,
+            finish_threads=finish_threads(),
+            image_batch=CUDA_IMAGE_BATCH if method.device.type == "cuda" else CPU_IMAGE_BATCH,
+            # What is not kept need not be made before it is asked for.
+            ahead=AHEAD_PICTURES if settings.work_ahead and settings.keeps_features else 0,
+        ),
+        Metrics(),
+        cache
+        or FeatureCache(
+            settings.data_dir / "features",
+            memory_bytes=settings.cache_memory_bytes,
+            disk_bytes=settings.cache_disk_bytes,
+        ),
+        networks,
+        failures=failures,
+    )
 
 
 def make_learning(
@@ -261,7 +284,7 @@ def api_of(
 
 def finish_threads() -> int:
     """Return how many pictures are turned into regions at the same time; each thread computes alone."""
-    return max(2, min(8, (os.cpu_count() or 2) // 2))
+    return max(2, min(8, usable_cores() // 2))
 
 
 def make_loader(settings: Settings, method: Method[Any] | None = None) -> ImageLoader:

@@ -39,7 +39,9 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, extra="ignore", frozen=True)
 
-    preset: str = Field("paper", description="Method, weights and sizes: paper, paper-b16, dinoiser or starter.")
+    preset: str = Field(
+        "paper", description="Method, weights and sizes: paper, paper-fast, paper-b16, dinoiser or starter."
+    )
     method: str | None = Field(None, description="Another method than the preset's: clip-diy or clip-dinoiser.")
     clip: str | None = Field(None, description="Another OpenCLIP model: ARCHITECTURE:TAG or local-dir:FOLDER.")
     found: str | None = Field(None, description="Other FOUND weights: local-dir:FOLDER.")

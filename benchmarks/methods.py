@@ -82,7 +82,7 @@ def measure(methods: dict[str, Method], number: int, count: int, objects: tuple[
         name: make_vocabulary(NOUNS, template=method_named(one.config.method).templates(one.config))
         for name, one in methods.items()
     }
-    tallies = {name: Tally(np.zeros((CLASSES, CLASSES), np.int64), Bootstrap(CLASSES)) for name in methods}
+    tallies = {name: Tally(np.zeros((CLASSES, CLASSES), np.int64), Bootstrap(count, CLASSES)) for name in methods}
     for i in range(count):
         scene: Scene = compose_scene(
             number * SEED_STEP + i, size_hw=SIZES_HW[i % len(SIZES_HW)], n_objects=objects, sprites=sprites

@@ -1,9 +1,10 @@
 """From a configuration to CLIP-DIY with loaded weights, on its device, warmed up."""
 
+import logging
 import os
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import open_clip
 import torch
 
 from clipdiy.clip import ClipEncoder
-from clipdiy.config import CoreConfig, preset
+from clipdiy.config import FAST_PRESET, CoreConfig, preset, with_faster_objectness
 from clipdiy.errors import ConfigError, WeightsError
 from clipdiy.loading import NOT_LOADABLE, digest_of, file_in, reason_of
 from clipdiy.needs import clip_diy_files
@@ -21,6 +22,7 @@ from clipdiy.objectness.source import LoadedObjectness, objectness_named
 from clipdiy.others.choice import Chooser
 from clipdiy.photo import Photo
 from clipdiy.precision import cpu_dtype
+from clipdiy.processor import read_processor
 from clipdiy.segmenter import Segmenter
 from clipdiy.text_cache import TextCache
 from clipdiy.vocabulary import Vocabulary, make_vocabulary
@@ -37,6 +39,8 @@ from clipdiy.weights import (
     sha256_of,
     split_clip_name,
 )
+
+logger = logging.getLogger(__name__)
 
 CPU_CROP_BATCH = 16  # measured: larger ones change little and cost memory
 CUDA_CROP_BATCH = 512
@@ -91,6 +95,7 @@ def build_segmenter(
     if weights_dir is None:
         weights_dir = default_weights_dir()
     device = choose_device(config.device)
+    config = with_worthwhile_runtime(config, device)
     source = objectness_named(config.objectness.method)
     require_present(clip_diy_files(config), weights_dir, fetch_command(config))  # all that is missing, in one message
     files = locate_clip(config.clip, weights_dir)
@@ -141,6 +146,40 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     if name == "auto":
         name = "float16" if device.type == "cuda" else "float32"
     return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
+
+
+def needs_int8(config: CoreConfig) -> bool:
+    """Whether a configuration's runtime is worth its less exact masks only with instructions for products of 8 bits.
+
+    By `benchmarks/int8.py`, where AVX2 is all there is: `openvino-int8` is as fast as float32, and `onnxruntime` 1.4
+    times as fast with FOUND at 640 pixels, most of whose time is attention and stays in float32, but 1.6 times at the
+    448 of `paper-fast`. Below 1.5 it is not worth it.
+    """
+    if config.runtime == "onnxruntime":
+        return with_faster_objectness(config) is not None
+    return config.runtime == "openvino-int8"
+
+
+def with_worthwhile_runtime(config: CoreConfig, device: torch.device) -> CoreConfig:
+    """Return the configuration, with float32 in torch in place of a runtime that gains little on this processor.
+
+    A warning says what is done and why.
+
+    Args:
+        config: As it was asked for.
+        device: Where the networks are to run; on any but the CPU there is no runtime to choose.
+    """
+    if device.type != "cpu" or not needs_int8(config) or not read_processor().lacks_int8:
+        return config
+    little = "less than 1.5 times float32" if config.runtime == "onnxruntime" else "nothing over float32"
+    logger.warning(
+        "runtime %s gains %s on this processor, which has no instructions for products of 8 bits (VNNI, AMX): float32 "
+        "in torch runs instead. What gains here: the preset %s, with onnxruntime or without",
+        config.runtime,
+        little,
+        FAST_PRESET,
+    )
+    return replace(config, runtime="torch", dtype="float32")
 
 
 def locate_clip(name: str, weights_dir: Path) -> ClipFiles:

@@ -1,11 +1,13 @@
 """Where the time of a method goes: what `clipdiy bench` can time apart, and that of CLIP-DIY."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from clipdiy.config import FAST_PRESET, with_faster_objectness
+from clipdiy.objectness.found import FoundNetwork
 from clipdiy.photo import Photo
 from clipdiy.segmenter import Segmenter
 from clipdiy.vocabulary import Vocabulary
@@ -19,19 +21,21 @@ class Profile:
         encoding: Name -> runs one part of encoding a photo.
         asking: Name -> runs one part of answering a vocabulary.
         networks: Which of `encoding` are the image networks.
-        work_gflop: Multiplications and additions of these for one photo, in units of 10^9.
+        work_gflop: Multiplications and additions of each of these for one photo, in units of 10^9.
         dtype: What they compute in.
         sizes: Sizes that the work depends on, for a person.
         ways: What was chosen where there is a choice: `image towers` -> `torch.bfloat16`.
+        less_work: By the name of a preset that does less, the work of those networks that it leaves less to do.
     """
 
     encoding: Mapping[str, Callable[[], object]]
     asking: Mapping[str, Callable[[], object]]
     networks: tuple[str, ...]
-    work_gflop: float
+    work_gflop: Mapping[str, float]
     dtype: torch.dtype
     sizes: str
     ways: Mapping[str, str]
+    less_work: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 def profile_segmenter(segmenter: Segmenter, photo: Photo, vocabulary: Vocabulary) -> Profile:
@@ -45,6 +49,7 @@ def profile_segmenter(segmenter: Segmenter, photo: Photo, vocabulary: Vocabulary
 
     crops = segmenter.crops([photo])
     way, grid = segmenter.config.objectness.method, segmenter.config.grid
+    fast = with_faster_objectness(segmenter.config)
     return Profile(
         {
             "cutting crops": lambda: segmenter.crops([photo]),
@@ -53,7 +58,7 @@ def profile_segmenter(segmenter: Segmenter, photo: Photo, vocabulary: Vocabulary
         },
         {"text, new": new_texts, "text, known": lambda: segmenter.clip.embed_vocabulary(vocabulary)},
         ("CLIP's image tower", "FOUND"),
-        segmenter_gflop(segmenter, photo),
+        {"CLIP's image tower": crops_gflop(segmenter), "FOUND": objectness_gflop(segmenter, photo)},
         segmenter.clip.dtype,
         f"{grid.patch_px} of {grid.square_px}, objectness {way}",
         {
@@ -64,11 +69,17 @@ def profile_segmenter(segmenter: Segmenter, photo: Photo, vocabulary: Vocabulary
                 "strips on the GPU" if segmenter.device.type == "cuda" else "blocks, over classes that can win"
             ),
         },
+        {FAST_PRESET: {"FOUND": objectness_gflop(segmenter.with_config(fast), photo)}} if fast else {},
     )
 
 
 def segmenter_gflop(segmenter: Segmenter, photo: Photo) -> float:
     """Count the multiplications and additions of both image towers for one photo, in units of 10^9."""
+    return crops_gflop(segmenter) + objectness_gflop(segmenter, photo)
+
+
+def crops_gflop(segmenter: Segmenter) -> float:
+    """Count the multiplications and additions of CLIP's image tower for the crops of one photo, in units of 10^9."""
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # the counter does not see into it
     try:
@@ -77,6 +88,16 @@ def segmenter_gflop(segmenter: Segmenter, photo: Photo) -> float:
             segmenter.clip.network.encode_image(images.to(segmenter.clip.dtype))
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
-    with FlopCounterMode(display=False) as objectness:
-        segmenter.objectness(photo, [segmenter.config.objectness.method])
-    return float(crop.get_total_flops() * segmenter.crop_count + objectness.get_total_flops()) / 1e9
+    return float(crop.get_total_flops() * segmenter.crop_count) / 1e9
+
+
+def objectness_gflop(segmenter: Segmenter, photo: Photo) -> float:
+    """Count those of the objectness network for one photo, whatever executes it."""
+    way, network = segmenter.config.objectness.method, segmenter._objectness_network
+    if network is None or way not in network.ways:
+        return 0.0
+    if isinstance(network, FoundNetwork):
+        network = network.executed_by(None)  # the counter sees torch alone
+    with FlopCounterMode(display=False) as counter:
+        network.maps([segmenter._image(photo)], segmenter.config.objectness, [way])
+    return float(counter.get_total_flops()) / 1e9

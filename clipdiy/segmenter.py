@@ -292,8 +292,7 @@ class Segmenter(ClipMethod):
         config, scale = self.config, self.clip.logit_scale
         if not options.background:
             return self._segment_whole(features, vocabulary, options)
-        # Nothing has been learned of what competes on the background's side: there the words decide alone.
-        if options.learned is not None and not options.learned.is_words_only and not vocabulary.stuff:
+        if options.learned is not None and not options.learned.is_words_only:
             return self._segment_learned(options.learned, features, vocabulary, options)
         grids = self._grids(features, vocabulary, options.scales)
         kept, ground = self._competing(grids, vocabulary)
@@ -345,10 +344,10 @@ class Segmenter(ClipMethod):
         texts = self.clip.embed_vocabulary(vocabulary)
         maps = adapted_maps(learned, vocabulary, texts, embeddings, self._on_device(features.objectness))
         # What words say is not there may have been learned.
-        kept, _ = self._competing(maps.naming, vocabulary)
+        kept, ground = self._competing(maps.naming, vocabulary)
         drawn = len(vocabulary)
         if kept is not None:
-            maps = maps.of(kept)
+            maps = maps.of(kept, ground)
             drawn = int((kept < len(vocabulary)).sum())
         if config.pamr is not None and options.refine:
             labels = adapted_refined_label_map(
@@ -441,10 +440,12 @@ class Segmenter(ClipMethod):
         """
         scale, kept = self.clip.logit_scale, None
         if vocabulary.others:
-            kept = competing_classes(grids, len(vocabulary), scale, self.config.others)
+            kept = competing_classes(grids, len(vocabulary), scale, self.config.others, vocabulary.stuff)
         if self.config.prune_logits is not None:
             coarsest = grids[0] if kept is None else grids[0][kept]
-            likely = likely_classes(coarsest, scale, self.config.prune_logits)
+            left = range(len(coarsest)) if kept is None else kept.tolist()
+            stuff = [row for row, position in enumerate(left) if position in vocabulary.stuff]
+            likely = likely_classes(coarsest, scale, self.config.prune_logits, stuff)
             kept = likely if kept is None else kept[likely]
         if not vocabulary.stuff:
             return kept, 1

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import orjson
 
 from backend.bulk.until import until_stopped
-from backend.bulk.writing import Encoded, PredictionsApi, Writer
+from backend.bulk.writing import LOOKED_UP, Encoded, PredictionsApi, Writer
 from backend.deadline import Deadline
 from backend.images.host import LabelStudioHost
 from backend.label_studio_api import LabelStudioApiError, TaskFilter
@@ -30,13 +30,16 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-BATCH = 100
-"""Tasks in a page, and predictions in a request; measured in benchmarks/push.py."""
+BATCHES = (200, 1000)
+"""Fewest and most tasks in a page, and predictions in a request; measured in benchmarks/push.py."""
+_REQUESTS = 50
 OURS = "clip-diy-"
 """How the names of all our versions begin."""
 SWEPT = 20
 """Tasks that are looked at together when earlier predictions are removed: they come with all their masks."""
 LISTED_FAILURES = 10_000
+PASSING = ("download", "timeout")
+"""Why pictures fail while Label Studio is restarted, which gives them away: they are tried once more at the end."""
 
 Kept = tuple[float, bytes]
 """What is kept of a prediction until it is written: its score, and its regions as JSON."""
@@ -154,7 +157,7 @@ def push(
     write: bool = True,
     stop: Event | None = None,
     progress: Callable[[PushProgress], object] = lambda _progress: None,
-    batch: int = BATCH,
+    batch: int | None = None,
 ) -> Pushed:
     """Bring every task of a project to a prediction of this version.
 
@@ -169,7 +172,8 @@ def push(
         write: Otherwise Label Studio is left as it is: pictures are encoded, and their features kept for whoever asks.
         stop: Ends it: what is predicted is still written, the rest is for the next time.
         progress: Told how far it is.
-        batch: Tasks that are predicted together, and predictions in one request.
+        batch: Tasks that are predicted together, and predictions in one request; by the size of the project, if left
+            out.
 
     Raises:
         LabelStudioApiError: If Label Studio refuses, or was away for longer than `api` has patience. What was written
@@ -188,6 +192,15 @@ def push(
             raise
     job.pushed.is_complete = not job.stop.is_set()
     return job.pushed
+
+
+def batch_for(tasks: int) -> int:
+    """Return how many predictions go into one request to a project of so many tasks.
+
+    With each request Label Studio counts the predictions of every task of the project again, which takes longer the
+    more there are; so large projects get few requests, and small ones are not kept waiting for a full one.
+    """
+    return max(BATCHES[0], min(BATCHES[1], tasks // _REQUESTS))
 
 
 class _Push:
@@ -214,19 +227,31 @@ class _Push:
         self._whose = TaskFilter.untouched() if only_unannotated else ()
         self._progress = progress
         self._writer = Writer(api, project, self.pushed.version, stop=stop)
+        self._again: list[int] | None = []
         self._done = self._total = 0
         self._lock = Lock()
 
-    def run(self, batch: int, *, write: bool) -> None:
+    def run(self, batch: int | None, *, write: bool) -> None:
         """Predict what has no prediction, and write it while the next is predicted."""
         lacking = [*self._whose, TaskFilter.without_version(self.pushed.version)]
         self._total = self._api.count_tasks(self._project, lacking)
-        self.pushed.skipped = self._api.count_tasks(self._project, self._whose) - self._total
+        whose = self._api.count_tasks(self._project, self._whose)
+        self.pushed.skipped = whose - self._total
+        batch = batch or batch_for(whose)
         self._tell()
+        self._work(self._api.task_pages(self._project, page_size=batch, filters=lacking), write=write)
+        again, self._again = self._again or [], None
+        for start in range(0, len(again), LOOKED_UP):
+            some = TaskFilter.among(again[start : start + LOOKED_UP])
+            self._work(self._api.task_pages(self._project, page_size=batch, filters=[some, *lacking]), write=write)
+
+    def _work(self, pages: Iterator[list[dict[str, Any]]], *, write: bool) -> None:
         with ThreadPoolExecutor(1, thread_name_prefix="push") as pool:
             writing: Future[None] | None = None
             try:
-                for page in self._api.task_pages(self._project, page_size=batch, filters=lacking):
+                for page in pages:
+                    if self.stop.is_set():
+                        break
                     predicted = self._predict(page)
                     self.pushed.predicted += len(predicted)
                     if writing is not None:
@@ -235,14 +260,15 @@ class _Push:
                         writing = pool.submit(self._write, predicted)
                     else:
                         self._tell(len(predicted))
-                    if self.stop.is_set():
-                        break
             finally:
                 if writing is not None:
                     writing.result()
 
     def _predict(self, page: Sequence[Mapping[str, Any]]) -> list[Encoded]:
         def failed(place: int, reason: str, message: str) -> None:
+            if self._again is not None and reason in PASSING:
+                self._again.append(int(page[place]["id"]))
+                return
             self._fail(Failure(int(page[place]["id"]), reason, message))
 
         answers = self._predictor.predict_behind(

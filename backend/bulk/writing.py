@@ -16,7 +16,7 @@ import orjson
 from backend.deadline import Clock
 from backend.label_studio_api import LabelStudioApiError, Patience, TaskFilter
 
-MAX_BYTES = 20_000_000
+MAX_BYTES = 50_000_000
 """Of one request. Label Studio takes 250 MB, proxies before it mostly less."""
 LOOKED_UP = 500
 """Ids in one question: they go into an address."""

@@ -14,28 +14,38 @@ from backend.export.source import ReadTask
 
 MOST_BYTES = 100_000_000
 """Of one file: Label Studio takes 250 MB in one request, and holds it in memory."""
+MOST_TASKS = 100_000
+"""Of one project: about where Label Studio becomes slow."""
 
 
 class LabelStudioWriter:
-    """Writes `tasks-001.json`, and further ones where one is full."""
+    """Writes `tasks-001.json`, and further ones where one is full; in `project-2` what is too much for one project."""
 
-    def __init__(self, folder: Path, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(self, folder: Path, most_bytes: int = MOST_BYTES, most_tasks: int = MOST_TASKS) -> None:
         """Begin.
 
         Args:
             folder: Where files go; it is there, and empty.
             most_bytes: A file ends before it has more, unless one task alone has.
+            most_tasks: The files of one project have no more together.
         """
         self._folder = folder
         self._most_bytes = most_bytes
+        self._most_tasks = most_tasks
+        self._projects, self._tasks = 1, 0
         self._files = 0
         self._size = 0
 
     def add(self, task: ReadTask) -> None:
         """Write a task."""
         data = orjson.dumps(importable(task))
-        if self._files and self._size + len(data) > self._most_bytes:
+        is_full = self._tasks == self._most_tasks
+        if self._files and (is_full or self._size + len(data) > self._most_bytes):
             self._close()
+        if is_full:
+            self._projects, self._tasks, self._files = self._projects + 1, 0, 0
+            self._path.parent.mkdir()
+        self._tasks += 1
         if not self._size:
             self._files += 1
         with self._path.open("ab") as file:
@@ -51,7 +61,8 @@ class LabelStudioWriter:
 
     @property
     def _path(self) -> Path:
-        return self._folder / f"tasks-{self._files:03d}.json"
+        folder = self._folder if self._projects == 1 else self._folder / f"project-{self._projects}"
+        return folder / f"tasks-{self._files:03d}.json"
 
     def _close(self) -> None:
         with self._path.open("ab") as file:

@@ -216,7 +216,13 @@ class Interactor:
         if label is None:
             control, label = _named_by(phrase.text, controls, control)
         templates = control.rules.templates
-        asked = MaskLabel(phrase.text, phrases_to_prompts((phrase.text,), templates))
+
+        def label_of(text: str, meant: MaskLabel | None) -> MaskLabel:
+            # Words for the sky are stuff as the sky is.
+            prompts = phrases_to_prompts((text,), templates)
+            return MaskLabel(text, prompts, is_stuff=meant is not None and meant.is_stuff)
+
+        asked = label_of(phrase.text, label)
         # What competes: all other labels, but not `car` with `red car`; and what else was typed.
         others = tuple(
             other
@@ -224,9 +230,7 @@ class Interactor:
             if (label is None or other.value != label.value) and not _is_kind_of(phrase.text, other, templates)
         )
         typed = tuple(
-            MaskLabel(other.text, phrases_to_prompts((other.text,), templates))
-            for other in gesture.phrases
-            if other != phrase
+            label_of(other.text, _meant_by(other, controls, control)) for other in gesture.phrases if other != phrase
         )
         rivals = tuple(replace(rival, is_rival=True) for rival in dict.fromkeys((*others, *typed)))
         open_control = replace(control, labels=(asked, *rivals))
@@ -263,6 +267,10 @@ def _named_by(
             if label.value.lower() == text.lower() or prompts & {prompt.lower() for prompt in label.prompts}:
                 return control, label
     return otherwise, otherwise.drawn[0] if len(otherwise.drawn) == 1 else None
+
+
+def _meant_by(phrase: Phrase, controls: Sequence[MaskControl], otherwise: MaskControl) -> MaskLabel | None:
+    return _home(controls, phrase.label)[1] or _named_by(phrase.text, controls, otherwise)[1]
 
 
 def _is_kind_of(text: str, label: MaskLabel, templates: Sequence[str]) -> bool:

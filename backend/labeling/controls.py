@@ -22,6 +22,10 @@ MAX_LABEL_CHARS = 300
 """Longest value, alias or phrase; CLIP reads 77 tokens, which are hardly more."""
 MAX_PAGES = 100
 MAX_OTHERS = 1000
+MAX_PARTS = 100
+"""Most regions of one label. The browser holds each of them at the picture's full size: 8 MB at 1920x1080."""
+USUAL_PARTS = 20
+"""Where a control says nothing of how many."""
 
 ControlKind = Literal[
     "brushlabels",
@@ -122,6 +126,7 @@ class MaskLabel:
         min_area: See `LabelRules`.
         is_rival: It takes part in the decision which pixel is what, but is never answered: a label of another control
             that this one's choices have to hold their own against.
+        is_stuff: It is stuff (sky, road), no things: it competes on the background's side (see `clipdiy.guide`).
     """
 
     value: str
@@ -130,12 +135,14 @@ class MaskLabel:
     threshold: float = 0.0
     min_area: Area = Area()
     is_rival: bool = False
+    is_stuff: bool = False
 
     @property
     def identity(self) -> list[object]:
         """What of it decides a prediction."""
         steering: list[object] = [self.threshold, self.min_area.amount, self.min_area.unit, self.is_rival]
-        return [self.value, list(self.prompts), *(steering if steering != [0.0, 0.0, "share", False] else [])]
+        given = steering if steering != [0.0, 0.0, "share", False] else []
+        return [self.value, list(self.prompts), *given, *(["stuff"] if self.is_stuff else [])]
 
 
 class LabelError(ValueError):
@@ -157,7 +164,8 @@ def make_label(attributes: Mapping[str, str], rules: LabelRules) -> MaskLabel | 
     """Read a label from the attributes of its tag, or from an object in a task's data.
 
     Args:
-        attributes: By name in small letters: value, alias, predicted_values, threshold, min_area; others are ignored.
+        attributes: By name in small letters: value, alias, predicted_values, threshold, min_area, stuff; others are
+            ignored.
         rules: What holds unless the label says otherwise.
 
     Returns:
@@ -165,7 +173,8 @@ def make_label(attributes: Mapping[str, str], rules: LabelRules) -> MaskLabel | 
         too).
 
     Raises:
-        LabelError: If `threshold` or `min_area` make no sense, a text is too long, or there are too many phrases.
+        LabelError: If `threshold`, `min_area` or `stuff` make no sense, a text is too long, or there are too many
+            phrases.
     """
     value, alias = attributes.get("value", ""), attributes.get("alias", "")
     for name, text in (("value", value), ("alias", alias)):
@@ -193,8 +202,10 @@ def make_label(attributes: Mapping[str, str], rules: LabelRules) -> MaskLabel | 
         threshold = _read("threshold", parse_score, attributes)
     if attributes.get("min_area", "").strip():
         min_area = _read("min_area", Area.parse, attributes)
+    is_stuff = bool(attributes.get("stuff", "").strip()) and _read("stuff", _parse_truth, attributes)
     prompts = phrases_to_prompts(phrases, rules.templates)
-    return MaskLabel(stored, prompts, is_background, threshold, min_area)
+    # The background is what stuff joins.
+    return MaskLabel(stored, prompts, is_background, threshold, min_area, is_stuff=is_stuff and not is_background)
 
 
 @dataclass(frozen=True)
@@ -217,6 +228,8 @@ class MaskControl:
         scales: Crop sizes that are looked at; `None` means all that were encoded.
         refine: Whether edges follow the picture, where the service can do that.
         tolerance_px: How far a polygon may lie from the edge of its mask.
+        max_parts: A brush or bitmask is one region for each connected part, and at most so many a label; `None` for one
+            region a label. Polygons and boxes are one for each part in any case.
         others: What competes with the labels and stays empty, if anything does.
         learns: Corrections of its masks may change later ones.
         taught: What they have changed so far.
@@ -237,6 +250,7 @@ class MaskControl:
     scales: tuple[int, ...] | None = None
     refine: bool = True
     tolerance_px: float | None = None
+    max_parts: int | None = None
     others: Others | None = None
     learns: bool = True
     taught: Taught | None = None
@@ -254,7 +268,18 @@ class MaskControl:
             VocabularyError: If the labels stand in the task's data; see `for_task`.
         """
         t0 = Label(BACKGROUND, self.background)
-        return Vocabulary((t0, *(Label(label.value, label.prompts) for label in self.drawn)))
+        return Vocabulary((t0, *(Label(label.value, label.prompts, label.is_stuff) for label in self.drawn)))
+
+    @property
+    def by_words(self) -> Vocabulary | None:
+        """The labels that only their words speak for, as no examples were learned from; `None` if there are none."""
+        learned = self.taught.learned if self.taught else None
+        if learned is None or learned.naming is None:
+            return self.vocabulary
+        background, *labels = self.vocabulary.labels
+        examples = learned.examples_of(self.vocabulary)[1:]
+        unseen = [label for label, count in zip(labels, examples, strict=True) if not count]
+        return Vocabulary((background, *unseen)) if unseen else None
 
     @property
     def prompt_count(self) -> int:
@@ -266,7 +291,7 @@ class MaskControl:
 
         Args:
             data: The task's data. Under `labels_key` a list of objects with the attributes of a `<Label>` (`value`,
-                `alias`, `predicted_values`, `threshold`, `min_area`) or of plain texts.
+                `alias`, `predicted_values`, `threshold`, `min_area`, `stuff`) or of plain texts.
 
         Returns:
             This control where the config names all labels. May be without any label to draw.
@@ -297,6 +322,7 @@ class MaskControl:
             "scales": self.scales,
             "refine": None if self.refine else False,
             "tolerance_px": self.tolerance_px,
+            "max_parts": self.max_parts,
             "others": self.others and (self.others.words or "auto"),
             "taught": self.taught and self.taught.identity,
         }
@@ -415,6 +441,13 @@ def _read(name: str, parse: Any, attributes: Mapping[str, str]) -> Any:
         return parse(attributes[name])
     except ValueError as err:
         raise LabelError(name, str(err)) from err
+
+
+def _parse_truth(text: str) -> bool:
+    truth = {"true": True, "false": False}.get(text.strip().lower())
+    if truth is None:
+        raise ValueError(f'expected "true" or "false", got {text[:40]!r}')
+    return truth
 
 
 def _number(text: str, least: float, most: float) -> float:

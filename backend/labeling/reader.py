@@ -8,10 +8,12 @@ What is read of a config
                  prompt="a satellite photo of {}|a map of {}"     what phrases are put into; averaged
                  score_threshold="0.3" min_area="200px"           for all labels that do not say otherwise
                  model_scales="256,128" refine="pamr"             how this control's masks are made
+                 parts="separate" max_parts="20"                  a region for each connected part, largest first
                  others="auto">                                   what competes and stays empty: none, or cup, plate
       <Label value="Sofa" predicted_values="sofa, couch"/>   several phrases, their embeddings averaged
       <Label value="Hund" alias="dog"/>                      Label Studio itself stores "dog" for this one
       <Label value="Rust" threshold="0.6" min_area="1%"/>    only where it is sure, and not in specks
+      <Label value="Sky" stuff="true"/>                      no object: it competes with the background
       <Label value="Background" alias="wall"/>               t0, asked for as "wall"
     </BrushLabels>
     <Image name="img" value="$photo"/>                     or "$doc.photo", or valueList="$pages": every page
@@ -218,7 +220,7 @@ class _Reader:
         A question such as "quality: good, blurred" is not for us to answer. So beside controls for masks of the same
         image, choices count if one of them is a label there too, or with `predict="true"`; where there are none, unless
         all of them are judgements ("good, bad"): CLIP would call every picture good. Choices that are such
-        labels take over their prompts, and the labels that are no choice still compete for the picture.
+        labels take over their prompts and whether they are stuff, and the labels that are no choice still compete.
 
         Args:
             element: The choices.
@@ -249,7 +251,7 @@ class _Reader:
                 continue
             own = {label.value for label in made.labels}
             borrowed = tuple(
-                replace(label, prompts=rivals[label.value].prompts) if _borrows(label, rivals, made) else label
+                _borrowing(label, rivals[label.value]) if _borrows(label, rivals, made) else label
                 for label in made.labels
             )
             others = tuple(
@@ -421,6 +423,7 @@ class _Reader:
             scales=self._steering.scales(both),
             refine=self._steering.refine(both),
             tolerance_px=self._steering.tolerance_px(both),
+            max_parts=self._steering.max_parts(both, kind),
             others=others,
             learns=self._steering.learns(both),
         )
@@ -449,6 +452,10 @@ def _labels_of(controls: Sequence[MaskControl]) -> dict[str, MaskLabel]:
 
 def _is_judgement(label: MaskLabel) -> bool:
     return label.value.strip().lower() in _JUDGEMENT_WORDS
+
+
+def _borrowing(choice: MaskLabel, label: MaskLabel) -> MaskLabel:
+    return replace(choice, prompts=label.prompts, is_stuff=choice.is_stuff or label.is_stuff)
 
 
 def _borrows(label: MaskLabel, rivals: Mapping[str, MaskLabel], made: MaskControl) -> bool:

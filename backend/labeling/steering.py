@@ -11,7 +11,10 @@ from typing import Any
 from backend.labeling.controls import (
     MAX_LABEL_CHARS,
     MAX_OTHERS,
+    MAX_PARTS,
+    USUAL_PARTS,
     Area,
+    ControlKind,
     LabelError,
     LabelRules,
     MaskLabel,
@@ -76,6 +79,24 @@ class Steering:
         """Read `tolerance`: how far a polygon may lie from the edge of its mask."""
         tolerance: float | None = self._first(elements, "tolerance", _read_tolerance)
         return tolerance
+
+    def max_parts(self, elements: Sequence[ET.Element], kind: ControlKind) -> int | None:
+        """Read `parts` and `max_parts`: whether each connected part is a region, and how many there may be.
+
+        Raises:
+            LabelConfigError: If polygons or boxes are to be one region, or a number is said of parts that are none.
+        """
+        separate: bool | None = self._first(elements, "parts", _read_parts)
+        most: int | None = self._first(elements, "max_parts", _read_max_parts)
+        if kind.removesuffix("labels") not in ("brush", "bitmask"):
+            if separate is False and kind != "choices":
+                raise contradiction(
+                    elements[0], "a polygon or a box is one part, so parts cannot be together", parts="separate"
+                )
+            return None
+        if most is not None and not separate:
+            raise contradiction(elements[0], "max_parts is of parts that are separate", parts="separate")
+        return (most or USUAL_PARTS) if separate else None
 
     def others(self, elements: Sequence[ET.Element]) -> Others | None:
         """Read `others`: what competes with the labels and stays empty."""
@@ -196,6 +217,20 @@ def _read_learn(element: ET.Element, text: str) -> bool:
     return text.lower() == "true"
 
 
+def _read_parts(element: ET.Element, text: str) -> bool:
+    if text.lower() not in ("separate", "together"):
+        raise contradiction(element, f'parts is "separate" or "together", got {shown(text)}', parts="separate")
+    return text.lower() == "separate"
+
+
+def _read_max_parts(element: ET.Element, text: str) -> int:
+    if not (text.isdecimal() and len(text) < 9 and 1 <= int(text) <= MAX_PARTS):
+        raise contradiction(
+            element, f"max_parts is a number from 1 to {MAX_PARTS}, got {shown(text)}", max_parts=str(USUAL_PARTS)
+        )
+    return int(text)
+
+
 def _read_tolerance(element: ET.Element, text: str) -> float:
     try:
         pixels = Area.parse(text.lower().removesuffix("px") + "px").amount
@@ -222,4 +257,8 @@ def _better_area(text: str) -> str:
     return f"{number:g}px" if 1 < number < 1e12 else "0.001"
 
 
-_BETTER = {"threshold": _better_score, "min_area": _better_area}
+def _better_truth(_text: str) -> str:
+    return "true"
+
+
+_BETTER = {"threshold": _better_score, "min_area": _better_area, "stuff": _better_truth}

@@ -458,7 +458,7 @@ class _FeaturesOnce:
 def describe(fit: Fit) -> str:
     """Say in words what a fit changes."""
     parts = []
-    named = [learned for learned in fit.controls.values() if learned.naming is not None]
+    named = [learned for learned in fit.controls.values() if learned.naming or learned.lying]
     if named:
         parts.append(f"names of {max(len(learned.labels) for learned in named)} labels")
     if any(learned.objectness is not None for learned in fit.controls.values()):

@@ -133,6 +133,15 @@ class Learning:
         """Return everything that is known of a project's corrections, `None` if there is no such project."""
         return self._reports.report(key)
 
+    def config(self, key: str) -> LabelConfig | None:
+        """Return a project's config as it was heard last, with what the project has learned; `None` if there is none.
+
+        Raises:
+            LabelConfigError: If it cannot be read.
+        """
+        project = self.store.project(key)
+        return None if project is None else self.teach(self._read_config(project.facts.label_config), key)
+
     def pin(self, key: str, number: int | None) -> None:
         """Choose the version that a project uses: 0 for the labels' own words, `None` for the newest that helps.
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from backend.labeling.controls import LearnWhen
+from backend.labeling.controls import LabelConfig, LearnWhen
 
 
 @dataclass(frozen=True)
@@ -155,6 +155,13 @@ class Reports(Protocol):
 
     def report(self, key: str) -> ProjectReport | None:
         """Return what is known of a project; `None` if nothing is."""
+
+    def config(self, key: str) -> LabelConfig | None:
+        """Return a project's config with what it has learned; `None` if there is none.
+
+        Raises:
+            LabelConfigError: If it cannot be read.
+        """
 
     def pin(self, key: str, number: int | None) -> None:
         """Use a version from now on, whatever is learned; `None` leaves the choice to the guards again.

@@ -3,6 +3,7 @@
 So `clipdiy-ls --help` does not wait for torch, and one command that cannot be imported does not cost another.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -16,6 +17,7 @@ from pydantic import ValidationError
 
 from backend.errors import BackendError
 from clipdiy.errors import ClipDiyError
+from clipdiy.threads import prepare_threads
 
 USAGE_ERROR = 2
 HELP = "CLIP-DIY beside Label Studio: the service, and long work on whole projects and data sets."
@@ -25,6 +27,7 @@ COMMANDS = {
     "serve": "Start the service that Label Studio connects to.",
     "doctor": "Look at everything that has to be right, and say what to do.",
     "predict": "Predict a whole project, and write the predictions into Label Studio.",
+    "bulk": "Segment folders, buckets and lists of pictures into Parquet shards.",
     "export": "Make a data set of a project, or of shards.",
     "sync": "Read a project's annotations from Label Studio, for webhooks that were lost.",
     "quality": "Say how good a project's masks are, by what people made of them.",
@@ -87,6 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         SystemExit: Always.
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
+    prepare_threads(os.environ)  # commands import torch, not yet
     try:
         app(given or ["--help"], prog_name="clipdiy-ls")
     except (ClipDiyError, BackendError) as err:

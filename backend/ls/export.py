@@ -1,4 +1,4 @@
-"""`clipdiy-ls export`: a project's annotations and predictions as a data set."""
+"""`clipdiy-ls export`: a project's annotations and predictions, or the masks of shards, as a data set."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from backend.errors import BackendError
-from backend.ls.options import JsonOption, ProjectOption, TokenOption, UrlOption, host_of
+from backend.ls.options import JsonOption, TokenOption, UrlOption, host_of
 
 if TYPE_CHECKING:
     from backend.export.exporting import Exported
@@ -16,11 +16,17 @@ PROBLEMS_SAID = 20
 
 
 def export(
-    project: ProjectOption,
     format_name: Annotated[
         str, typer.Option("--format", metavar="FORMAT", help="voc, coco, yolo, masks, hf or labelstudio.")
     ],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder that it becomes.")],
+    project: Annotated[
+        int | None, typer.Option("--project", metavar="ID", help="Id of a project in Label Studio.")
+    ] = None,
+    shards: Annotated[
+        str | None,
+        typer.Option(metavar="PLACE", help="Instead of a project: a folder or bucket that `clipdiy-ls bulk` wrote."),
+    ] = None,
     source: Annotated[
         str,
         typer.Option(
@@ -52,12 +58,19 @@ def export(
         list[str] | None,
         typer.Option(metavar="LABEL", help="A label whose pixels are to be ignored; may be given several times."),
     ] = None,
+    replace: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="OLD=NEW",
+            help="Of shards, as labelstudio: addresses that begin with OLD begin with NEW; may be given several times.",
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a folder of that name at the end.")] = False,
     url: UrlOption = None,
     token: TokenOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a data set of a project: pictures, masks, and lists for training and validation.
+    """Make a data set of a project, or of shards: pictures, masks, and lists for training and validation.
 
     Every picture is in it. Where nobody has said anything yet it is in a list of its own, unlabelled, for that is not
     to say that nothing is there. Nothing has the folder's name before all of it is written.
@@ -83,23 +96,31 @@ def export(
         one_of("--annotators", annotators or settings.annotators, get_args(Counting)),
         model_version,
     )
-    host = host_of(settings, project, url, token)
-    api = api_of(host)
-    assert api is not None, "both its address and its token are known"
-    # Pictures come from the same Label Studio, whose address may be private: the person who asks has named it.
-    named = {"label_studio_url": host.base_url, "label_studio_token": SecretStr(host.token or "")}
     problems: list[str] = []
-    read = ProjectSource(
-        api,
-        make_loader(settings.model_copy(update=named)),
-        project,
-        Wanted(rules, tuple(control or ()), tuple(ignore or ()), val),
-        host=host,
-        tell=problems.append,
-    )
+    wanted = Wanted(rules, tuple(control or ()), tuple(ignore or ()), val)
+    if (project is None) == (shards is None):
+        raise BackendError("name one that is to be exported: --project ID, or --shards PLACE")
+    if shards is not None:
+        from backend.ls.bulk_job import open_shards
+
+        if replace and format_name != "labelstudio":
+            raise BackendError("--replace is for --format labelstudio: for all others the pictures are read")
+        tasks, loader = open_shards(shards, model_version, [_pair(one) for one in replace or ()])
+        read = ProjectSource(tasks, loader, 0, wanted, tell=problems.append)
+    else:
+        assert project is not None, "one of the two is given"
+        host = host_of(settings, project, url, token)
+        api = api_of(host)
+        assert api is not None, "both its address and its token are known"
+        # Pictures come from the same Label Studio, whose address may be private: the person who asks has named it.
+        named = {"label_studio_url": host.base_url, "label_studio_token": SecretStr(host.token or "")}
+        images = make_loader(settings.model_copy(update=named))
+        read = ProjectSource(api, images, project, wanted, host=host, tell=problems.append)
     console = Console(stderr=True, highlight=False)
     with Progress(console, "exporting", total=read.expected, lines=not as_json) as progress:
         exported = export_project(read, format_name, out, overwrite=overwrite, done=progress.update)
+    if shards is not None and tasks.left_out:
+        problems.append(f"{tasks.left_out:,} pictures are left out: they have failed, see the shards")
     for problem in problems[:PROBLEMS_SAID]:
         console.print(f"[yellow]{escape(problem)}[/]", soft_wrap=True)
     if len(problems) > PROBLEMS_SAID:
@@ -110,6 +131,13 @@ def export(
     else:
         print("\n".join(summary(exported, out)))
     raise typer.Exit(bool(problems))
+
+
+def _pair(text: str) -> tuple[str, str]:
+    old, equals, new = text.partition("=")
+    if not old or not equals:
+        raise BackendError(f"--replace takes OLD=NEW, got {text!r}")
+    return old, new
 
 
 def one_of(option: str, given: str, words: tuple[Any, ...]) -> Any:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from backend.labeling.controls import MaskControl
+from backend.outputs.parts import largest_parts
 from backend.outputs.shape import Shape
 
 _PREFIX = "data:image/png;base64,"
@@ -24,7 +25,15 @@ def to_data_url(mask: NDArray[np.bool_]) -> str:
     return _PREFIX + base64.b64encode(buffer.getvalue()).decode()
 
 
-def write_bitmasks(label_map: NDArray[np.uint16], positions: Sequence[int], _control: MaskControl) -> Iterator[Shape]:
-    """Write one picture a class; see `backend.outputs.shape.Writer`."""
+def write_bitmasks(label_map: NDArray[np.uint16], positions: Sequence[int], control: MaskControl) -> Iterator[Shape]:
+    """Write one picture a class, or one for each of its largest parts; see `backend.outputs.shape.Writer`."""
     for position in positions:
-        yield Shape(position, {"imageDataURL": to_data_url(label_map == position)})
+        mask = label_map == position
+        if control.max_parts is None:
+            yield Shape(position, {"imageDataURL": to_data_url(mask)})
+            continue
+        parts, left_out = largest_parts(mask, control.max_parts)
+        for number, part in enumerate(parts):
+            alone = np.zeros_like(mask)
+            alone[part.window] = part.mask
+            yield Shape(position, {"imageDataURL": to_data_url(alone)}, number, 0 if number else left_out)

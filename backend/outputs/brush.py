@@ -38,6 +38,7 @@ from numpy.typing import NDArray
 
 from backend.errors import RleError
 from backend.labeling.controls import MaskControl
+from backend.outputs.parts import largest_parts
 from backend.outputs.shape import Shape
 from clipdiy.errors import ShapeError
 
@@ -49,13 +50,22 @@ _HEADER_BITS = 32 + 5 + 4 * len(_LENGTH_BITS)
 _OPAQUE = 255
 
 
-def write_brushes(label_map: NDArray[np.uint16], positions: Sequence[int], _control: MaskControl) -> Iterator[Shape]:
-    """Write one mask a class, at the picture's full size; see `backend.outputs.shape.Writer`.
+def write_brushes(label_map: NDArray[np.uint16], positions: Sequence[int], control: MaskControl) -> Iterator[Shape]:
+    """Write one mask a class, or one for each of its largest parts; see `backend.outputs.shape.Writer`.
 
-    The browser decodes it at the picture's natural size and looks at nothing else.
+    At the picture's full size: the browser decodes it at the picture's natural size and looks at nothing else.
     """
-    for position, rle in encode_label_map(label_map, positions).items():
-        yield Shape(position, {"format": "rle", "rle": rle})
+    if control.max_parts is None:
+        for position, rle in encode_label_map(label_map, positions).items():
+            yield Shape(position, {"format": "rle", "rle": rle})
+        return
+    for position in positions:
+        parts, left_out = largest_parts(label_map == position, control.max_parts)
+        numbers = np.zeros(label_map.shape, np.uint16)
+        for number, part in enumerate(parts, 1):
+            numbers[part.window][part.mask] = number
+        for number, rle in encode_label_map(numbers, range(1, len(parts) + 1)).items():
+            yield Shape(position, {"format": "rle", "rle": rle}, number - 1, 0 if number > 1 else left_out)
 
 
 def encode_mask(mask: NDArray[np.bool_] | NDArray[np.uint8]) -> list[int]:

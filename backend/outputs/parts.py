@@ -43,6 +43,15 @@ def parts_of(mask: NDArray[np.bool_]) -> Iterator[Part]:
         yield Part((left + x, top + y, left + x + width, top + y + height), part, area)
 
 
+def largest_parts(mask: NDArray[np.bool_], most: int) -> tuple[list[Part], int]:
+    """Return at most so many parts of a mask, (H, W) bool, the largest first, and how many are left out.
+
+    Of parts with as many pixels the upper one comes first.
+    """
+    parts = sorted(parts_of(mask), key=lambda part: -part.area_px)
+    return parts[:most], max(0, len(parts) - most)
+
+
 def bounding_box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
     """Return left, top, right, bottom (exclusive) of what is painted, `None` if nothing is."""
     rows = np.flatnonzero(mask.any(axis=1))

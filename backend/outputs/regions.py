@@ -1,8 +1,10 @@
 """How masks become what Label Studio stores: regions, and the prediction around them.
 
-Pure. In which form, the control says (`backend.outputs.forms`): one region a class, or one for each connected part.
+Pure, but for a word in the log. In which form, the control says (`backend.outputs.forms`): one region a class, or one
+for each connected part.
 """
 
+import logging
 import uuid
 from collections.abc import Iterable
 from typing import Any
@@ -17,6 +19,8 @@ from backend.outputs.forms import writer_of
 from backend.outputs.selection import select
 from backend.outputs.shape import Shape
 from clipdiy.segmentation import Segmentation
+
+logger = logging.getLogger(__name__)
 
 
 def make_regions(
@@ -52,9 +56,14 @@ def make_regions(
     for shape in writer_of(control.kind)(selection.label_map, selection.positions, control):
         label = control.drawn[shape.position - 1]
         names = (task_id, control.from_name, control.to_name, shape.position, label.value, model_version)
-        # A brush's only region has the plain names; parts and pages are told apart by more of them.
+        # A brush's only or largest region has the plain names; parts and pages are told apart by more of them.
         further = ([shape.number] if shape.number else []) + ([] if item_index is None else ["page", item_index])
         score = float(selection.score[shape.position])
+        if shape.left_out:
+            logger.info(
+                "task %s: %d of the parts of %r (control %r) are left out, the smallest: more than max_parts=%s",
+                *(task_id, shape.left_out, label.value, control.from_name, control.max_parts),
+            )
         identity = region_id(*names, *further)
         regions += _as_results(shape, control, label, score, segmentation.size_hw, item_index, identity)
     return regions

@@ -18,11 +18,13 @@ class Shape:
         position: Which class of the label map it is of.
         value: The fields of a result's `value`, without its label.
         number: Which part of that class it is, where each has a shape of its own; 0 for the first.
+        left_out: With the first part: how many parts of the class have no shape, because they are too many.
     """
 
     position: int
     value: dict[str, Any]
     number: int = 0
+    left_out: int = 0
 
 
 Writer = Callable[[NDArray[np.uint16], Sequence[int], MaskControl], Iterator[Shape]]

@@ -4,7 +4,7 @@ Pure apart from the segmenter that is handed in.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from backend.images.pages import ImageKey
 from backend.labeling.controls import LabelConfig, MaskControl
@@ -16,13 +16,15 @@ from clipdiy.segmentation import Segmentation
 from clipdiy.vocabulary import Vocabulary
 
 Segment = Callable[[Features, MaskControl], Segmentation]
+Picture = TypeVar("Picture")
+"""What is known of a picture: its features, or what was made of them before."""
 
 
 def answer_task(
     task: Mapping[str, Any],
     config: LabelConfig,
-    features: Mapping[ImageKey, Features],
-    segment: Segment,
+    features: Mapping[ImageKey, Picture],
+    segment: Callable[[Picture, MaskControl], Segmentation],
     *,
     model_version: str,
 ) -> dict[str, Any]:

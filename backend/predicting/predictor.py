@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar, overload
 
 from backend.deadline import Clock, Deadline
@@ -25,7 +26,7 @@ from backend.labeling.controls import LabelConfig, MaskControl
 from backend.metrics import Metrics
 from backend.outputs.regions import make_prediction
 from backend.predicting.ahead import Ahead, HostOf, Wanted
-from backend.predicting.answer import answer_task
+from backend.predicting.answer import Segment, answer_task
 from backend.predicting.failures import Failures
 from backend.predicting.fair_pool import FairPool, Lane
 from backend.predicting.feature_cache import FeatureCache
@@ -33,7 +34,7 @@ from backend.predicting.networks import network_thread
 from backend.predicting.pictures import PhotoLoader, Pictures
 from backend.predicting.request import OnFailure, Outcome, Request, Window, reason_of
 from backend.predicting.segmenting import Segmenting
-from backend.predicting.stages import Prediction, RequestStages
+from backend.predicting.stages import Make, Prediction, RequestStages
 from backend.predicting.trying import Tried, Trying
 from backend.predicting.words import Words
 from clipdiy.method import Features, Method
@@ -192,8 +193,8 @@ class Predictor:
             dict.fromkeys(
                 doubt
                 for control in config.controls
-                if control.drawn
-                for doubt in self._method.doubts(control.vocabulary)
+                if control.drawn and (words := control.by_words)
+                for doubt in self._method.doubts(words)
             )
         )
         notes = (*config.skipped, *doubts)
@@ -259,7 +260,7 @@ class Predictor:
             self.metrics.requests_running.track_inprogress(),
             self.metrics.request_seconds.time(),
         ):
-            outcome = self._run(tasks, config, keep, asker, Lane.REQUEST)
+            outcome = self._run(tasks, config, self._making(config, keep), asker, Lane.REQUEST)
         if self._ahead.waits_for(project):
             left = set(outcome.left)
             self._ahead.drop(_pictures_of((task for i, task in enumerate(tasks) if i not in left), config), project)
@@ -292,13 +293,75 @@ class Predictor:
             As `predict`. What was neither predicted nor reported as failed was not reached.
         """
         asker = Asker(host or LabelStudioHost(), deadline or Deadline.never(), project)
-        return self._run(tasks, config, keep, asker, Lane.BACKGROUND, on_failure).answers
+        return self._run(tasks, config, self._making(config, keep), asker, Lane.BACKGROUND, on_failure).answers
+
+    def segment_behind(
+        self,
+        tasks: Sequence[Mapping[str, Any]],
+        config: LabelConfig,
+        *,
+        make: Callable[[Mapping[str, Any], Mapping[ImageKey, Features], Segment], _Kept],
+        on_failure: OnFailure,
+        deadline: Deadline | None = None,
+    ) -> list[_Kept | list[Any]]:
+        """Take tasks as far as segmentation, behind everything that somebody waits for.
+
+        Args:
+            tasks: With `id` and `data`.
+            config: What is asked for.
+            make: Given a task, the features of its pictures and what segments them; what it returns stands for the
+                task. Called in several threads.
+            on_failure: Told of each task that failed.
+            deadline: When to end; never, if left out.
+
+        Returns:
+            As `predict_behind`.
+        """
+        asker = Asker(LabelStudioHost(), deadline or Deadline.never())
+        making: Make[_Kept] = lambda task, features: make(task, features, self._segment)  # noqa: E731
+        return self._run(tasks, config, making, asker, Lane.BACKGROUND, on_failure).answers
+
+    def segment_known(
+        self,
+        features: Sequence[Features | None],
+        config: LabelConfig,
+        make: Callable[[int, Features, Segment], _Kept],
+    ) -> list[_Kept | None]:
+        """Segment pictures from features that were kept.
+
+        Args:
+            features: Of each picture; `None` for one that has none.
+            config: What is asked for.
+            make: Given a place, its features and what segments them. Called in several threads.
+
+        Returns:
+            What `make` returned, in order; `None` where there are no features.
+        """
+        for learned in self._words.learn(config, "", Lane.BACKGROUND):
+            learned.result()
+        begun = [
+            None
+            if one is None
+            else self._finishing.submit(partial(make, place, one, self._segment), lane=Lane.BACKGROUND)
+            for place, one in enumerate(features)
+        ]
+        return [None if future is None else future.result() for future in begun]
+
+    def _making(self, config: LabelConfig, keep: Callable[[Prediction], Any]) -> Make[Any]:
+        version = self.model_version(config)
+
+        def make(task: Mapping[str, Any], features: Mapping[ImageKey, Features]) -> Any:
+            with self.metrics.stage_seconds.labels("segment").time():
+                prediction = answer_task(task, config, features, self._segmenting.segment, model_version=version)
+            return keep(prediction)
+
+        return make
 
     def _run(
         self,
         tasks: Sequence[Mapping[str, Any]],
         config: LabelConfig,
-        keep: Callable[[Prediction], Any],
+        make: Make[Any],
         asker: Asker,
         lane: Lane,
         on_failure: OnFailure = lambda _place, _reason, _message: None,
@@ -307,13 +370,10 @@ class Predictor:
         with RequestStages(
             config,
             asker,
-            keep,
+            make,
             pictures=self._pictures,
             words=self._words,
-            segmenting=self._segmenting,
             finishing=self._finishing,
-            metrics=self.metrics,
-            model_version=self.model_version(config),
             load_threads=self.options.load_threads,
             lane=lane,
         ) as stages:

@@ -8,16 +8,15 @@ from typing import Any, Generic, Self, TypeVar
 from backend.images.asking import Asker
 from backend.images.pages import ImageKey, pictures_of
 from backend.labeling.controls import LabelConfig
-from backend.metrics import Metrics
-from backend.predicting.answer import answer_task
 from backend.predicting.fair_pool import FairPool, Lane
 from backend.predicting.pictures import LoadedPicture, Pictures
-from backend.predicting.segmenting import Segmenting
 from backend.predicting.words import Words
 from clipdiy.method import Features
 
 Kept = TypeVar("Kept")
 Prediction = dict[str, Any]
+Make = Callable[[Mapping[str, Any], Mapping[ImageKey, Features]], Kept]
+"""Makes the answer of a task of the features of its pictures, in a thread that computes alone."""
 
 
 class RequestStages(Generic[Kept]):
@@ -31,14 +30,11 @@ class RequestStages(Generic[Kept]):
         self,
         config: LabelConfig,
         asker: Asker,
-        keep: Callable[[Prediction], Kept],
+        make: Make[Kept],
         *,
         pictures: Pictures,
         words: Words,
-        segmenting: Segmenting,
         finishing: FairPool,
-        metrics: Metrics,
-        model_version: str,
         load_threads: int,
         lane: Lane = Lane.REQUEST,
     ) -> None:
@@ -47,25 +43,19 @@ class RequestStages(Generic[Kept]):
         Args:
             config: The project's.
             asker: Where the request came from, and when it has to be answered.
-            keep: Given each prediction in the thread that made it; what it returns is the task's answer.
+            make: Makes a task's answer of the features of its pictures.
             pictures: Brings features.
             words: Embeds prompts.
-            segmenting: Segments.
-            finishing: The threads in which predictions are made.
-            metrics: Where time is counted.
-            model_version: Under which Label Studio stores the predictions.
+            finishing: The threads in which answers are made.
             load_threads: Pictures of this request that are downloaded and decoded at the same time.
             lane: How urgent it is.
         """
         self._config = config
         self._asker = asker
-        self._keep = keep
+        self._make = make
         self._pictures = pictures
         self._words = words
-        self._segmenting = segmenting
         self._finishing = finishing
-        self._metrics = metrics
-        self._model_version = model_version
         self._lane = lane
         self._loading = ThreadPoolExecutor(load_threads, thread_name_prefix="load")
 
@@ -105,13 +95,5 @@ class RequestStages(Generic[Kept]):
         return self._pictures.encode(picture, self._asker.owner, self._lane)
 
     def finish(self, task: Mapping[str, Any], features: Mapping[ImageKey, Features]) -> "Future[Kept]":
-        """Make the prediction of a task, and hand it over."""
-
-        def job() -> Kept:
-            with self._metrics.stage_seconds.labels("segment").time():
-                prediction = answer_task(
-                    task, self._config, features, self._segmenting.segment, model_version=self._model_version
-                )
-            return self._keep(prediction)
-
-        return self._finishing.submit(job, owner=self._asker.owner, lane=self._lane)
+        """Make the answer of a task."""
+        return self._finishing.submit(lambda: self._make(task, features), owner=self._asker.owner, lane=self._lane)

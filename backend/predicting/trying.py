@@ -93,5 +93,6 @@ class Trying:
                 explaining.cancel()  # if it has not begun, nobody needs it any more
         except FutureTimeoutError as err:
             raise TaskError("deadline", "the networks were busy until the deadline; try again") from err
-        doubts = self._method.doubts(control.vocabulary)
+        words = control.by_words
+        doubts = self._method.doubts(words) if words else ()
         return Tried(photo, vocabulary, segmentation, explanation, choice, doubts, time.monotonic() - begun)

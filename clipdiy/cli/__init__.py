@@ -1,11 +1,13 @@
 """The command line. Commands import what they need when they run: `clipdiy --help` does not wait for torch."""
 
+import os
 import sys
 
 import typer
 
 from clipdiy.cli import bench, evaluate, others, segment, weights
 from clipdiy.errors import ClipDiyError
+from clipdiy.threads import prepare_threads
 
 USAGE_ERROR = 2
 
@@ -25,6 +27,7 @@ app.add_typer(weights.app, name="weights")
 
 def main() -> None:
     """Run the command line. What stops it is said in one message, without a traceback; the exit code is then 2."""
+    prepare_threads(os.environ)  # commands import torch, not yet
     try:
         app()
     except ClipDiyError as err:

@@ -1,16 +1,19 @@
 """`clipdiy bench`: how fast is it on this machine, where does the time go, and how much of it is unavoidable?"""
 
 import json
+import os
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from clipdiy.cli.choices import Choice, compared, estimated
 from clipdiy.cli.options import (
     ClipOption,
     DeviceOption,
@@ -25,13 +28,19 @@ from clipdiy.cli.options import (
 )
 from clipdiy.config import CoreConfig, Pamr
 from clipdiy.errors import ConfigError
-from clipdiy.method import build_method, method_named, require_weights
+from clipdiy.method import Method, build_method, method_named, require_weights
+from clipdiy.processor import read_processor
+from clipdiy.weights import default_weights_dir
 
 if TYPE_CHECKING:
     import torch
+    from rich.table import Table
 
     from clipdiy.photo import Photo
+    from clipdiy.profile import Profile
+    from clipdiy.vocabulary import Vocabulary
 
+FILE_WIDTH = 140  # of tables that go to a file
 MATMUL_SIDE = {"cpu": 1024, "cuda": 8192}
 
 
@@ -57,12 +66,18 @@ class Floor:
     Attributes:
         matmul_gflops: Measured rate of a large product, in the networks' dtype.
         work_gflop: Of the image networks for one photo.
-        share: Time that this work would need at that rate, by the time that the image networks took.
+        networks_ms: What they took.
+        floor_ms: What this work would take at that rate.
+        share: The second by the first, for all of them together.
+        shares: The same for each.
     """
 
     matmul_gflops: float
     work_gflop: float
+    networks_ms: float
+    floor_ms: float
     share: float
+    shares: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -78,6 +93,7 @@ class Report:
             (`text, new` is paid once per prompt); label map and scores.
         batches: Several photos at once.
         floor: How far the image networks are from what this machine could do, for a method that can be taken apart.
+        choices: What else a CPU could be told, and what that gains.
         peak_memory_mb: Of the process, and on a GPU of its memory.
     """
 
@@ -88,6 +104,7 @@ class Report:
     stages_ms: dict[str, float]
     batches: list[Batch]
     floor: Floor | None
+    choices: list[Choice]
     peak_memory_mb: float
 
 
@@ -107,6 +124,12 @@ def bench(
     classes: Annotated[int, typer.Option(min=1, help="Labels besides the background.")] = 20,
     batches: Annotated[str, typer.Option(help="Numbers of photos at once, with commas.")] = "1,2,4",
     repeats: Annotated[int, typer.Option(min=1, help="Medians are over this many runs.")] = 5,
+    compare: Annotated[
+        bool,
+        typer.Option(
+            "--compare", help="On a CPU: also run the other choices (bfloat16, paper-fast, runtimes) in turns."
+        ),
+    ] = False,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Also write the report here.")
     ] = None,
@@ -117,8 +140,8 @@ def bench(
 ) -> None:
     """Measure speed and memory on this machine, with generated photos and your weights.
 
-    The last line compares with a floor: the time that the networks' matrix products alone would take at the rate of
-    one large product, measured here.
+    The last table compares with a floor: the time that the networks' matrix products alone would take at the rate of
+    one large product, measured here. On a CPU, what other choices would gain stands below, each with how it is known.
     """
     models = {"clip": clip, "found": found, "device": device, "dtype": dtype, "runtime": runtime}
     config = configure(preset_name, **models, method=method_name, compiled=compiled, pamr=Pamr() if refine else None)
@@ -126,7 +149,7 @@ def bench(
     if plot is not None:
         _need_matplotlib()
     require_weights(config, weights_dir)
-    report = measure(config, weights_dir, size_hw, classes, numbers, repeats)
+    report = measure(config, weights_dir, size_hw, classes, numbers, repeats, compare=compare)
     _print(report, size)
     if json_file is not None:
         json_file.write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
@@ -141,8 +164,19 @@ def measure(
     classes: int,
     batches: list[int],
     repeats: int,
+    *,
+    compare: bool = False,
 ) -> Report:
     """Load the weights and measure everything.
+
+    Args:
+        config: What is measured.
+        weights_dir: Where downloaded weights lie.
+        size_hw: Of the photos.
+        classes: Labels besides the background.
+        batches: Numbers of photos at once.
+        repeats: Of every measurement.
+        compare: Whether other choices are run, too.
 
     Raises:
         ConfigError: As `build_method` does.
@@ -159,6 +193,7 @@ def measure(
     wait: Callable[[], None] = torch.cuda.synchronize if cuda else lambda: None
 
     photos = _photos(size_hw, max(batches))
+    choices: list[Choice] = []
     entry = method_named(config.method)
     vocabulary = make_vocabulary([f"thing {i}" for i in range(classes)], template=entry.templates(config))
     with torch.inference_mode():
@@ -177,9 +212,21 @@ def measure(
             made.append(Batch(count, encode_ms, count * 1e3 / (encode_ms + count * stages["label map and scores"])))
         floor = None
         if profile:
-            rate = matmul_gflops(method.device, profile.dtype, wait)
-            share = profile.work_gflop / rate * 1e3 / sum(stages[name] for name in profile.networks)
-            floor = Floor(rate, profile.work_gflop, share)
+            rates = {str(profile.dtype): matmul_gflops(method.device, profile.dtype, wait)}
+            floor = _floor(profile, stages, rates[str(profile.dtype)])
+            if not cuda and compare:
+                assert entry.profile is not None
+                choices = compared(
+                    method,
+                    partial(_taken_apart, entry.profile, photos[0], vocabulary),
+                    partial(build_method, weights_dir=weights_dir, cache_dir=default_weights_dir().parent),
+                    lambda ways: medians_in_turns_ms(ways, repeats),
+                    read_processor(),
+                )
+            elif not cuda:
+                for dtype in {torch.float32, torch.bfloat16} - {profile.dtype}:
+                    rates[str(dtype)] = matmul_gflops(method.device, dtype, wait)
+                choices = estimated(config, profile, stages, rates, read_processor())
     return Report(
         _machine(method.device),
         f"{method.name}, {profile.sizes}" if profile else method.name,
@@ -188,6 +235,7 @@ def measure(
         stages,
         made,
         floor,
+        choices,
         _peak_memory_mb(cuda),
     )
 
@@ -204,6 +252,18 @@ def median_ms(way: Callable[[], object], repeats: int, wait: Callable[[], None])
     return statistics.median(times)
 
 
+def medians_in_turns_ms(ways: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Return the median time of each way. In turns: what disturbs one disturbs the others. A first run warms up."""
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for repeat in range(repeats + 1):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            way()
+            if repeat:
+                times[name].append((time.perf_counter() - start) * 1e3)
+    return {name: statistics.median(taken) for name, taken in times.items()}
+
+
 def matmul_gflops(device: "torch.device", dtype: "torch.dtype", wait: Callable[[], None]) -> float:
     """Return the rate of a large product, in 10^9 multiplications and additions a second."""
     import torch
@@ -211,6 +271,22 @@ def matmul_gflops(device: "torch.device", dtype: "torch.dtype", wait: Callable[[
     side = MATMUL_SIDE[device.type]
     left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     return 2 * side**3 / 1e6 / median_ms(lambda: left @ right, 9, wait)
+
+
+def _taken_apart(
+    profile: "Callable[[Any, Photo, Vocabulary], Profile]",
+    photo: "Photo",
+    vocabulary: "Vocabulary",
+    method: Method[Any],
+) -> "Profile":
+    return profile(method, photo, vocabulary)
+
+
+def _floor(profile: "Profile", stages: Mapping[str, float], rate: float) -> Floor:
+    took = sum(stages[name] for name in profile.networks)
+    work = sum(profile.work_gflop.values())
+    shares = {name: gflop / rate * 1e3 / stages[name] for name, gflop in profile.work_gflop.items()}
+    return Floor(rate, work, took, work / rate * 1e3, work / rate * 1e3 / took, shares)
 
 
 def _photos(size_hw: tuple[int, int], count: int) -> "list[Photo]":
@@ -254,6 +330,8 @@ def _print(report: Report, size: str) -> None:
     from rich.table import Table
 
     out = Console(highlight=False)
+    if not out.is_terminal and "COLUMNS" not in os.environ:
+        out = Console(highlight=False, width=FILE_WIDTH)
     out.print(f"{report.machine}\n{report.core}", soft_wrap=True)
     for what, way in report.fast_paths.items():
         out.print(f"{what}: {way}", soft_wrap=True)
@@ -270,12 +348,28 @@ def _print(report: Report, size: str) -> None:
     out.print(batches)
     out.print(f"loading {report.load_s:.1f} s, peak memory {report.peak_memory_mb:.0f} MB", soft_wrap=True)
     if report.floor:
-        floor = report.floor
-        out.print(
-            f"{floor.work_gflop:.0f} GFLOP a photo; a large product runs at {floor.matmul_gflops:.0f} GFLOP/s here: at "
-            f"that rate the products alone would take {floor.share:.0%} of the image towers' time",
-            soft_wrap=True,
-        )
+        out.print(_floor_table(report.floor, report.choices))
+
+
+def _floor_table(floor: Floor, choices: list[Choice]) -> "Table":
+    """Make the table of what the products alone would take, what is reached, and what other choices would gain."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("image networks of one photo", "ms", "times faster", "how it is known")
+    for column in table.columns[1:3]:
+        column.justify = "right"
+    rate = f"{floor.work_gflop:.0f} GFLOP at {floor.matmul_gflops:.0f} GFLOP/s, which a large product reaches here"
+    table.add_row("the products alone", f"{floor.floor_ms:.0f}", f"{1 / floor.share:.2f}", f"floor: {rate}")
+    reached = ", ".join(f"{name} {share:.0%}" for name, share in floor.shares.items())
+    table.add_row(
+        "as it ran", f"{floor.networks_ms:.0f}", "1", f"measured: {floor.share:.0%} of the floor's rate ({reached})"
+    )
+    for choice in choices:
+        ms = "" if choice.networks_ms is None else f"{choice.networks_ms:.0f}"
+        gain = "" if choice.gain is None else f"{choice.gain:.2f}"
+        table.add_row(choice.name, ms, gain, escape(choice.how))
+    return table
 
 
 def _draw(report: Report, path: Path) -> None:

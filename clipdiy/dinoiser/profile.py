@@ -39,7 +39,7 @@ def profile_dinoiser(method: Dinoiser, photo: Photo, vocabulary: Vocabulary) -> 
         {"CLIP's image tower and heads": networks, "correlations and pooling": pooling},
         {"text, new": new_texts, "text, known": lambda: method.clip.embed_vocabulary(vocabulary)},
         ("CLIP's image tower and heads",),
-        float(counter.get_total_flops()) / 1e9,
+        {"CLIP's image tower and heads": float(counter.get_total_flops()) / 1e9},
         method.clip.dtype,
         f"{len(passes)} x {sizes}, {method.settings.way}",
         {

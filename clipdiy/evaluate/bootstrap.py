@@ -39,7 +39,14 @@ class Bootstrap:
     def add(self, counts: Counts) -> None:
         """Take the next image's confusion matrix, (C, C) int64."""
         hits = np.diag(counts)
-        unions = counts.sum(axis=0) + counts.sum(axis=1) - hits
+        self.add_overlaps(np.stack([hits, counts.sum(axis=0) + counts.sum(axis=1) - hits], axis=1))
+
+    def add_overlaps(self, overlaps: NDArray[np.int64]) -> None:
+        """Take the next image as what an IoU is made of, (C, 2) int64: pixels in both, pixels in any.
+
+        For IoUs of anything but whole masks, as `clipdiy.evaluate.boundary.boundary_overlap` counts.
+        """
+        hits, unions = overlaps.T
         times = self._rng.binomial(self._left, 1 / self._images)
         self._images -= 1
         self._left -= times

@@ -17,7 +17,9 @@ from clipdiy.evaluate.runner import Finished
 from clipdiy.evaluate.variants import Variant
 
 PER_CLASS_ROWS = 21  # of the printed per-class table, before it goes on in the next column
+MOST_COLUMNS = 4  # more would cut off the figures
 PAPER_NAMES = {"voc": "VOC", "coco": "COCO"}
+NOBODYS = ("folder", "scenes")  # sets for which nobody has published figures
 
 
 @dataclass(frozen=True)
@@ -166,15 +168,17 @@ def print_rows(rows: Sequence[Row], title: str, dataset: Dataset, count: int, ci
     """Make the table for a person, beside the paper's figures where it states some.
 
     mIoU, its difference to the first row, pixel accuracy and boundary IoU are percent; milliseconds are those of
-    segmenting an encoded picture. On a data set that the paper does not have, its figures for PASCAL VOC stand there:
-    their order can be compared. Systems that are only cited follow below a line.
+    segmenting an encoded picture. On a folder and on scenes the paper's figures for PASCAL VOC stand there: their order
+    can be compared. Beside other public sets, for which it has none, nothing stands. Systems that are only cited follow
+    below a line.
     """
-    paper = dataset.name if dataset.name in PAPER_NAMES else "voc"
+    paper = "voc" if dataset.name in NOBODYS else dataset.name
     table = Table(title=f"{title} · {dataset.title}, {count} pictures", box=SIMPLE, title_justify="left")
     table.add_column("", no_wrap=True)
     for column in ("mIoU (95 %)", "to the first (95 %)", "pixels", "boundary", "ms"):
         table.add_column(column, justify="right", no_wrap=True)
-    table.add_column(f"paper, {PAPER_NAMES[paper]}", justify="right", no_wrap=True)
+    if paper in PAPER_NAMES:
+        table.add_column(f"paper, {PAPER_NAMES[paper]}", justify="right", no_wrap=True)
     for row in rows:
         low, high = row.interval
         difference = ""
@@ -187,9 +191,9 @@ def print_rows(rows: Sequence[Row], title: str, dataset: Dataset, count: int, ci
             f"{row.accuracy:.1f}",
             "" if row.boundary_miou is None else f"{row.boundary_miou:.1f}",
             f"{row.segment_ms:.1f}" if row.segment_ms else "",
-            _published(row.published, paper),
+            *((_published(row.published, paper),) if paper in PAPER_NAMES else ()),
         )
-    if cited:
+    if cited and paper in PAPER_NAMES:
         table.add_section()
         for other in cited:
             table.add_row(other.title, "", "", "", "", "", _published(other.published, paper))
@@ -203,7 +207,7 @@ def _published(figures: Mapping[str, float], paper: str) -> str:
 def print_classes(row: Row, dataset: Dataset) -> Table:
     """Make the table of one variant's IoU per class, in as many columns as it takes."""
     names = counted_classes(dataset)
-    columns = -(-len(names) // PER_CLASS_ROWS)
+    columns = min(MOST_COLUMNS, -(-len(names) // PER_CLASS_ROWS))
     height = -(-len(names) // columns)
     table = Table(title=f"IoU per class · {row.title}", box=SIMPLE, title_justify="left")
     for _ in range(columns):

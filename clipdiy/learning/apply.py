@@ -55,6 +55,7 @@ class AdaptedMaps:
         objectness: As for `full_label_map`.
         rule: The corrected rule, or `None` for the paper's.
         has_examples: (C,) bool: where one of these is named the corrected rule holds, elsewhere the paper's.
+        ground: How many of the first classes are on the background's side; see `clipdiy.guide`.
     """
 
     words: tuple[Tensor, ...]
@@ -62,11 +63,18 @@ class AdaptedMaps:
     objectness: ObjectnessMap | None
     rule: Rule | None
     has_examples: Tensor
+    ground: int = 1
 
-    def of(self, classes: Tensor) -> "AdaptedMaps":
-        """Return the maps of some classes, ascending positions."""
+    @property
+    def sides(self) -> tuple[slice, slice]:
+        """The classes on the background's side, and the objects."""
+        return slice(0, self.ground), slice(self.ground, len(self.words[0]))
+
+    def of(self, classes: Tensor, ground: int) -> "AdaptedMaps":
+        """Return the maps of some classes, as `ground_first` orders them."""
         return replace(
             self,
+            ground=ground,
             words=tuple(grid[classes] for grid in self.words),
             naming=tuple(grid[classes] for grid in self.naming),
             has_examples=self.has_examples[classes],
@@ -78,23 +86,27 @@ class _Read:
     """Maps read out at some pixels.
 
     Attributes:
-        ground: Words' cosine with the background, (h, w) float32.
-        best: Words' best cosine with a label, (h, w) float32.
-        named: Class that the adapted naming puts first, (h, w) int16.
+        ground: Words' best cosine on the background's side, (h, w) float32.
+        lying: Class that the adapted naming puts first on that side, (h, w) int16.
+        best: Words' best cosine with an object, (h, w) float32.
+        named: Object that the adapted naming puts first, (h, w) int16; `None` if no class is one.
         chance: Objectness as corrected, (h, w) float32 in [0, 1]; `None` if there is none and no rule that makes one.
     """
 
     ground: Tensor
+    lying: Tensor
     best: Tensor
-    named: Tensor
+    named: Tensor | None
     chance: Tensor | None
 
     def labels(self) -> Tensor:
-        """Return (h, w) int16; 0 where it is background. A tie goes to the background."""
+        """Return (h, w) int16; 0 where it is background. A tie goes to the background's side."""
+        if self.named is None:
+            return self.lying
         best, ground = self.best, self.ground
         if self.chance is not None:
             best, ground = best * self.chance, ground * (1 - self.chance)
-        return self.named.masked_fill(best <= ground, 0)
+        return torch.where(best <= ground, self.lying, self.named)
 
 
 def adapted_maps(
@@ -107,7 +119,8 @@ def adapted_maps(
     """Lay a fit over a picture.
 
     A label of the vocabulary takes the weights that were learned for it, wherever it stands. One that the fit does not
-    know has its words and the newcomers' bias; the vocabulary's others have their words alone.
+    know has its words and the newcomers' bias; the vocabulary's others have their words alone. Classes are in the
+    vocabulary's order; `AdaptedMaps.of` brings those on the background's side to the front.
 
     Args:
         learned: The fit. It belongs to the CLIP that made it: see `Learned.encoder`.
@@ -128,15 +141,24 @@ def adapted_maps(
     has_examples = torch.zeros(len(texts), dtype=torch.bool, device=texts.device)
     has_examples[positions] = True
     naming = words
-    if learned.naming is not None:
-        residual, bias = torch.from_numpy(learned.naming.residual), torch.from_numpy(learned.naming.bias)
-        center = torch.from_numpy(learned.naming.center)
-        _check_length(len(center), texts)
-        offset = bias / learned.logit_scale - residual @ center
+    if learned.naming is not None or learned.lying is not None:
         adapted, added = texts.clone(), torch.zeros(len(texts), device=texts.device)
-        added[1 : len(vocabulary)] = learned.naming.newcomer / learned.logit_scale
-        adapted[positions] += residual[rows].to(texts.device)
-        added[positions] = offset[rows].to(texts.device)
+        first_of_stuff = len(learned.labels) - learned.stuff
+        objects = [position for position in range(1, len(vocabulary)) if position not in vocabulary.stuff]
+        is_stuff = rows >= first_of_stuff
+        for names, side, mine, first in (
+            (learned.naming, objects, ~is_stuff, 0),
+            (learned.lying, [*vocabulary.stuff], is_stuff, first_of_stuff),
+        ):
+            if names is None:
+                continue
+            residual, bias = torch.from_numpy(names.residual), torch.from_numpy(names.bias)
+            center = torch.from_numpy(names.center)
+            _check_length(len(center), texts)
+            offset = bias / learned.logit_scale - residual @ center
+            added[side] = names.newcomer / learned.logit_scale
+            adapted[positions[mine]] += residual[rows[mine] - first].to(texts.device)
+            added[positions[mine]] = offset[rows[mine] - first].to(texts.device)
         naming = tuple(grid + added[:, None, None] for grid in grid_similarity(crop_embeddings, adapted))
     rule = None
     if learned.objectness is not None:
@@ -154,16 +176,17 @@ def adapted_maps(
 def adapted_label_map(maps: AdaptedMaps, size_hw: tuple[int, int]) -> Tensor:
     """Name every pixel, at any size: (H, W) int16 on the maps' device, positions among the maps' classes."""
     row_ends, col_ends = _block_ends(size_hw[0]), _block_ends(size_hw[1])
-    objects = slice(1, len(maps.words[0]))
-    by_words = Candidates(maps.words, objects).by_block(row_ends, col_ends, size_hw)
-    same = maps.naming is maps.words
-    by_naming = by_words if same else Candidates(maps.naming, objects).by_block(row_ends, col_ends, size_hw)
+    by_words = [Candidates(maps.words, side).by_block(row_ends, col_ends, size_hw) for side in maps.sides]
+    by_naming = by_words
+    if maps.naming is not maps.words:
+        by_naming = [Candidates(maps.naming, side).by_block(row_ends, col_ends, size_hw) for side in maps.sides]
     reader = _Reader(maps, size_hw)
     labels = torch.empty(size_hw, dtype=torch.int16, device=maps.words[0].device)
     for i, (top, bottom) in enumerate(pairwise(row_ends)):
         reader.go_to(top, bottom)
         for j, (left, right) in enumerate(pairwise(col_ends)):
-            labels[top:bottom, left:right] = reader.read(left, right, by_words[i][j], by_naming[i][j]).labels()
+            words, naming = ([blocks[i][j] for blocks in sides] for sides in (by_words, by_naming))
+            labels[top:bottom, left:right] = reader.read(left, right, words, naming).labels()
     return labels
 
 
@@ -186,7 +209,7 @@ def adapted_refined_label_map(
     winners = torch.unique(torch.cat([labels.new_zeros(1), labels.flatten()])).long()
     if len(winners) == 1:
         return torch.zeros(size_hw, dtype=torch.int16, device=labels.device)
-    guided = _guided(maps.of(winners), (height, width))
+    guided = _guided(maps.of(winners, int((winners < maps.ground).sum())), (height, width))
     drawn = pamr((guided * logit_scale).softmax(dim=0)[1:], image, config)
     refined = torch.cat([1 - drawn.sum(dim=0, keepdim=True), drawn])
     return upsampled_argmax(refined, winners.to(torch.int16), size_hw)
@@ -206,14 +229,14 @@ def adapted_scores(maps: AdaptedMaps, logit_scale: float, drawn: int) -> Tensor:
     side_hw = (SCORE_PX, SCORE_PX)
     read = _whole(maps, side_hw)
     winner = read.labels().long().flatten()
-    named = similarity_field(maps.naming, side_hw).rows(0, SCORE_PX)[1:]
+    lying, named = _by_side(maps, side_hw)
     sharpness = logit_scale * SCORE_SHARPNESS
     if read.chance is None:
         # As far below the background as the words are, however far apart the adapted names are.
-        every = torch.cat([read.ground[None], read.best + named - named.amax(dim=0)])
-        likely = (every * sharpness).softmax(dim=0).flatten(1)
+        likely = (_level(read, lying, named) * sharpness).softmax(dim=0).flatten(1)
     else:
-        likely = torch.cat([(1 - read.chance)[None], (named * sharpness).softmax(dim=0) * read.chance]).flatten(1)
+        sides = (lying * sharpness).softmax(dim=0) * (1 - read.chance), (named * sharpness).softmax(dim=0) * read.chance
+        likely = torch.cat(sides).flatten(1)
     winner = winner.where(winner < drawn, 0)
     likely = torch.cat([likely[:1] + likely[drawn:].sum(dim=0), likely[1:drawn]])
     pixels = torch.bincount(winner, minlength=drawn)
@@ -242,16 +265,24 @@ class _Reader:
         if maps.rule is not None and maps.rule.grids is not None:
             self._extra = similarity_field(maps.rule.grids, self._size_hw, rows)
 
-    def read(self, left: int, right: int, words: Sequence[int], naming: Sequence[int]) -> _Read:
-        """Read columns left..right, over the classes that can have the best word there, and the best name."""
-        maps = self._words.left[[0, *words]] @ self._words.right[:, left:right]
-        ground, (best, named) = maps[0], name_largest(maps[1:], words)
+    def read(self, left: int, right: int, words: Sequence[Sequence[int]], naming: Sequence[Sequence[int]]) -> _Read:
+        """Read columns left..right, over the classes that can have the best word there, and the best name.
+
+        Both of each side, the background's first.
+        """
+        every = [*words[0], *words[1]]
+        maps = self._words.left[every] @ self._words.right[:, left:right]
+        lying_on = len(words[0])
+        ground, lying = name_largest(maps[:lying_on], words[0])
+        best, named = name_largest(maps[lying_on:], words[1]) if words[1] else (torch.zeros_like(ground), None)
         if self._naming is not self._words:
-            named = name_largest(self._naming.left[list(naming)] @ self._naming.right[:, left:right], naming)[1]
+            lying = self._best_name(left, right, naming[0])
+            if named is not None:
+                named = self._best_name(left, right, naming[1])
         likely = None if self._likely is None else self._likely[:, left:right]
         rule = self._maps.rule
-        if rule is None:
-            return _Read(ground, best, named, likely)
+        if rule is None or named is None:
+            return _Read(ground, lying, best, named, likely)
         chance = torch.full_like(best, 0.5) if likely is None else likely
         floored = best.clamp(min=LEAST_COSINE), ground.clamp(min=LEAST_COSINE)
         margin = (floored[0] / floored[1]).log()
@@ -263,31 +294,47 @@ class _Reader:
         corrected = self._maps.has_examples[named.long()]
         return _Read(
             torch.where(corrected, floored[1], ground),
+            lying,
             torch.where(corrected, floored[0], best),
             named,
             torch.where(corrected, (z - margin).sigmoid(), chance),
         )
 
+    def _best_name(self, left: int, right: int, classes: Sequence[int]) -> Tensor:
+        return name_largest(self._naming.left[list(classes)] @ self._naming.right[:, left:right], classes)[1]
+
 
 def _whole(maps: AdaptedMaps, size_hw: tuple[int, int]) -> _Read:
     """Read all of a picture at a small size."""
-    classes = range(1, maps.words[0].shape[0])
+    classes = [range(side.start, side.stop) for side in maps.sides]
     return _Reader(maps, size_hw).read(0, size_hw[1], classes, classes)
+
+
+def _by_side(maps: AdaptedMaps, size_hw: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Read the adapted names of both sides at a small size: (ground, h, w) and (C - ground, h, w)."""
+    named = similarity_field(maps.naming, size_hw).rows(0, size_hw[0])
+    return named[: maps.ground], named[maps.ground :]
+
+
+def _level(read: _Read, lying: Tensor, named: Tensor) -> Tensor:
+    """Put each side's best name where its best word is, and the others below it by how much less they are named."""
+    ground = read.ground + (lying - lying.amax(dim=0))
+    return ground if read.named is None else torch.cat([ground, read.best + named - named.amax(dim=0)])
 
 
 def _guided(maps: AdaptedMaps, size_hw: tuple[int, int]) -> Tensor:
     """Return maps whose largest is `adapted_label_map` and which are Eq. 3 where nothing was learned: (C, H, W).
 
-    The best name has what the best word has after Eq. 3, and the others lie below it by how much less they are named.
+    The best name of a side has what its best word has after Eq. 3, and the others lie below it by how much less they
+    are named.
     """
     read = _whole(maps, size_hw)
-    named = similarity_field(maps.naming, size_hw).rows(0, size_hw[0])[1:]
-    drawn = read.best + named - named.amax(dim=0)
+    level = _level(read, *_by_side(maps, size_hw))
     if read.chance is None:
-        return torch.cat([read.ground[None], drawn])
+        return level
     # Without objectness Eq. 3 is left out: twice a chance of 1/2.
     scale = 2 if maps.objectness is None else 1
-    return torch.cat([read.ground[None] * (1 - read.chance), drawn * read.chance]) * scale
+    return torch.cat([level[: maps.ground] * (1 - read.chance), level[maps.ground :] * read.chance]) * scale
 
 
 def _check_length(length: int, texts: Tensor) -> None:

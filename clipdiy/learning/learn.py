@@ -11,7 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipdiy.learning.errors import LearningError
-from clipdiy.learning.evidence import CorrectedPicture, cell_embeddings, cell_objectness, in_order
+from clipdiy.learning.evidence import (
+    CELLS,
+    WHOLE,
+    ClassShares,
+    CorrectedPicture,
+    cell_embeddings,
+    cell_objectness,
+    in_order,
+)
 from clipdiy.learning.guards import choose_prior, deal_folds, iou, objectness_is_better, weakest_prior
 from clipdiy.learning.learned import Learned, label_keys
 from clipdiy.learning.naming import (
@@ -52,6 +60,27 @@ class _Space:
     labels: int
 
 
+@dataclass(frozen=True)
+class _Side:
+    """What competes for a name once it is decided whether something is an object.
+
+    Attributes:
+        labels: Positions in the vocabulary, ascending.
+        rivals: Positions of what competes with them and is not learned for, or 0 for the background.
+    """
+
+    labels: tuple[int, ...]
+    rivals: tuple[int, ...]
+
+    def space(self, texts: Floats, tau: float) -> _Space:
+        """Return the words of this side: one that is never named, the labels, the rivals."""
+        return _Space(texts[[0, *self.labels, *self.rivals]], tau, len(self.labels))
+
+    def of(self, shares: ClassShares) -> ClassShares:
+        """Return what a person left of this side's labels."""
+        return shares.moved({0: 0, **{position: place for place, position in enumerate(self.labels, 1)}})
+
+
 def learn(
     pictures: Sequence[CorrectedPicture],
     vocabulary: Vocabulary,
@@ -64,7 +93,8 @@ def learn(
 
     Args:
         pictures: Any number, each once, in any order; their shares are by position in `vocabulary`.
-        vocabulary: Background first. Its others compete, as they will when pictures are segmented.
+        vocabulary: Background first. Its others compete, as they will when pictures are segmented. Labels that are
+            stuff are named apart from objects, against the background, and are no foreground.
         texts: (C, D) float32 unit vectors: its embeddings, from `ClipEncoder.embed_vocabulary`, others last.
         logit_scale: CLIP's tau.
         encoder: `encoder_identity` of the core that made the pictures' features.
@@ -88,31 +118,53 @@ def learn(
                 f"{picture.identity} has shares of classes {picture.shares.positions}, "
                 f"the vocabulary has {len(vocabulary)}"
             )
-    space = _Space(np.ascontiguousarray(texts, np.float32), logit_scale, len(vocabulary) - 1)
+    stuff, words = vocabulary.stuff, np.ascontiguousarray(texts, np.float32)
+    standing = _Side(
+        tuple(position for position in range(1, len(vocabulary)) if position not in stuff),
+        tuple(range(len(vocabulary), len(words))),
+    )
     embeddings = [cell_embeddings(picture.features) for picture in ordered]
+    has_objects = bool(standing.labels or standing.rivals)
     evidence = [
-        objectness_evidence(p.identity, e, cell_objectness(p.features), p.shares, space.texts)
-        for p, e in zip(ordered, embeddings, strict=True)
+        objectness_evidence(p.identity, e, cell_objectness(p.features), p.shares, words, stuff)
+        for p, e in zip(ordered if has_objects else [], embeddings if has_objects else [], strict=True)
     ]
     # What nobody drew can only be something else where something else competes.
-    empty = [picture.left_empty for picture in evidence] if len(space.texts) > len(vocabulary) else None
-    rows = naming_rows([(p.identity, e, p.shares) for p, e in zip(ordered, embeddings, strict=True)], empty)
+    empty = [picture.left_empty for picture in evidence] if standing.rivals else None
+    seen = [(p.identity, e, standing.of(p.shares)) for p, e in zip(ordered, embeddings, strict=True)]
     folds = deal_folds(len(ordered))
-    prior, naming = _learn_naming(rows, folds, space)
+    prior, naming = _learn_naming(naming_rows(seen, empty), folds, standing.space(words, logit_scale))
     drawn = [frozenset(picture.shares.positions) - {0} for picture in ordered]
     objectness = _learn_objectness(evidence, drawn, folds)
+    # The background competes with stuff. It has no words that could be learned, but cells where it is.
+    lying, lying_naming = _Side(stuff, (0,)), None
+    with_examples = frozenset().union(*drawn)
+    if stuff:
+        seen = [(p.identity, e, lying.of(p.shares)) for p, e in zip(ordered, embeddings, strict=True)]
+        rows = naming_rows(seen, [_nothing_drawn(picture.shares) for picture in ordered])
+        _, lying_naming = _learn_naming(rows, folds, lying.space(words, logit_scale))
     keys = label_keys(vocabulary)
-    with_examples = sorted(frozenset().union(*drawn))
+    objects, grounds = (sorted(with_examples & {*side.labels}) for side in (standing, lying))
     return Learned(
         encoder,
         logit_scale,
-        tuple(keys[position - 1] for position in with_examples),
-        tuple(sum(position in positions for positions in drawn) for position in with_examples),
+        tuple(keys[position - 1] for position in (*objects, *grounds)),
+        tuple(sum(position in positions for positions in drawn) for position in (*objects, *grounds)),
         len(ordered),
-        None if naming is None else replace(naming, positions=np.arange(len(with_examples))),
+        None if naming is None else replace(naming, positions=np.arange(len(objects))),
         objectness,
         prior,
+        len(grounds),
+        None if lying_naming is None else replace(lying_naming, positions=np.arange(len(grounds))),
     )
+
+
+def _nothing_drawn(shares: ClassShares) -> NDArray[np.bool_]:
+    """Return the cells that are all background, (CELLS * CELLS,) bool."""
+    if 0 not in shares.positions:
+        return np.zeros(CELLS * CELLS, np.bool_)
+    empty: NDArray[np.bool_] = shares.shares[shares.positions.index(0)].reshape(CELLS * CELLS) == WHOLE
+    return empty
 
 
 def _learn_naming(rows: NamingRows, folds: NDArray[np.int64], space: _Space) -> tuple[float, NamingWeights | None]:

@@ -29,12 +29,14 @@ class Learned:
     Attributes:
         encoder: `encoder_identity` of the core whose features it was made of. Weights live in that embedding space.
         logit_scale: CLIP's tau at the time.
-        labels: Keys of the labels that had examples.
+        labels: Keys of the labels that had examples: objects, then stuff.
         examples: In how many corrected pictures each of them was.
         pictures: How many corrected pictures there were.
-        naming: What is added to the words, by position in `labels`; `None` where the guard kept the words.
+        naming: What is added to the words of objects, by position in `labels`; `None` where the guard kept the words.
         objectness: How foreground is told; `None` where the guard kept the paper's rule.
         prior: rho of the naming; inf where there is none.
+        stuff: How many of the labels are stuff.
+        lying: What is added to the words of stuff, by position behind the objects; `None` as for `naming`.
     """
 
     encoder: str
@@ -45,17 +47,20 @@ class Learned:
     naming: NamingWeights | None
     objectness: ObjectnessWeights | None
     prior: float
+    stuff: int = 0
+    lying: NamingWeights | None = None
 
     def __post_init__(self) -> None:
-        naming, objectness = self.naming, self.objectness
+        objectness = self.objectness
         if len(self.examples) != len(self.labels) or len(set(self.labels)) != len(self.labels):
             raise LearningError(f"{len(self.labels)} labels, each once, and {len(self.examples)} counts do not fit")
-        if naming is not None:
-            fitted = len(naming.positions)
-            if not (
-                np.array_equal(naming.positions, np.arange(len(self.labels)))
-                and naming.bias.shape == (fitted,)
-                and naming.residual.shape == (fitted, len(naming.center))
+        if not 0 <= self.stuff <= len(self.labels):
+            raise LearningError(f"of {len(self.labels)} labels, {self.stuff} cannot be stuff")
+        for naming, labels in ((self.naming, len(self.labels) - self.stuff), (self.lying, self.stuff)):
+            if naming is not None and not (
+                np.array_equal(naming.positions, np.arange(labels))
+                and naming.bias.shape == (labels,)
+                and naming.residual.shape == (labels, len(naming.center))
                 and all(np.isfinite(part).all() for part in (naming.bias, naming.residual, naming.center))
             ):
                 raise LearningError("naming weights have other shapes than their labels, or numbers that are none")
@@ -67,7 +72,7 @@ class Learned:
     @property
     def is_words_only(self) -> bool:
         """Whether it changes nothing."""
-        return self.naming is None and self.objectness is None
+        return self.naming is None and self.objectness is None and self.lying is None
 
     @property
     def identity(self) -> str:
@@ -100,12 +105,11 @@ class Learned:
                 raise LearningError("the fit is damaged: its checksum differs; learn again")
             header = json.loads(body[:header_length])
             arrays = _split(body[header_length:], header["arrays"])
-            naming = objectness = None
-            if header["newcomer"] is not None:
-                residual, bias, center = (arrays.pop(0).astype(np.float32) for _ in range(3))
-                naming = NamingWeights(np.arange(len(bias)), residual, bias, center, float(header["newcomer"]))
+            objectness = None
+            naming = _taken(arrays, header["newcomer"])
             if header["shift"] is not None:
                 objectness = ObjectnessWeights(arrays.pop(0).astype(np.float64), float(header["shift"]))
+            lying = _taken(arrays, header.get("lying_newcomer"))
             return cls(
                 str(header["encoder"]),
                 float(header["logit_scale"]),
@@ -115,6 +119,8 @@ class Learned:
                 naming,
                 objectness,
                 float(header["prior"]) if header["prior"] is not None else float("inf"),
+                int(header.get("stuff", 0)),
+                lying,
             )
         except (struct.error, ValueError, KeyError, TypeError, IndexError) as err:
             if isinstance(err, LearningError):
@@ -128,7 +134,14 @@ class Learned:
             arrays += [self.naming.residual, self.naming.bias, self.naming.center]
         if self.objectness is not None:
             arrays.append(self.objectness.theta)
+        if self.lying is not None:
+            arrays += [self.lying.residual, self.lying.bias, self.lying.center]
+        # Left out where nothing is stuff: such a fit has the bytes, and with them the identity, that it always had.
+        stuff: dict[str, object] = {"stuff": self.stuff} if self.stuff else {}
+        if self.lying is not None:
+            stuff["lying_newcomer"] = self.lying.newcomer
         header = {
+            **stuff,
             "encoder": self.encoder,
             "logit_scale": self.logit_scale,
             "labels": self.labels,
@@ -147,16 +160,26 @@ class Learned:
 def label_keys(vocabulary: Vocabulary) -> tuple[str, ...]:
     """Say which label is which, whatever its position: a digest of its prompts for each label but the background.
 
-    The prompts are what its words are; a residual to other words would mean something else. The second label with the
-    same prompts (labels are positions, not names) has a key of its own. The vocabulary's others have none.
+    The prompts are what its words are; a residual to other words would mean something else, and so would one of stuff
+    to an object. The second label with the same prompts (labels are positions, not names) has a key of its own. The
+    vocabulary's others have none.
     """
     seen: Counter[tuple[str, ...]] = Counter()
     keys = []
     for label in vocabulary.labels[1:]:
         prompts = label.prompts
-        keys.append(hashlib.sha256(json.dumps([prompts, seen[prompts]]).encode()).hexdigest()[:16])
+        parts = [prompts, seen[prompts], *(["stuff"] if label.stuff else [])]
+        keys.append(hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16])
         seen[prompts] += 1
     return tuple(keys)
+
+
+def _taken(arrays: list[NDArray[np.floating]], newcomer: object) -> NamingWeights | None:
+    """Take the next naming weights off a list of arrays, if there are any."""
+    if newcomer is None:
+        return None
+    residual, bias, center = (arrays.pop(0).astype(np.float32) for _ in range(3))
+    return NamingWeights(np.arange(len(bias)), residual, bias, center, float(str(newcomer)))
 
 
 def _split(data: bytes, described: list[tuple[list[int], str]]) -> list[NDArray[np.floating]]:

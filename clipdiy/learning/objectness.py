@@ -8,6 +8,8 @@ Adapted: z + F.theta - shift > 0, with F = [logit(o), log(max_c s_c / s_0), 1], 
 cross-entropy of sigmoid(z + F.theta) against the true share of foreground in each cell, plus 1/2 |theta|^2: logistic
 regression with the paper's rule as its offset. The cosines s are those of the words, whatever naming has learned.
 
+Labels that are stuff are on the background's side: s_0 is the best cosine of it and of them (see `clipdiy.guide`).
+
 Where a class without examples is named, the paper's rule stays: in a project whose people left some objects to the
 background, the fit learns that these are none, and a label that is added for them later must not be drowned by that.
 """
@@ -47,7 +49,7 @@ class ObjectnessEvidence:
     Attributes:
         identity: Names the picture.
         rule: (CELLS * CELLS, 2) float64: logit(o) and the log-margin of the words; the paper's z is their sum.
-        named: (CELLS * CELLS,) int64: the best class by the words, never 0.
+        named: (CELLS * CELLS,) int64: the best object by the words, never 0 or stuff.
         embeddings: x(p).
         target: (CELLS * CELLS,) float64 in [0, 1]: share of foreground in what is known of a cell.
         known: (CELLS * CELLS,) float64 in [0, 1]: how much of a cell is known.
@@ -62,7 +64,7 @@ class ObjectnessEvidence:
 
     @property
     def left_empty(self) -> NDArray[np.bool_]:
-        """(CELLS * CELLS,) bool: where the paper's rule sees an object, and the person left the whole cell empty."""
+        """(CELLS * CELLS,) bool: where the paper's rule sees an object, and the person left the whole cell without."""
         empty: NDArray[np.bool_] = (self.rule.sum(axis=1) > 0) & (self.target == 0) & (self.known > 0)
         return empty
 
@@ -97,6 +99,7 @@ def objectness_evidence(
     objectness: NDArray[np.float32] | None,
     shares: ClassShares,
     texts: NDArray[np.float32],
+    stuff: Sequence[int] = (),
 ) -> ObjectnessEvidence:
     """Lay the paper's rule and the truth beside each other.
 
@@ -106,15 +109,20 @@ def objectness_evidence(
         objectness: (CELLS * CELLS,) float32 in [0, 1]; `None` counts as 1/2 everywhere, which leaves Eq. 3 out.
         shares: What the person left.
         texts: (C, D) float32, background first, what competes with the labels last.
+        stuff: Positions of labels that are stuff: they are not foreground, and s_0 is the best of the background's
+            side. Something else has to be left.
     """
+    ground = np.array([0, *stuff])
+    objects = np.setdiff1d(np.arange(len(texts)), ground)
     cosines = embeddings.dot(np.ascontiguousarray(texts.T))
-    named = cosines[:, 1:].argmax(axis=1).astype(np.int64) + 1
+    named = objects[cosines[:, objects].argmax(axis=1)].astype(np.int64)
     best = np.take_along_axis(cosines, named[:, None], axis=1)[:, 0].astype(np.float64)
-    margin = np.log(np.maximum(best, LEAST_COSINE) / np.maximum(cosines[:, 0].astype(np.float64), LEAST_COSINE))
+    lowest = cosines[:, ground].max(axis=1).astype(np.float64)
+    margin = np.log(np.maximum(best, LEAST_COSINE) / np.maximum(lowest, LEAST_COSINE))
     chance = np.full(CELLS * CELLS, 0.5) if objectness is None else objectness.astype(np.float64)
     rule = np.stack([logit(chance), margin], axis=1)
     covered = shares.shares.reshape(-1, CELLS * CELLS).astype(np.float64) / WHOLE
-    is_drawn = np.array(shares.positions, np.int64) != 0
+    is_drawn = ~np.isin(np.array(shares.positions, np.int64), ground)
     known = covered.sum(axis=0)
     target = covered[is_drawn].sum(axis=0) / np.maximum(known, 1e-9)
     return ObjectnessEvidence(identity, rule, named, embeddings, target.clip(0, 1), known.clip(0, 1))

@@ -132,8 +132,8 @@ class FoundNetwork(nn.Module):
         self.head = head
         self._engine = engine
 
-    def executed_by(self, engine: BodyEngine) -> "FoundNetwork":
-        """Return the same weights with something else than torch to execute `body`."""
+    def executed_by(self, engine: BodyEngine | None) -> "FoundNetwork":
+        """Return the same weights with something else than torch to execute `body`; `None` is torch."""
         return FoundNetwork(self.backbone, self.head, engine)
 
     def grid_hw(self, size_hw: tuple[int, int], config: ObjectnessConfig) -> tuple[int, int]:

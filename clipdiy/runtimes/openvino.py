@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from clipdiy.errors import ConfigError
+from clipdiy.processor import read_processor
 from clipdiy.runtimes.runtime import Engine, Inputs
 
 
@@ -59,7 +60,7 @@ class OpenVino:
             {
                 "PERFORMANCE_HINT": "LATENCY",
                 "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-                "INFERENCE_PRECISION_HINT": "bf16",
+                "INFERENCE_PRECISION_HINT": "f32" if read_processor().lacks_bfloat16 else "bf16",
             },
         )
         local = threading.local()

@@ -126,22 +126,42 @@ def compose_scene(
     rng = np.random.default_rng(seed)
     image = paint_background(rng, size_hw)
     labels = np.zeros(size_hw, np.uint8)
+    place_objects(rng, image, labels, n_objects, drawings)
+    present = set(np.unique(labels).tolist())
+    return Scene(image, labels, tuple(n for i, n in enumerate(NOUNS) if i + 1 in present))
+
+
+def place_objects(
+    rng: np.random.Generator,
+    image: NDArray[np.uint8],
+    labels: NDArray[np.uint8],
+    n_objects: tuple[int, int],
+    sprites: Sprites,
+) -> None:
+    """Paste some objects beside each other into a picture and its labels, in place.
+
+    Args:
+        rng: Source of everything.
+        image: (H, W, 3) uint8 RGB, changed.
+        labels: (H, W) uint8, changed.
+        n_objects: Fewest and most objects, both included.
+        sprites: Drawings to use.
+    """
+    height, width = labels.shape
     boxes: list[tuple[float, float, float]] = []
-    count = int(rng.integers(fewest, most + 1))
+    count = int(rng.integers(n_objects[0], n_objects[1] + 1))
     low, high = _SHARE_BY_COUNT.get(count, (0.5 / count**0.5, 0.84 / count**0.5))
-    nouns = sorted(drawings.by_noun, key=NOUNS.index)
+    nouns = sorted(sprites.by_noun, key=NOUNS.index)
     for _ in range(count):
         noun = nouns[int(rng.integers(len(nouns)))]
-        choices = drawings.by_noun[noun]
+        choices = sprites.by_noun[noun]
         sprite = choices[int(rng.integers(len(choices)))]
         side = float(rng.uniform(low, high)) * min(height, width)
-        place = _find_place(rng, size_hw, side / 2, boxes)
+        place = _find_place(rng, (height, width), side / 2, boxes)
         if place is None:
             continue
         boxes.append((*place, side / 2))
         paste(image, labels, sprite, NOUNS.index(noun) + 1, rng, place, side)
-    present = set(np.unique(labels).tolist())
-    return Scene(image, labels, tuple(n for i, n in enumerate(NOUNS) if i + 1 in present))
 
 
 def paste(

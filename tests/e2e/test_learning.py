@@ -9,7 +9,7 @@ import pytest
 import requests
 from on_screen import stored_mask
 from pictures import data_uri, png
-from servers import LOGIN, Backend, LabelStudio, eventually
+from servers import LOGIN, Backend, LabelStudio, eventually, run_backend
 from visitor import Visitor
 from webhooks import brushed
 
@@ -114,6 +114,13 @@ def look_at_page(browser: Browser, backend: Backend, key: str, artifacts: Path) 
         visitor.ask("pizza, truck, guitar, penguin")
         visitor.photograph(artifacts / "page.png")
         visitor.check()
+        assert page.locator("#try-project option").count() >= 2
+        page.select_option("#try-project", key)
+        page.fill("#labels", "")
+        page.click("#try button")
+        page.get_by_text("As the project has learned it: version 1.").wait_for(timeout=60_000)
+        page.locator("#answer").screenshot(path=artifacts / "page-try-learned.png")
+        visitor.check()
 
         store = CorrectionStore(backend.data_dir)
         section.get_by_role("button", name="Roll back the words alone").click()
@@ -207,3 +214,38 @@ def test_corrections_make_the_other_pictures_better(
             ).raise_for_status()
     assert eventually(lambda: store.project(stored.facts.key).used == 0, timeout_s=60)
     assert eventually(lambda: store.annotations(stored.facts.key) == [], timeout_s=60)
+
+
+def test_what_was_learned_is_pushed_to_what_nobody_has_annotated(
+    label_studio: LabelStudio, personal_token: str, tmp_path: Path, artifacts: Path
+) -> None:
+    """CLIPDIY_PUSH as one chain: correct, learn, and the other tasks have the new masks without anybody pressing."""
+    nouns, made = scenes(first_seed=51_000)
+    labels = [f"thing {chr(65 + i // 2)}" if i % 2 else noun for i, noun in enumerate(nouns)]
+    of_scene = np.zeros(len(NOUNS) + 1, np.int64)
+    for i, noun in enumerate(nouns, 1):
+        of_scene[NOUNS.index(noun) + 1] = i
+    settings = {"label_studio_url": label_studio.url, "label_studio_token": personal_token, "push": "true"}
+    with run_backend(tmp_path, artifacts / "backend-push.log", **settings) as backend:
+        project = Project(label_studio, backend, config_of(labels, "auto"), labels, of_scene, made[:40])
+        first = project.retrieve()
+        old = first[project.tasks[0]]["model_version"]
+        label_studio.api.update_project(project.id, model_version=old)
+        project.correct(first)
+        project.press_start_training()
+
+        def by_task() -> dict[int, list[str]]:
+            found: dict[int, list[str]] = {task: [] for task in project.tasks}
+            for prediction in label_studio.api.predictions(project.id):
+                found[prediction["task"]].append(prediction["model_version"])
+            return found
+
+        corrected, others = project.tasks[:CORRECTED], project.tasks[CORRECTED:]
+        assert eventually(
+            lambda: all("-learned1-" in version for task in others for version in by_task()[task]), timeout_s=180
+        ), by_task()
+        found = by_task()
+        assert [found[task] for task in corrected] == [[old]] * CORRECTED, "what a person began from stays"
+        assert {len(found[task]) for task in others} == {1}, "the old ones are replaced"
+        shown = label_studio.api.project(project.id)["model_version"]
+        assert {shown} == {version for task in others for version in found[task]}, "and shown to who labels next"

@@ -84,6 +84,28 @@ def test_every_form_shows_the_masks(
         assert_painted(stored, shown)
 
 
+def test_parts_are_regions_of_their_own_and_a_label_may_be_stuff(
+    label_studio: LabelStudio, backend: Backend, browser: Browser
+) -> None:
+    picture = scene(60, (480, 640), (2, 2), ("pizza",))
+    labels = _tags() + '<Label value="sky" background="#ff7f00" stuff="true"/>'
+    body = f'<BrushLabels name="brush" toName="img" parts="separate">{labels}</BrushLabels>'
+    project_id = label_studio.project("Parts", _view(body), backend)
+    [task_id] = label_studio.api.import_tasks(project_id, [{"image": data_uri(png(picture.image))}])
+    result = [one for one in _retrieved(label_studio, project_id) if one["value"]["brushlabels"] == ["pizza"]]
+    larger, smaller = (stored_mask(region) for region in result)
+    assert len({region["id"] for region in result}) == 2
+    assert larger.sum() > smaller.sum()
+    assert not (larger & smaller).any()
+    assert iou(larger | smaller, picture.objects) > 0.5
+
+    browser.open_task(project_id, task_id, regions=len(_retrieved(label_studio, project_id)))
+    painted = [region for region in browser.painted_regions() if region.label == "pizza"]
+    assert len(painted) == 2
+    for stored, shown in zip(result, painted, strict=True):
+        assert_painted(stored, shown)
+
+
 def test_labels_from_the_task_and_pages(
     label_studio: LabelStudio, backend: Backend, browser: Browser, artifacts: Path
 ) -> None:

@@ -1,31 +1,17 @@
 """`clipdiy-ls predict` with a real Label Studio, as a process; and whether the unit tests' fake answers as it does."""
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import requests
+from command_line import clipdiy_ls
 from fake_label_studio import LEGACY_TOKEN, FakeLabelStudio
 from pictures import LABEL_COLOURS, label_config, png, scene, truncated_jpeg
-from servers import LOGIN, ROOT, Backend, LabelStudio
+from servers import LOGIN, Backend, LabelStudio
 
 from backend.label_studio_api import LabelStudioApi, LabelStudioApiError, TaskFilter
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
-
-
-def clipdiy_ls(*arguments: object, data_dir: Path, **settings: str) -> tuple[int, dict[str, object], str]:
-    """Run a command; return its exit code, what it printed as JSON, and its messages."""
-    given = {"preset": "starter", "device": "cpu", "data_dir": str(data_dir), **settings}
-    environment = {f"CLIPDIY_{name.upper()}": value for name, value in given.items()}
-    command = [sys.executable, "-m", "backend.ls", *map(str, arguments), "--json"]
-    ended = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, timeout=240
-    )
-    return ended.returncode, json.loads(ended.stdout or "null"), ended.stderr
 
 
 def annotate(label_studio: LabelStudio, task: int) -> None:

@@ -1,10 +1,12 @@
 """The command line as a person uses it, and the options for the tiny networks."""
 
+import json
 import os
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tiny import TINY
 
@@ -31,3 +33,14 @@ def real_process(*arguments, **environment):
         timeout=240,
     )
     return Ran(ended.returncode, ended.stdout, ended.stderr)
+
+
+def clipdiy_ls(*arguments: object, data_dir: Path, **settings: str) -> tuple[int, dict[str, Any], str]:
+    """Run a command of `clipdiy-ls` as a process; return its exit code, what it printed as JSON, and its messages."""
+    given = {"preset": "starter", "device": "cpu", "data_dir": str(data_dir), **settings}
+    environment = {f"CLIPDIY_{name.upper()}": value for name, value in given.items()}
+    command = [sys.executable, "-m", "backend.ls", *map(str, arguments), "--json"]
+    ended = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, timeout=240
+    )
+    return ended.returncode, json.loads(ended.stdout or "null"), ended.stderr

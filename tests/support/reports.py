@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from backend.labeling.controls import LabelConfig
 from backend.learning.report import ClassQuality, Comparison, MeanIou, ProjectReport, QualityPoint, VersionReport
 
 SCENES = "3.1795331629"
@@ -95,6 +96,7 @@ class FakeReports:
     def __init__(self, *reports: ProjectReport, make: Make = plain_picture, broken: bool = False) -> None:
         self.reports = {report.key: report for report in reports or (scenes_report(), shelf_report())}
         self.make = make
+        self.configs: dict[str, LabelConfig] = {}
         self.broken = broken
         self.asked: list[tuple[str, str, str, int]] = []
 
@@ -105,6 +107,11 @@ class FakeReports:
 
     def report(self, key: str) -> ProjectReport | None:
         return self.reports.get(key)
+
+    def config(self, key: str) -> LabelConfig | None:
+        if self.broken:
+            raise OSError("secret path")
+        return self.configs.get(key)
 
     def pin(self, key: str, number: int | None) -> None:
         report = self.reports[key]

@@ -41,6 +41,8 @@ def test_they_show_what_they_say() -> None:
     assert (roof.threshold, roof.min_area, pool.threshold, pool.min_area) == (0.3, Area(64, "px"), 0.6, Area(0.01))
     assert read("others.xml").controls[0].others == Others(("cup", "plate", "cutlery"))
     assert read("scales.xml").controls[0].scales == (256, 128)
+    assert read("parts.xml").controls[0].max_parts == 50
+    assert read("stuff.xml").controls[0].vocabulary.stuff == (2, 3, 4)
     assert [c.kind for c in read("forms.xml").controls] == ["polygonlabels", "rectanglelabels", "bitmasklabels"]
     assert [c.from_name for c in read("choices.xml").controls] == ["brush", "animals"]
     assert read("labels-and-brush.xml").controls[0].labels_name == "labels"

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from backend.doctor import Finding, data_folder
+from backend.errors import LabelConfigError, RequestError
 from backend.images.addresses import origin_of
 from backend.images.host import LabelStudioHost
 from backend.images.introductions import Introduced
+from backend.labeling.controls import LabelConfig
 from backend.learning.report import ClassQuality, Comparison, ProjectReport, Reports
 from backend.predicting.failures import Failure
 from backend.predicting.predictor import Running
@@ -81,6 +83,11 @@ class ProjectLine:
     at: float
     report: ProjectReport | None
 
+    @property
+    def version(self) -> int:
+        """Of what it has learned, as far as that is in use; 0 for the words alone."""
+        return next((one.number for one in self.report.versions if one.is_in_use), 0) if self.report else 0
+
     def task_link(self, task: object) -> str:
         """Return where a person opens one of its tasks; empty if unknown."""
         return f"{self.link}?task={task}" if self.link and str(task).isdigit() else ""
@@ -116,6 +123,11 @@ class Projects:
     lines: tuple[ProjectLine, ...]
     views: tuple[ProjectView, ...]
     is_broken: bool
+
+    @property
+    def taught(self) -> tuple[ProjectLine, ...]:
+        """Those in which something that was learned is in use."""
+        return tuple(line for line in self.lines if line.version)
 
 
 @dataclass(frozen=True)
@@ -230,6 +242,20 @@ class Overviews:
             return Told([])
         return self._ask(lambda: [*self._reports.thumbnails(key, control, label, COMPARISONS)], [])
 
+    def config(self, key: str) -> LabelConfig | None:
+        """Return a project's config with what it has learned.
+
+        Raises:
+            RequestError: If it cannot be had now.
+        """
+        try:
+            config = self._ask(lambda: self._reports.config(key), None)
+        except LabelConfigError as err:
+            raise RequestError(f"the project's config cannot be read: {err}") from err
+        if config.is_broken:
+            raise RequestError("what the project has learned cannot be read now; the service's log says why")
+        return config.answer
+
     def pin(self, key: str, number: int | None) -> None:
         """Use a version from now on.
 
@@ -241,6 +267,8 @@ class Overviews:
     def _ask(self, question: Callable[[], Answer], otherwise: Answer) -> Told[Answer]:
         try:
             return Told(question())
+        except LabelConfigError:
+            raise
         except Exception as err:
             logger.error("the page: reports cannot be had: unexpected %s", type(err).__name__)
             logger.debug("the page: reports cannot be had", exc_info=err)

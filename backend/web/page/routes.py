@@ -19,7 +19,7 @@ from backend.learning.report import Reports
 from backend.service import Service
 from backend.web.page.asked import BELOW, PIN, ROOT, TRY, is_by_address, wants_page
 from backend.web.page.overview import Overviews
-from backend.web.page.trial import TryRequest, config_for, data_uri, show
+from backend.web.page.trial import TryRequest, config_as, config_for, data_uri, show
 from backend.web.protocol import parse
 from clipdiy.draw import percent
 
@@ -158,10 +158,13 @@ def make_page(
     def try_it() -> Response:
         with working() as deadline, reading() as sent:
             asked = parse(TryRequest, sent)
-            config = config_for(asked.labels, service.settings)
+            if asked.project:
+                config = config_as(overviews.config(asked.project), asked.labels, service.settings)
+            else:
+                config = config_for(asked.labels, service.settings)
             data = read_data_uri(asked.picture, service.settings.max_image_bytes)
             tried = service.predictor.try_out(data, config, deadline=deadline)
-            trial = show(tried)
+            trial = show(tried, config.controls[0].taught)
         logger.info("the page: labels were tried out, %d of them found, %.1f s", len(trial.found), trial.seconds)
         return html("trial", trial=trial)
 

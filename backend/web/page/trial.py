@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
+from backend.corrections.intake import mask_controls
 from backend.errors import RequestError
 from backend.labeling.controls import MAX_LABEL_CHARS, MAX_PROMPTS, LabelConfig, MaskControl, MaskLabel
+from backend.labeling.taught import Taught
 from backend.predicting.trying import Tried
 from backend.settings import Settings
 from clipdiy.draw import OVERLAY_LONG_PX, Pixels, overlay, palette
@@ -22,10 +24,12 @@ from clipdiy.labels import parse_vocabulary
 from clipdiy.method import method_named
 from clipdiy.panel import explain_panel
 from clipdiy.segmentation import Segmentation
+from clipdiy.vocabulary import make_vocabulary
 
 MAX_LABELS = 100
 """Each is drawn by itself, and read by a person."""
 MAX_CHARS = 10_000
+MAX_KEY_CHARS = 200
 
 
 class TryRequest(BaseModel):
@@ -34,7 +38,10 @@ class TryRequest(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     picture: str = Field(description="The picture's file as a data URI with base64.")
-    labels: str = Field(max_length=MAX_CHARS, description="See `clipdiy.labels.parse_labels`.")
+    labels: str = Field("", max_length=MAX_CHARS, description="See `clipdiy.labels.parse_labels`.")
+    project: str = Field(
+        "", max_length=MAX_KEY_CHARS, description="Whose version in use answers, and whose labels if none are given."
+    )
 
 
 @dataclass(frozen=True)
@@ -83,6 +90,8 @@ class Trial:
         competing: Others that competed; `None` where none were asked for.
         left_out: Others that did not, and why, by label.
         doubts: What the weights cannot know.
+        version: Of the project whose corrections took part; 0 for the words alone.
+        is_calibrated: Whether scores were brought to the IoU that corrections bear out.
         seconds: How long it took.
     """
 
@@ -95,6 +104,8 @@ class Trial:
     competing: tuple[str, ...] | None
     left_out: tuple[tuple[str, tuple[str, ...]], ...]
     doubts: tuple[str, ...]
+    version: int
+    is_calibrated: bool
     seconds: float
 
 
@@ -128,8 +139,52 @@ def config_for(labels: str, settings: Settings) -> LabelConfig:
     return LabelConfig((control,))
 
 
-def show(tried: Tried) -> Trial:
-    """Draw what was found and how it came about."""
+def config_as(project: LabelConfig | None, labels: str, settings: Settings) -> LabelConfig:
+    """Return what is asked of a picture as a project has learned it.
+
+    Its own labels, or those that a person wrote: a label of the project is known among them by its phrases.
+
+    Args:
+        project: The project's config with what it has learned, `None` if it is not known.
+        labels: As for `config_for`; may be empty.
+        settings: Of the service.
+
+    Raises:
+        RequestError: As for `config_for`; if there is no such project, or none of its controls learns.
+    """
+    control = next(iter(mask_controls(project)), None) if project else None
+    if control is None:
+        raise RequestError("nothing can be tried as this project has learned it any more: load the page again")
+    if not labels.strip():
+        if len(control.labels) > MAX_LABELS:
+            raise RequestError(f"this project has more than {MAX_LABELS} labels: write down some of them to try")
+        return LabelConfig((control,))
+    [written] = config_for(labels, settings).controls
+    known = {label.value: label for label in control.labels}
+    # A name alone is the project's label of that name, with its phrases.
+    named = tuple(
+        known.get(label.value, label) if label.prompts == plain.prompts else label
+        for label, plain in zip(written.labels, _plainly(written, settings), strict=True)
+    )
+    return LabelConfig((replace(written, labels=named, others=control.others, taught=control.taught),))
+
+
+def _plainly(control: MaskControl, settings: Settings) -> tuple[MaskLabel, ...]:
+    """Return labels as they would be with nothing but their names written down."""
+    core = settings.core_config()
+    vocabulary = make_vocabulary(
+        [label.value for label in control.labels], template=method_named(core.method).templates(core)
+    )
+    return tuple(MaskLabel(label.name, label.prompts) for label in vocabulary.labels[1:])
+
+
+def show(tried: Tried, taught: Taught | None = None) -> Trial:
+    """Draw what was found and how it came about.
+
+    Args:
+        tried: The answer.
+        taught: What a project's corrections had taught whoever answered.
+    """
     photo, names = tried.photo.pixels, tried.vocabulary.names
     segmentation = _small(tried.segmentation)
     colours = palette(len(names))
@@ -145,10 +200,13 @@ def show(tried: Tried) -> Trial:
         panel=_drawn(panel, "WEBP"),
         found=tuple(_found(position, segmentation, names, colours) for position in present),
         missing=tuple(name for position, name in enumerate(names) if position and position not in present),
-        taken=_taken(tried.explanation),
+        # What the words alone would have given away says nothing of what was learned.
+        taken=() if taught and taught.learned else _taken(tried.explanation),
         competing=None if choice is None else tuple(label.name for label in choice.competing),
         left_out=tuple((label, tuple(map(str, reasons))) for label, reasons in left_out.items()),
         doubts=tried.doubts,
+        version=taught.number if taught else 0,
+        is_calibrated=taught is not None and taught.calibration is not None,
         seconds=tried.seconds,
     )
 

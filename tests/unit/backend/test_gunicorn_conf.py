@@ -1,5 +1,6 @@
 """Where the service listens, and which GPU a worker gets."""
 
+import os
 import runpy
 from types import SimpleNamespace
 
@@ -16,6 +17,8 @@ def read(monkeypatch):
         for name in (*PASSWORD, "CLIPDIY_BIND", "CLIPDIY_WORKERS", "CLIPDIY_DEVICE"):
             monkeypatch.delenv(name, raising=False)
         monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "x")
+        monkeypatch.setenv("OMP_WAIT_POLICY", "")
+        monkeypatch.setenv("OMP_NUM_THREADS", "1")
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
         return runpy.run_path(gunicorn_conf.__file__)
@@ -36,6 +39,11 @@ def read(monkeypatch):
 )
 def test_only_this_machine_unless_there_is_a_password_or_it_is_said(read, environment, bind):
     assert read(**environment)["bind"] == bind
+
+
+def test_workers_may_import_torch_at_once(read):
+    read()
+    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
 
 
 @pytest.mark.parametrize(

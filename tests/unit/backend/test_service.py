@@ -127,3 +127,9 @@ class TestPushing:
     def test_not_to_one_that_only_said_where_it_is(self, run, caplog):
         assert run(LabelStudioHost("http://elsewhere", "t"), push=True) == []
         assert "CLIPDIY_PUSH needs" in caplog.text
+
+
+@pytest.mark.parametrize(("cores", "threads"), [(1, 2), (6, 3), (64, 8)])
+def test_pictures_are_finished_by_as_many_threads_as_the_container_has_room_for(cores, threads, monkeypatch):
+    monkeypatch.setattr(room, "usable_cores", lambda: cores)
+    assert room.finish_threads() == threads

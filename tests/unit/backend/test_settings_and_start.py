@@ -70,7 +70,13 @@ def test_a_bad_value_says_which(monkeypatch, name, value):
     ids=["setting", "weights"],
 )
 def test_the_service_ends_with_a_message_when_it_cannot_start(tmp_path, environment, words):
-    environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "CLIPDIY_WEIGHTS_DIR": str(tmp_path), **environment}
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "HOME": str(tmp_path),
+        "CLIPDIY_WEIGHTS_DIR": str(tmp_path),
+        "OMP_DISPLAY_ENV": "TRUE",  # libgomp says what it read
+        **environment,
+    }
     ended = subprocess.run(
         [
             sys.executable,
@@ -91,6 +97,8 @@ def test_the_service_ends_with_a_message_when_it_cannot_start(tmp_path, environm
     assert ended.returncode != 0
     for word in words:
         assert word in ended.stderr
+    if sys.platform == "linux":
+        assert "OMP_WAIT_POLICY = 'PASSIVE'" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 

@@ -1,5 +1,7 @@
 """Presets, and values that make no sense."""
 
+from dataclasses import replace
+
 import pytest
 
 from clipdiy.config import PRESETS, CleanUp, CoreConfig, CropGrid, ObjectnessConfig, preset
@@ -9,6 +11,8 @@ from clipdiy.errors import ConfigError
 def test_presets():
     assert PRESETS["paper"].clip == "ViT-B-32:laion2b_s34b_b79k"
     assert PRESETS["paper-b16"].clip == "ViT-B-16:laion2b_s34b_b88k"
+    fast = ObjectnessConfig(long_px=448)
+    assert PRESETS["paper-fast"] == replace(PRESETS["paper"], objectness=fast)
     assert PRESETS["paper"].grid == CropGrid(256, (256, 128, 64), 0.5)
     assert preset("starter", device="cpu").device == "cpu"
     with pytest.raises(ConfigError, match="paper-b16"):

@@ -25,6 +25,21 @@ def test_classes_far_below_the_best_at_the_coarsest_scale_are_left_out(margin, k
     assert likely_classes(coarsest, 100.0, margin).tolist() == kept
 
 
+@pytest.mark.parametrize(
+    ("stuff", "kept"),
+    [
+        pytest.param((), [0, 2], id="no stuff"),
+        pytest.param((2,), [0, 1, 2, 3], id="objects are held against objects"),
+        pytest.param((1,), [0, 2], id="stuff is held against all"),
+        pytest.param((1, 2, 3), [0, 2], id="nothing but stuff"),
+        pytest.param((2, 3), [0, 1, 2], id="one object"),
+    ],
+)
+def test_stuff_takes_no_object_away(stuff, kept):
+    coarsest = torch.tensor([0.0, 0.1, 0.3, 0.12])[:, None, None]
+    assert likely_classes(coarsest, 100.0, 5.0, stuff).tolist() == kept
+
+
 def test_pruned_classes_win_no_pixel(segmenter):
     pruning = segmenter.with_config(replace(TINY, prune_logits=1e-6))
     features = pruning.encode([photo(1, 90, 70)])[0]

@@ -4,6 +4,7 @@ import builtins
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,10 +12,12 @@ import torch
 import torch.nn.functional as F
 from tiny import TINY
 
+from clipdiy import build
 from clipdiy.build import build_segmenter
 from clipdiy.config import CoreConfig, ObjectnessConfig
 from clipdiy.errors import ConfigError, RuntimeCheckError
 from clipdiy.photo import Photo
+from clipdiy.processor import Processor
 from clipdiy.runtimes import handover
 from clipdiy.runtimes.onnxruntime import OnnxRuntime
 from clipdiy.runtimes.openvino import OpenVino
@@ -29,6 +32,14 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _a_processor_that_gains():
+    """Whatever runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build, "read_processor", lambda: Processor("x86_64", frozenset({"avx512_vnni", "avx512_bf16"})))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -162,6 +173,57 @@ def test_runtimes_that_do_not_exist_or_fit():
         CoreConfig(runtime="tensorrt")
     with pytest.raises(ConfigError, match="arithmetic of its own"):
         CoreConfig(runtime="openvino", dtype="bfloat16")
+
+
+AVX2 = Processor("x86_64", frozenset({"avx2", "fma3"}))
+
+
+def test_int8_that_gains_nothing_is_float32(cache_dir, exact, monkeypatch, caplog):
+    monkeypatch.setattr(build, "read_processor", lambda: AVX2)
+    segmenter = build_segmenter(replace(CONFIG, runtime="openvino-int8"), cache_dir=cache_dir, warm_up=False)
+    assert segmenter.encoder_identity == exact.encoder_identity, "the same features, kept under the same name"
+    assert segmenter.config.runtime == "torch"
+    [said] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert "openvino-int8 gains nothing over float32 on this processor" in said
+    assert "VNNI" in said
+    assert "float32 in torch runs instead" in said
+
+
+@pytest.mark.parametrize(
+    ("runtime", "flags", "device", "long_px", "kept"),
+    [
+        pytest.param("openvino-int8", {"avx2"}, "cpu", 640, False, id="nothing gained"),
+        pytest.param("openvino-int8", {"avx2", "avx_vnni"}, "cpu", 640, True, id="AVX-VNNI"),
+        pytest.param("openvino-int8", {"avx512_vnni"}, "cpu", 640, True, id="VNNI"),
+        pytest.param("openvino-int8", {"avx2"}, "cuda", 640, True, id="not on the CPU"),
+        pytest.param("openvino-int8", {"avx2"}, "cpu", 448, False, id="nor with less for FOUND to see"),
+        pytest.param("onnxruntime", {"avx2"}, "cpu", 640, False, id="too little gained"),
+        pytest.param("onnxruntime", {"avx2"}, "cpu", 448, True, id="enough with less for FOUND to see"),
+        pytest.param("onnxruntime", {"amx_int8"}, "cpu", 640, True, id="AMX"),
+        pytest.param("openvino", {"avx2"}, "cpu", 640, True, id="not of 8 bits"),
+        pytest.param("torch", {"avx2"}, "cpu", 640, True, id="no runtime"),
+    ],
+)
+def test_which_runtimes_need_instructions_for_8_bits(runtime, flags, device, long_px, kept, monkeypatch):
+    monkeypatch.setattr(build, "read_processor", lambda: Processor("x86_64", frozenset(flags)))
+    asked = replace(CONFIG, runtime=runtime, objectness=ObjectnessConfig(long_px=long_px))
+    chosen = build.with_worthwhile_runtime(asked, torch.device(device))
+    assert chosen == (asked if kept else replace(asked, runtime="torch", dtype="float32"))
+
+
+@pytest.mark.parametrize(("flags", "hint"), [({"avx2"}, "f32"), ({"avx512_bf16"}, "bf16")], ids=["AVX2", "BF16"])
+def test_openvino_is_asked_for_what_the_processor_has(flags, hint, monkeypatch, tmp_path):
+    asked = {}
+
+    class Core:
+        def compile_model(self, path, device, options):
+            asked.update(options)
+
+    monkeypatch.setattr("clipdiy.runtimes.openvino.read_processor", lambda: Processor("x86_64", frozenset(flags)))
+    runtime = OpenVino(int8=False)
+    runtime._library = SimpleNamespace(Core=Core)
+    runtime.load(tmp_path)
+    assert asked["INFERENCE_PRECISION_HINT"] == hint
 
 
 def test_without_objectness(cache_dir):

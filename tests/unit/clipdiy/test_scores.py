@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import random_grids
 
+from clipdiy.aggregate import mean_similarity
 from clipdiy.objectness.found import ObjectnessMap
 from clipdiy.scores import class_scores, picture_score
 
@@ -36,6 +37,24 @@ class TestScores:
         share = 1 / (1 + math.exp(-0.05 * 20 * 2))  # of the two on that side
         scores = class_scores(grids, there, 20.0, ground=2)
         torch.testing.assert_close(scores, torch.tensor([0.0, 0.9 * share, 0.0]), atol=1e-3, rtol=0)
+
+    def test_others_are_part_of_the_background(self):
+        # Left of the middle the label is the best, right of it what competes with it: there nothing is drawn.
+        grid = torch.tensor([[[0.0, 0.0]], [[0.3, 0.1]], [[0.1, 0.3]], [[0.05, 0.2]]])
+        there = ObjectnessMap(torch.full((1, 1), 0.9), False, (1.0, 1.0))
+        scores = class_scores((grid,), there, 20.0, drawn=2)
+        similarity = mean_similarity((grid,), (64, 64))
+        likely = 0.9 * (similarity[1:] * 40).softmax(dim=0)
+        label, other = likely[0].flatten(), 0.1 + likely[1:].sum(dim=0).flatten()
+        wins = (similarity[1:].argmax(dim=0) == 0).flatten()
+        assert 0 < wins.sum() < 64 * 64
+        expected = [other[~wins].sum() / ((~wins).sum() + other[wins].sum())]
+        expected += [label[wins].sum() / (wins.sum() + label[~wins].sum())]
+        torch.testing.assert_close(scores, torch.stack(expected), atol=1e-4, rtol=0)
+
+    def test_without_others_nothing_is_merged(self):
+        grids = random_grids(3, 4)
+        torch.testing.assert_close(class_scores(grids, None, 20.0, drawn=4), class_scores(grids, None, 20.0))
 
     def test_rises_with_the_lead_over_the_next_class(self):
         scores = [float(self.scores([0.2, 0.3, rival])[1]) for rival in (0.29, 0.25, 0.2, 0.1)]

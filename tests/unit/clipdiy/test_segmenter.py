@@ -9,7 +9,7 @@ import torch
 from tiny import TINY, VOCABULARY, photo
 
 from clipdiy.build import build_segmenter
-from clipdiy.config import CleanUp, CropGrid, ObjectnessConfig, OthersConfig, Pamr, SegmentOptions
+from clipdiy.config import PRESETS, CleanUp, CropGrid, ObjectnessConfig, OthersConfig, Pamr, SegmentOptions
 from clipdiy.errors import ConfigError, FeaturesError
 from clipdiy.features import ImageFeatures
 from clipdiy.photo import Photo
@@ -91,6 +91,17 @@ def test_features_of_another_core_are_refused(segmenter):
     )
     with pytest.raises(FeaturesError, match="encode the image again"):
         other.segment(segmenter.encode([photo(0, 20, 20)])[0], VOCABULARY)
+
+
+def test_features_of_paper_and_paper_fast_never_mix(segmenter):
+    exact, fast = (
+        segmenter.with_config(replace(TINY, objectness=PRESETS[name].objectness)) for name in ("paper", "paper-fast")
+    )
+    assert exact.encoder_identity != fast.encoder_identity
+    [features] = fast.encode([photo(0, 20, 500)])
+    assert features.objectness.grid.shape[1] == 448 / 8
+    with pytest.raises(FeaturesError):
+        exact.segment(features, VOCABULARY)
 
 
 @pytest.mark.parametrize(
@@ -254,8 +265,34 @@ class TestStuff:
 
     def test_what_is_pruned_stays_away(self, segmenter):
         model = segmenter.with_config(replace(TINY, prune_logits=1e-6))
-        result = model.segment(model.encode([self.photo])[0], self.with_stuff)
-        assert len(result.present) <= 1
+        features = model.encode([self.photo])[0]
+        # One of each side is left, whatever the other side's best is.
+        coarsest = [model._grids(features, self.with_stuff)[0][c].max() for c in range(5)]
+        best = {max(side, key=lambda c: coarsest[c]) for side in ((1, 3), (1, 2, 3, 4))}
+        assert set(model.segment(features, self.with_stuff).present) <= best
+        kept, ground = model._competing(model._grids(features, self.with_stuff), self.with_stuff)
+        assert set(kept.tolist()) == {0, *best}
+        assert ground == 1 + len(best & {2, 4})
+
+    def among_others(self, segmenter, cosines, others, stuff, **changes):
+        """Who takes part, for labels with one crop each and others with one crop each."""
+        names = ["cat", "sky", "dog"][: len(cosines)]
+        vocabulary = make_vocabulary(names, stuff=stuff).with_others(
+            [Label(f"other {i}", (f"other {i}",)) for i in range(len(others))]
+        )
+        grids = (torch.tensor([0.0, *cosines, *others])[:, None, None],)
+        kept, ground = segmenter.with_config(replace(TINY, **changes))._competing(grids, vocabulary)
+        return kept.tolist(), ground
+
+    def test_what_competes_with_objects_is_not_kept_out_by_stuff(self, segmenter):
+        others = [-0.9] * 15 + [0.8]
+        assert self.among_others(segmenter, (0.0, 0.9), others, ["sky"]) == ([0, 2, 1, 18], 2)
+        assert self.among_others(segmenter, (0.0, 0.9), others, []) == ([0, 1, 2], 1)
+
+    def test_objects_that_are_left_are_held_against_objects(self, segmenter):
+        # The cat is absent; of the rest the sky is by far the likeliest.
+        others = [0.01 * i for i in range(16)]
+        assert self.among_others(segmenter, (-0.9, 0.9, 0.5), others, ["sky"], prune_logits=0.5) == ([0, 2, 3], 2)
 
     def test_stuff_replaces_what_had_lost_to_the_background(self, segmenter):
         features = segmenter.encode([self.photo])[0]

@@ -13,7 +13,7 @@ from command_line import ROOT
 from fake_label_studio import LEGACY_TOKEN, PERSONAL_TOKEN, FakeLabelStudio, Fault
 from fakes import CONFIG, FakeCore, FakeLoader
 
-from backend.bulk.pushing import PushProgress, push
+from backend.bulk.pushing import PushProgress, batch_for, push
 from backend.images.host import LabelStudioHost
 from backend.label_studio_api import LabelStudioApi, LabelStudioApiError, Patience
 from backend.labeling.reader import parse_label_config
@@ -126,6 +126,11 @@ def test_pictures_come_from_the_host_that_is_named(studio, run, predictor):
     assert predictor._pictures._loader.seen == [("ok", ids_of(studio, project)[0], host)]
 
 
+@pytest.mark.parametrize(("tasks", "batch"), [(0, 200), (2000, 200), (20_000, 400), (50_000, 1000), (10**6, 1000)])
+def test_large_projects_get_few_requests(tasks, batch):
+    assert batch_for(tasks) == batch
+
+
 class TestReplacing:
     """What becomes of the predictions that were there."""
 
@@ -221,6 +226,27 @@ class TestFaults:
 
     def each_once(self, studio, project, version):
         return all(versions == [version] for versions in studio.versions(project).values())
+
+    def test_pictures_that_were_away_with_label_studio_are_tried_once_more(self, studio, run, predictor, version):
+        project = add_project(studio, "fail:timeout", "ok", "fail:download", "fail:not-found", "ok")
+        away, timeout = Event(), ids_of(studio, project)[0]
+        loader = predictor._pictures._loader
+        fetch = loader.fetch_if_changed
+
+        def fetching(value, **options):
+            back = away.is_set() and value == "fail:download"
+            away.set() if len(loader.seen) == 4 else None
+            return fetch("ok" if back else value, **options)
+
+        loader.fetch_if_changed = fetching
+        seen = []
+        pushed = run(project, progress=seen.append)
+        assert (pushed.written, pushed.failed) == (3, 2)
+        assert {failure.reason for failure in pushed.failures} == {"timeout", "not-found"}
+        assert next(one.task for one in pushed.failures if one.reason == "timeout") == timeout
+        assert len(loader.seen) == 7, "what passes twice, all others once"
+        assert seen[-1] == PushProgress(5, 5, 2)
+        assert pushed.is_complete
 
     @pytest.mark.parametrize("is_done", [False, True])
     @pytest.mark.parametrize("status", [0, 429, 500, 502])

@@ -291,7 +291,7 @@ try:
 except Exception as err:
     print(type(err).__name__)
 """
-    ended = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, timeout=60)
+    ended = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, timeout=180)
     assert ended.stdout == "OperationalError\n", ended.stderr
     assert store.waiting() == 0
     store.receive(annotated(2))

@@ -54,3 +54,16 @@ def test_files_have_an_end(tmp_path, count):
     assert all(path.stat().st_size < 70 for path in files)
     found = [one for path in files for one in json.loads(path.read_text())]
     assert found == [{"data": {"image": f"a{i}"}} for i in range(count)]
+
+
+@pytest.mark.parametrize("most_bytes", [60, 10**6])
+def test_no_project_gets_too_much(tmp_path, most_bytes):
+    writer = LabelStudioWriter(tmp_path, most_bytes, most_tasks=3)
+    for i in range(7):
+        writer.add(ReadTask(i, {"data": {"image": f"a{i}"}}, None))
+    writer.finish()
+    for folder, expected in (("", [0, 1, 2]), ("project-2", [3, 4, 5]), ("project-3", [6])):
+        files = sorted((tmp_path / folder).glob("*.json"))
+        assert files[0].name == "tasks-001.json"
+        found = [one["data"]["image"] for path in files for one in json.loads(path.read_text())]
+        assert found == [f"a{i}" for i in expected]

@@ -46,6 +46,7 @@ class SceneCore:
         self.encoded: list[tuple[int, int]] = []
         self.pieces: list[tuple[int, int]] = []
         self.asked: list[tuple[str, ...]] = []
+        self.stuff: list[tuple[str, ...]] = []
 
     def for_pieces(self):
         return PieceCore(self)
@@ -68,6 +69,7 @@ class SceneCore:
 
     def segment(self, features, vocabulary, options):
         self.asked.append(vocabulary.names[1:])
+        self.stuff.append(tuple(vocabulary.names[position] for position in vocabulary.stuff))
         pixels = np.frombuffer(features.picture, np.uint8).reshape(*features.size_hw, 3)[..., 0]
         label_map = np.zeros(features.size_hw, np.uint16)
         if len(vocabulary) == 2:
@@ -88,6 +90,7 @@ class PieceCore(SceneCore):
         super().__init__()
         self.encoded = whole.pieces
         self.asked = whole.asked
+        self.stuff = whole.stuff
 
 
 class SceneLoader(FakeLoader):
@@ -247,6 +250,20 @@ def test_the_only_label_there_is(predictor):
 def test_a_label_does_not_compete_with_a_phrase_that_narrows_it_down(predictor, core):
     ask(predictor, words("a Grey cat -> Owl"))
     assert core.asked[0] == ("a Grey cat", "Dog")
+
+
+def test_words_for_stuff_are_stuff(predictor, core):
+    sky = CONFIG.replace('<Label value="Owl"/>', '<Label value="Owl" stuff="true"/>')
+    ask(predictor, words("red ellipse -> Owl, kitten -> Cat"), xml=sky)
+    # The label's phrase, then the other that was typed, each beside the labels that compete.
+    assert core.stuff == [("red ellipse",), ("Owl", "red ellipse")]
+
+
+@pytest.mark.parametrize("gesture", [keypoint(30, 20, "Owl"), rectangle(20, 0, 40, 60, "Owl")], ids=["point", "box"])
+def test_stuff_that_is_pointed_at_is_stuff_also_alone(predictor, core, gesture):
+    ask(predictor, gesture, xml=CONFIG.replace('<Label value="Owl"/>', '<Label value="Owl" stuff="true"/>'))
+    assert core.stuff
+    assert set(core.stuff) == {("Owl",)}
 
 
 def test_several_phrases_give_several_masks(predictor):

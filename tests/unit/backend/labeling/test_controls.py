@@ -1,8 +1,10 @@
 """What a config asks for, once it is read: areas, scores, labels that stand in tasks, and what decides a prediction."""
 
 import json
+from dataclasses import replace
 
 import pytest
+from learned import made_up
 
 from backend.errors import TaskError
 from backend.labeling.controls import (
@@ -16,6 +18,8 @@ from backend.labeling.controls import (
     task_labels,
 )
 from backend.labeling.reader import parse_label_config
+from backend.labeling.taught import Taught
+from clipdiy.vocabulary import Vocabulary
 
 IMAGE = '<Image name="img" value="$image"/>'
 CAT = '<Label value="Cat"/>'
@@ -65,6 +69,7 @@ def test_scores() -> None:
 BAD_LABELS: dict[str, tuple[dict[str, str], str, str]] = {
     "threshold": ({"value": "a", "threshold": "7"}, "threshold", "from 0 to 1, got 7"),
     "least area": ({"value": "a", "min_area": "x"}, "min_area", "expected a number"),
+    "stuff": ({"value": "a", "stuff": "yes"}, "stuff", 'expected "true" or "false", got \'yes\''),
     "long value": ({"value": "a" * 301}, "value", "at most 300 characters, got 301"),
     "long alias": ({"value": "a", "alias": "b" * 301}, "alias", "at most 300 characters, got 301"),
     "long phrase": ({"value": "a", "predicted_values": "b" * 301}, "predicted_values", "at most 300 characters each"),
@@ -83,6 +88,14 @@ def test_what_is_wrong_with_a_label(given: dict[str, str], attribute: str, probl
 
 def test_a_label_without_a_name_is_none() -> None:
     assert make_label({"value": " ", "alias": ""}, LabelRules()) is None
+
+
+def test_what_is_stuff() -> None:
+    given = {"sky": "true", "grass": " TRUE ", "cat": "false", "dog": "", "Background": "true"}
+    labels = [make_label({"value": value, "stuff": stuff}, LabelRules()) for value, stuff in given.items()]
+    assert [label is not None and label.is_stuff for label in labels] == [True, True, False, False, False]
+    (control,) = parse_label_config(config('<Label value="cat"/><Label value="Sky" STUFF="true"/>')).controls
+    assert [label.stuff for label in control.vocabulary.labels] == [False, False, True]
 
 
 def test_prompts_are_counted_with_those_of_the_background() -> None:
@@ -108,12 +121,14 @@ def test_labels_from_the_tasks_data() -> None:
             {"value": "Katze", "alias": "cat", "predicted_values": "kitten, cat", "threshold": 0.5, "min_area": "1%"},
             {"value": "Background", "predicted_values": "wall"},
             {"background": "red"},
+            {"value": "sky", "stuff": True},
         ]
     )
     assert control.drawn == (
         MaskLabel("Dyn A", ("a Dyn A",), min_area=Area(9, "px")),
         MaskLabel("plain", ("a plain",), min_area=Area(9, "px")),
         MaskLabel("cat", ("a kitten", "a cat"), threshold=0.5, min_area=Area(0.01)),
+        MaskLabel("sky", ("a sky",), min_area=Area(9, "px"), is_stuff=True),
     )
     assert control.background == ("a wall",)
 
@@ -155,6 +170,23 @@ def test_an_empty_list_of_labels_is_nothing_to_look_for() -> None:
     assert dynamic([]).drawn == ()
 
 
+def test_words_speak_for_labels_without_examples() -> None:
+    read = parse_label_config(config(CAT + '<Label value="Dog"/><Label value="Fish"/>'))
+    [control] = read.controls
+    assert control.by_words is control.vocabulary
+
+    def taught(vocabulary: Vocabulary, **changes: object) -> MaskControl:
+        learned = replace(made_up(vocabulary), **changes)
+        return read.taught({"brush": Taught(1, learned)}).controls[0]
+
+    two = Vocabulary((control.vocabulary.labels[0], *control.vocabulary.labels[1:3]))
+    left = taught(two).by_words
+    assert left is not None
+    assert left.names == ("background", "Fish")
+    assert taught(control.vocabulary).by_words is None
+    assert taught(control.vocabulary, naming=None).by_words == control.vocabulary, "the guard kept the words"
+
+
 def identity(labels: str, **parts: str) -> str:
     return parse_label_config(config(labels, **parts)).identity
 
@@ -163,6 +195,7 @@ SAME = {
     "colour and hotkey": '<Label value="Cat" background="#00f" hotkey="1"/>',
     "the prompt spelled out": '<Label value="Cat" predicted_values="Cat"/>',
     "t0 spelled out": '<Label value="Cat"/><Label value="Background"/>',
+    "no stuff spelled out": '<Label value="Cat" stuff="false"/>',
 }
 OTHER = {
     "value": identity('<Label value="Dog" predicted_values="Cat"/>'),
@@ -175,6 +208,8 @@ OTHER = {
     "template": parse_label_config(config(CAT), templates=("{}",)).identity,
     "prompt of the control": identity(CAT, brush='name="brush" toName="img" prompt="a {}"'),
     "threshold": identity('<Label value="Cat" threshold="0.5"/>'),
+    "stuff": identity('<Label value="Cat" stuff="true"/>'),
+    "stuff and threshold": identity('<Label value="Cat" stuff="true" threshold="0.5"/>'),
     "other threshold": identity('<Label value="Cat" threshold="0.6"/>'),
     "least area": identity('<Label value="Cat" min_area="1%"/>'),
     "least area in pixels": identity('<Label value="Cat" min_area="1px"/>'),
@@ -183,6 +218,8 @@ OTHER = {
         config(CAT, brush='name="brush" toName="img" refine="none"'), refining="always"
     ).identity,
     "tolerance": identity(CAT, brush='name="brush" toName="img" tolerance="3"'),
+    "parts": identity(CAT, brush='name="brush" toName="img" parts="separate"'),
+    "fewer parts": identity(CAT, brush='name="brush" toName="img" parts="separate" max_parts="3"'),
     "pages": identity(CAT, image='name="img" valueList="$image"'),
     "form": identity(CAT).replace("brushlabels", "bitmasklabels"),
     "labels of tasks": identity("", brush='name="brush" toName="img" value="$labels"'),

@@ -273,6 +273,11 @@ CONTRADICTORY: dict[str, tuple[str, str, str, str]] = {
     "no scale": ('model_scales="all"', "", "list of crop sizes", 'model_scales="256,128,64"'),
     "refine": ('refine="crf"', "", "pamr", 'refine="none"'),
     "tolerance": ('tolerance="wide"', "", "number of pixels", 'tolerance="1"'),
+    "parts": ('parts="single"', "", '"separate" or "together"', 'parts="separate"'),
+    "no number of parts": ('parts="separate" max_parts="0"', "", "from 1 to 100", 'max_parts="20"'),
+    "too many parts": ('parts="separate" max_parts="101"', "", "from 1 to 100", 'max_parts="20"'),
+    "a number of parts that are none": ('max_parts="5"', "", "parts that are separate", 'parts="separate"'),
+    "stuff": ("", 'stuff="yes"', 'expected "true" or "false"', 'stuff="true"'),
     "predict": ('predict="maybe"', "", "true", 'predict="true"'),
 }
 
@@ -295,6 +300,40 @@ def test_a_contradiction_is_shown_with_what_was_meant(brush: str, label: str, pr
     parse_label_config(mended, scales=(256, 128, 64))
 
 
+@pytest.mark.parametrize(
+    ("tag", "attributes", "most"),
+    [
+        ("BrushLabels", "", None),
+        ("BrushLabels", 'parts="together"', None),
+        ("BrushLabels", 'parts="Separate"', 20),
+        ("BitmaskLabels", 'parts="separate" max_parts="100"', 100),
+        ("PolygonLabels", 'parts="separate"', None),
+        ("RectangleLabels", 'max_parts="3"', None),
+        ("Choices", 'parts="together"', None),
+    ],
+)
+def test_parts(tag: str, attributes: str, most: int | None) -> None:
+    xml = f'<View><Image name="img" value="$image"/><{tag} name="b" toName="img" {attributes}>{CAT}</{tag}></View>'
+    xml = xml.replace("<Label ", "<Choice ") if tag == "Choices" else xml
+    [control] = parse_label_config(xml).controls
+    assert control.max_parts == most
+
+
+@pytest.mark.parametrize("tag", ["PolygonLabels", "RectangleLabels"])
+def test_polygons_and_boxes_cannot_be_together(tag: str) -> None:
+    xml = f'<View><Image name="img" value="$image"/><{tag} name="b" toName="img" parts="together">{CAT}</{tag}></View>'
+    with pytest.raises(LabelConfigError, match="one part, so parts cannot be together"):
+        parse_label_config(xml)
+
+
+def test_parts_of_a_shape_whose_labels_stand_elsewhere() -> None:
+    [brush, polygon] = parse_label_config(
+        f'<View>{IMAGE}<Labels name="l" toName="img" max_parts="7">{CAT}</Labels>'
+        '<Brush name="b" toName="img" parts="separate"/><Polygon name="p" toName="img"/></View>'
+    ).controls
+    assert (brush.max_parts, polygon.max_parts) == (7, None)
+
+
 def test_predict_false_leaves_a_control_to_people() -> None:
     xml = config(CAT).replace(
         "</View>", '<BrushLabels name="b2" toName="img" predict="false"><Label value="A"/></BrushLabels></View>'
@@ -315,6 +354,12 @@ def view(body: str) -> LabelConfig:
 def test_every_form_is_read(tag: str) -> None:
     (control,) = view(f'<{tag} name="c" toName="img"><Label value="Cat"/></{tag}>').controls
     assert (control.kind, control.labels_name) == (tag.lower(), None)
+
+
+@pytest.mark.parametrize("tag", ["BrushLabels", "BitmaskLabels", "PolygonLabels", "RectangleLabels"])
+def test_stuff_in_every_form(tag: str) -> None:
+    (control,) = view(f'<{tag} name="c" toName="img"><Label value="Sky" stuff="true"/></{tag}>').controls
+    assert control.vocabulary.stuff == (1,)
 
 
 @pytest.mark.parametrize("tag", ["Brush", "Bitmask", "Polygon", "Rectangle"])
@@ -418,14 +463,22 @@ def test_what_is_repeated_is_not_served_and_says_what_is() -> None:
 def test_choices_beside_masks_take_over_prompts_and_rivals() -> None:
     brush = (
         '<BrushLabels name="b" toName="img"><Label value="Background" alias="wall"/>'
-        '<Label value="Cat" predicted_values="cat, kitten"/><Label value="Cow"/></BrushLabels>'
+        '<Label value="Cat" predicted_values="cat, kitten" stuff="true"/><Label value="Cow"/></BrushLabels>'
     )
     control = view(choices() + brush).controls[0]
+    assert [label.is_stuff for label in control.drawn] == [True, False, False]
     assert control.background == ("a photo of a wall",)
     assert [(label.value, label.is_rival) for label in control.drawn] == [
         *(("Cat", False), ("Dog", False), ("Cow", True))
     ]
     assert control.drawn[0].prompts == ("a photo of a cat", "a photo of a kitten")
+
+
+def test_a_choice_may_say_itself_that_it_is_stuff() -> None:
+    own = '<Choices name="c" toName="img"><Choice value="Sky" stuff="true"/><Choice value="Cat"/></Choices>'
+    brush = '<BrushLabels name="b" toName="img"><Label value="Sky"/><Label value="Cat"/></BrushLabels>'
+    by_choice, by_label = view(own + brush).controls
+    assert (by_choice.vocabulary.stuff, by_label.vocabulary.stuff) == ((1,), ())
 
 
 def test_questions_about_something_else_are_left_to_people() -> None:

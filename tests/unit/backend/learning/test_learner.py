@@ -21,6 +21,7 @@ from backend.predicting.feature_cache import FeatureCache
 from backend.predicting.predictor import Predictor, PredictorOptions
 from clipdiy.learning.calibration import Calibration
 from clipdiy.learning.evidence import WHOLE, in_order
+from clipdiy.learning.learned import Learned
 
 CONFIG = parse_label_config(LABELS)
 
@@ -319,6 +320,21 @@ def test_a_control_that_does_not_learn(learning_room):
     quiet = parse_label_config(config)
     assert learning_room.learning.teach(quiet, KEY) is quiet
     assert learning_room.store.evidence(KEY) == {}
+
+
+def test_a_label_that_is_stuff_is_taught_as_stuff(learning_room):
+    config = LABELS.replace('<Label value="Dog"/>', '<Label value="Dog" stuff="true"/>')
+    learning_room.send(annotated(1, 1, [brushed(left_half(), "Dog")], config=config))
+    learning_room.step()
+    [([picture], vocabulary)] = learning_room.lessons.given
+    assert vocabulary.stuff == (2,)
+    assert picture.shares.positions == (0, 2)
+
+
+def test_names_of_stuff_are_names():
+    names = made_up(CONFIG.controls[0].vocabulary).naming
+    learned = Learned("core", 1.0, ("a", "b"), (1, 1), 1, None, None, 1.0, 2, names)
+    assert describe(Fit({"brush": learned})) == "names of 2 labels"
 
 
 class TestWhatCounts:

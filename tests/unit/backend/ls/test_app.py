@@ -1,6 +1,7 @@
 """The program as a whole: what it can do, how it ends; one command that is missing or broken costs no other."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -43,7 +44,7 @@ def test_help_names_the_commands_and_imports_none():
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True)
     *help_lines, imported = ended.stdout.splitlines()
     assert imported == "[]"
-    assert {"serve", "doctor", "predict", "sync"} <= set(commands_in("\n".join(help_lines)))
+    assert {"serve", "doctor", "predict", "bulk", "export", "sync"} <= set(commands_in("\n".join(help_lines)))
 
 
 def test_without_a_command_it_says_what_there_is(clipdiy_ls):
@@ -112,6 +113,13 @@ def test_serve_becomes_the_service_that_make_starts(clipdiy_ls, monkeypatch):
     made = re.search(r"^serve:.*\n\t\$\(BIN\)/python (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
     assert plain == re.sub(r"\$\(if .*\)(?=backend)", "", made)
     assert "--bind 0.0.0.0:1234 backend._wsgi:app" in bound
+
+
+def test_threads_are_prepared_before_a_command_imports_torch(clipdiy_ls, monkeypatch):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    clipdiy_ls("--help")
+    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
 
 
 class TestDoctor:

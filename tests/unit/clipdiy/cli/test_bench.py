@@ -28,7 +28,11 @@ def test_table_json_and_plot(clipdiy_command, tmp_path):
     assert report["fast_paths"]["text tower"] == "tokens that count"
     assert report["peak_memory_mb"] > 10
     assert report["floor"]["work_gflop"] == pytest.approx(1.8, rel=0.01)
-    for name in report["stages_ms"]:
+    floor = report["floor"]
+    assert floor["floor_ms"] == pytest.approx(floor["work_gflop"] / floor["matmul_gflops"] * 1e3)
+    assert set(floor["shares"]) == {"CLIP's image tower", "FOUND"}
+    assert {"bfloat16", "onnxruntime", "openvino", "openvino-int8"} <= {one["name"] for one in report["choices"]}
+    for name in (*report["stages_ms"], "the products alone", "as it ran", "estimated", "onnxruntime"):
         assert name in ran.out
     assert (tmp_path / "r.png").read_bytes().startswith(b"\x89PNG")
 
@@ -44,3 +48,17 @@ def test_missing_weights_are_one_message(clipdiy_command, tmp_path):
     ran = clipdiy_command("bench", "--weights-dir", tmp_path)
     assert ran.code == 2
     assert "clipdiy weights fetch" in ran.err
+
+
+def test_compare_runs_the_others(clipdiy_command, tmp_path, monkeypatch):
+    """What they are is tested beside this; here, that they run and are said."""
+    monkeypatch.setattr("clipdiy.cli.choices.RUNTIMES", {})
+    ran = clipdiy_command("bench", *OPTIONS, "--batches", "1", "--compare", "--json", tmp_path / "r.json")
+    assert ran.code == 0
+    choices = json.loads((tmp_path / "r.json").read_text())["choices"]
+    assert [(one["name"], one["how"]) for one in choices] == [
+        ("bfloat16", "measured, in turns"),
+        ("paper-fast", "measured, in turns"),
+    ]
+    assert all(one["gain"] > 0 for one in choices)
+    assert "measured, in turns" in ran.out

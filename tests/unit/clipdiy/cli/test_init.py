@@ -1,10 +1,14 @@
 """The program as a whole: quick to say what it can do."""
 
+import os
 import re
 import subprocess
 import sys
 
+import pytest
 from command_line import ROOT
+
+from clipdiy.cli import main
 
 
 def test_help_imports_nothing_heavy():
@@ -14,6 +18,15 @@ def test_help_imports_nothing_heavy():
     )
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True)
     assert ended.stdout.strip() == "[]"
+
+
+def test_threads_are_prepared_before_torch_is_imported(monkeypatch, capsys):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(sys, "argv", ["clipdiy", "--help"])
+    with pytest.raises(SystemExit):
+        main()
+    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
 
 
 def test_help_names_every_command(clipdiy_command):

@@ -53,6 +53,16 @@ def test_replicates_are_those_of_plain_resampling():
     np.testing.assert_allclose(np.quantile(bootstrap.mean_ious(), levels), np.quantile(plain, levels), atol=0.006)
 
 
+def test_an_image_can_be_given_as_what_its_ious_are_made_of():
+    images = images_with_rare_classes(np.random.default_rng(2), images=9)
+    by_matrix, by_overlap = Bootstrap(9, 30, replicates=50), Bootstrap(9, 30, replicates=50)
+    for counts in images:
+        by_matrix.add(counts)
+        hits = counts.diagonal()
+        by_overlap.add_overlaps(np.stack([hits, counts.sum(axis=0) + counts.sum(axis=1) - hits], axis=1))
+    np.testing.assert_array_equal(by_overlap.mean_ious(), by_matrix.mean_ious())
+
+
 def test_every_replicate_draws_as_many_images_as_there_are():
     bootstrap = Bootstrap(7, 2, replicates=100)
     for _ in range(7):

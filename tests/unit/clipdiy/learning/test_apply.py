@@ -40,14 +40,20 @@ def naming(labels, dim, *, seed=None, bias=(), newcomer=0.0):
     )
 
 
-def fit(vocabulary, weights=None, objectness=None, encoder="core"):
-    keys = label_keys(vocabulary)
-    return Learned(encoder, 10.0, keys, (1,) * len(keys), 3, weights, objectness, 10.0)
+def fit(vocabulary, weights=None, objectness=None, encoder="core", lying=None):
+    every = label_keys(vocabulary)
+    stuff = [every[position - 1] for position in vocabulary.stuff]
+    keys = (*(key for key in every if key not in stuff), *stuff)
+    return Learned(encoder, 10.0, keys, (1,) * len(keys), 3, weights, objectness, 10.0, len(stuff), lying)
 
 
 def objectness_map(seed=0, side=6):
     grid = torch.rand(side, side, generator=torch.Generator().manual_seed(seed)) * 6 - 3
     return ObjectnessMap(grid, True, (float(side), float(side)))
+
+
+WITH_STUFF = make_vocabulary(["cat", "sky", "sofa", "grass"], stuff=["sky", "grass"])
+ALL_STUFF = make_vocabulary(["cat", "sky"], stuff=["cat", "sky"])
 
 
 def with_others(vocabulary):
@@ -63,12 +69,24 @@ def with_others(vocabulary):
         pytest.param({"objectness": ObjectnessConfig(method="none")}, VOCABULARY, id="no objectness"),
         pytest.param({"prune_logits": 0.05}, VOCABULARY, id="pruned"),
         pytest.param({}, with_others(VOCABULARY), id="others"),
+        pytest.param({}, WITH_STUFF, id="stuff"),
+        pytest.param({"label_map": "square"}, WITH_STUFF, id="stuff, square"),
+        pytest.param({"pamr": Pamr(long_px=64, iterations=2)}, WITH_STUFF, id="stuff, refined"),
+        pytest.param({"objectness": ObjectnessConfig(method="none")}, WITH_STUFF, id="stuff, no objectness"),
+        pytest.param({"prune_logits": 0.05}, with_others(WITH_STUFF), id="stuff, pruned, others"),
+        pytest.param({}, ALL_STUFF, id="nothing but stuff"),
+        pytest.param({"pamr": Pamr(long_px=64, iterations=2)}, ALL_STUFF, id="nothing but stuff, refined"),
+        pytest.param(
+            {"objectness": ObjectnessConfig(method="none")}, ALL_STUFF, id="nothing but stuff, nor objectness"
+        ),
     ],
 )
 def test_a_fit_that_adds_nothing_is_the_words_in_every_pixel(segmenter, changes, vocabulary):
     model = segmenter.with_config(replace(TINY, **changes))
     dim = int(model.clip.embed_vocabulary(VOCABULARY).shape[1])
-    nothing = SegmentOptions(learned=fit(vocabulary, naming(3, dim)))
+    stuff = len(vocabulary.stuff)
+    names = naming(len(vocabulary) - 1 - stuff, dim)
+    nothing = SegmentOptions(learned=fit(vocabulary, names, lying=naming(stuff, dim) if stuff else None))
     for seed, size_hw in enumerate([(97, 131), (1, 300), (260, 200)]):
         (features,) = model.encode([photo(seed, *size_hw)])
         words, same = (model.segment(features, vocabulary, options) for options in (AS_CONFIGURED, nothing))
@@ -93,6 +111,21 @@ def test_learned_names_change_names_and_not_what_is_foreground(segmenter):
     answer = segmenter.segment(features, VOCABULARY, SegmentOptions(learned=learned))
     assert 0 < (words.label_map > 0).mean() < 1
     assert_array_equal(answer.label_map, np.where(words.label_map > 0, 3, 0))
+
+
+def test_learned_stuff_changes_names_on_the_backgrounds_side_alone(segmenter):
+    dim = int(segmenter.clip.embed_vocabulary(WITH_STUFF).shape[1])
+    (features,) = segmenter.encode([photo(0, 90, 120)])
+    words = segmenter.segment(features, WITH_STUFF).label_map
+    is_object = np.isin(words, (1, 3))
+    assert 0 < is_object.mean() < 1
+    grass = fit(WITH_STUFF, lying=naming(2, dim, bias=(0, 1000)))
+    answer = segmenter.segment(features, WITH_STUFF, SegmentOptions(learned=grass))
+    assert_array_equal(answer.label_map, np.where(is_object, words, 4))
+    assert answer.score[4] > 0
+    sofa = fit(WITH_STUFF, naming(2, dim, bias=(0, 1000)), lying=naming(2, dim, bias=(1000, 0)))
+    answer = segmenter.segment(features, WITH_STUFF, SegmentOptions(learned=sofa))
+    assert_array_equal(answer.label_map, np.where(is_object, 3, 2))
 
 
 def test_a_gesture_may_look_at_fewer_scales(segmenter):
@@ -124,6 +157,29 @@ def test_naming_is_the_pages_formula():
         assert_allclose(grid.flatten(1).T.numpy(), expected, atol=1e-5)
     for grid, scale in zip(maps.words, crops(), strict=True):
         assert_allclose(grid.flatten(1).T, scale.flatten(0, 1) @ texts(4).T, atol=1e-6)
+
+
+def test_each_side_has_weights_of_its_own():
+    learned = fit(WITH_STUFF, naming(2, DIM, seed=2, bias=(1, 2)), lying=naming(2, DIM, seed=3, bias=(3, 4)))
+    words = texts(5)
+    maps = adapted_maps(learned, WITH_STUFF, words, crops(), None)
+    for grid, scale in zip(maps.naming, crops(), strict=True):
+        x = scale.numpy().reshape(-1, DIM)
+        for weights, positions in ((learned.naming, [0, 1, 3]), (learned.lying, [0, 2, 4])):
+            expected = weights_logits(weights, x, words[positions].numpy()) / 10
+            assert_allclose(grid[positions].flatten(1).T.numpy(), expected, atol=1e-5)
+    assert maps.has_examples.tolist() == [False, True, True, True, True]
+
+
+@pytest.mark.parametrize("other", ["sky", "cat"])
+def test_a_label_that_has_become_stuff_or_an_object_starts_from_its_words(other):
+    after = make_vocabulary(["cat", "sky", "sofa", "grass"], stuff={"sky", "grass"} ^ {other})
+    learned = fit(WITH_STUFF, naming(2, DIM, seed=2, newcomer=0.5), lying=naming(2, DIM, seed=3, newcomer=0.7))
+    maps = adapted_maps(learned, after, texts(5), crops(), None)
+    place = after.names.index(other)
+    assert maps.has_examples.tolist() == [False, *(name != other for name in after.names[1:])]
+    for words, names in zip(maps.words, maps.naming, strict=True):
+        assert_allclose(names[place], words[place] + (0.05 if other == "sky" else 0.07), atol=1e-6)
 
 
 def weights_logits(weights, x, words):
@@ -223,10 +279,29 @@ def test_where_a_class_without_examples_is_named_the_papers_rule_stays():
     assert_array_equal(adapted_label_map(maps, (60, 70)), torch.where(by_words == 2, by_words, 0))
 
 
+@pytest.mark.parametrize("size_hw", [(1, 1), (97, 131), (300, 40)], ids=str)
+def test_blocks_leave_nothing_out_on_either_side(size_hw):
+    words, names = random_grids(0, 9), random_grids(1, 9)
+    maps = AdaptedMaps(words, names, objectness_map(), None, torch.ones(9, dtype=torch.bool), ground=4)
+    foreground = full_label_map(words, objectness_map(), size_hw, 4) >= 4
+    whole = read_whole(names, size_hw)
+    expected = torch.where(foreground, whole[4:].argmax(dim=0) + 4, whole[:4].argmax(dim=0))
+    assert_array_equal(adapted_label_map(maps, size_hw), expected)
+
+
+def test_the_rules_margin_is_to_the_backgrounds_side():
+    words = positive(0, 6)
+    everything = torch.ones(6, dtype=torch.bool)
+    maps = AdaptedMaps(words, words, objectness_map(), rule(), everything, ground=3)
+    assert_array_equal(adapted_label_map(maps, (60, 70)), full_label_map(words, objectness_map(), (60, 70), 3))
+
+
+@pytest.mark.parametrize("ground", [1, 3, 5], ids=["no stuff", "stuff", "nothing else"])
 @pytest.mark.parametrize("objectness", [objectness_map(), None], ids=["objectness", "none"])
 @pytest.mark.parametrize("corrected", [None, rule(0.3, 1.5, 0.5)], ids=["paper's rule", "corrected"])
-def test_what_is_refined_agrees_with_the_label_map(objectness, corrected):
-    maps = AdaptedMaps(positive(0, 5), positive(1, 5), objectness, corrected, torch.tensor([False] + [True] * 4))
+def test_what_is_refined_agrees_with_the_label_map(objectness, corrected, ground):
+    has_examples = torch.tensor([False] + [True] * 4)
+    maps = AdaptedMaps(positive(0, 5), positive(1, 5), objectness, corrected, has_examples, ground)
     assert_array_equal(_guided(maps, (50, 50)).argmax(dim=0), adapted_label_map(maps, (50, 50)))
 
 
@@ -239,6 +314,9 @@ def test_what_is_refined_is_eq_3_where_nothing_was_learned(objectness):
     assert_allclose(_guided(by_rule, (50, 50)), guided_square(words, objectness, 50), atol=1e-4)
     assert_allclose(adapted_scores(maps, 20.0, 5), class_scores(words, objectness, 20.0), atol=1e-5)
     assert_allclose(adapted_scores(maps, 20.0, 3), class_scores(words, objectness, 20.0, 3), atol=1e-5)
+    stuff = replace(maps, ground=3)
+    assert_allclose(adapted_scores(stuff, 20.0, 4), class_scores(words, objectness, 20.0, 4, ground=3), atol=1e-5)
+    assert_allclose(_guided(stuff, (50, 50)).argmax(dim=0), guided_square(words, objectness, 50, 3).argmax(dim=0))
 
 
 def test_scores_follow_the_learned_names():
@@ -255,9 +333,10 @@ def test_scores_follow_the_learned_names():
     [
         pytest.param({"weights": naming(2, DIM + 1)}, id="naming"),
         pytest.param({"objectness": ObjectnessWeights(np.zeros(3 + DIM + 1), 0.0)}, id="objectness"),
+        pytest.param({"lying": naming(2, DIM + 1)}, id="stuff"),
     ],
 )
 def test_a_fit_for_another_clip_is_refused(weights):
-    vocabulary = make_vocabulary(["a", "b"])
+    vocabulary = make_vocabulary(["a", "b"], stuff=["a", "b"] if "lying" in weights else [])
     with pytest.raises(LearningError, match="another CLIP"):
         adapted_maps(fit(vocabulary, **weights), vocabulary, texts(3), crops(), None)

@@ -138,6 +138,103 @@ def test_objects_that_are_background_to_the_user_are_learned():
     assert learned([corrected(number, 0.1) for number in range(12)], words_off=0.1).objectness is None
 
 
+# --- stuff: class 4 lies where no object is -------------------------------------------------------------------------
+
+WITH_STUFF = make_vocabulary([f"class {i}" for i in range(1, CLASSES + 1)], stuff=["class 4"])
+
+
+def on_ground(number, words_off, *, seen_as_object=False):
+    """A picture with one object above, and stuff that fills the lower half."""
+    rng = np.random.default_rng([8, number])
+    centers, _ = directions(words_off)
+    labels = np.zeros((7, 7), np.int64)
+    labels[:3, :3] = rng.integers(1, CLASSES)
+    labels[4:] = 4
+    scales = []
+    for side in (1, 3, 7):
+        center = centers[labels[:: 7 // side, :: 7 // side][:side, :side]]
+        scales.append(torch.from_numpy(unit(center + 0.4 * unit(rng.standard_normal(center.shape)))).half())
+    foreground = labels > 0 if seen_as_object else (labels > 0) & (labels < 4)
+    grid = torch.from_numpy(np.kron(foreground, np.ones((4, 4))) * 6 - 3).half()
+    features = ImageFeatures(tuple(scales), ObjectnessMap(grid, True, (28.0, 28.0)), (224, 224), "core")
+    return CorrectedPicture(f"ground {number}", features, class_shares(np.kron(labels, np.ones((32, 32), int))))
+
+
+def test_stuff_is_named_apart_from_objects():
+    pictures = [on_ground(number, 3.0) for number in range(12)]
+    fit = learned(pictures, vocabulary=WITH_STUFF)
+    assert fit.stuff == 1
+    assert len(fit.lying.bias) == 1
+    assert fit.examples_of(WITH_STUFF)[4] == 12
+    assert fit.objectness is None, "it is where it was: stuff is no foreground"
+    # Objects learn what they would, were the stuff not there and its cells unknown.
+    without = [replace(p, shares=p.shares.moved({c: c for c in range(4)})) for p in pictures]
+    alone = learn(
+        without,
+        make_vocabulary([f"class {i}" for i in range(1, CLASSES)]),
+        directions(3.0)[1][:4],
+        logit_scale=20.0,
+        encoder="core",
+    )
+    assert fit.naming is not None
+    np.testing.assert_array_equal(fit.naming.residual, alone.naming.residual)
+    np.testing.assert_array_equal(fit.naming.bias, alone.naming.bias)
+    again = Learned.from_bytes(fit.to_bytes())
+    assert again.to_bytes() == fit.to_bytes()
+    assert (again.stuff, again.identity) == (1, fit.identity)
+    np.testing.assert_array_equal(again.lying.residual, fit.lying.residual)
+
+
+def test_stuff_learns_where_it_is_and_leaves_the_background():
+    fit = learned([on_ground(number, 3.0) for number in range(12)], vocabulary=WITH_STUFF)
+    texts = directions(3.0)[1]
+    other = on_ground(99, 3.0)
+    x = cell_embeddings(other.features).at(np.arange(32 * 32))
+    words = texts[[0, 4, 0]]
+    named = replace(fit.lying, positions=np.array([1])).logits(x, words, 20.0)
+    is_stuff = (named[:, 1] > named[:, 2]).reshape(32, 32)
+    assert is_stuff[22:].mean() > 0.95
+    assert is_stuff[:12, 18:].mean() < 0.05, "background"
+
+
+def test_what_looks_like_an_object_and_is_stuff_is_learned_as_ground():
+    pictures = [on_ground(number, 0.1, seen_as_object=True) for number in range(12)]
+    assert learned(pictures, 0.1, WITH_STUFF).objectness is not None
+    assert learned(pictures, 0.1).objectness is None, "without stuff=, it is an object"
+
+
+def test_stuff_without_anything_to_be_told_from_is_learned_against_the_background():
+    texts = directions(3.0)[1][[0, 4]]
+    pictures = [on_ground(number, 3.0) for number in range(12)]
+    pictures = [replace(p, shares=p.shares.moved({0: 0, 4: 1})) for p in pictures]
+    only = make_vocabulary(["class 4"], stuff=["class 4"])
+    fit = learn(pictures, only, texts, logit_scale=20.0, encoder="core")
+    assert (fit.naming, fit.objectness) == (None, None)
+    assert fit.lying is not None
+    assert not fit.is_words_only
+
+
+def test_stuff_that_nobody_drew_keeps_its_words():
+    fit = learned(
+        [corrected(n, 3.0) for n in range(16) if 4 not in corrected(n, 3.0).shares.positions], 3.0, WITH_STUFF
+    )
+    assert fit.naming is not None
+    assert (fit.stuff, fit.lying) == (0, None)
+
+
+def test_stuff_that_covers_whole_pictures_is_learned_from_them():
+    pictures = [on_ground(number, 3.0) for number in range(12)]
+    everywhere = ClassShares((4,), np.full((1, 32, 32), 255, np.uint8))
+    covered = [replace(picture, shares=everywhere) for picture in pictures]
+    assert learned(covered, vocabulary=WITH_STUFF).examples_of(WITH_STUFF) == (0, 0, 0, 0, 12)
+
+
+def test_without_stuff_bytes_are_what_they_were(fit_of_twelve):
+    header = fit_of_twelve.to_bytes()[42:].split(b"}", 1)[0]
+    assert b"stuff" not in header
+    assert b"lying" not in header
+
+
 def test_objects_that_were_left_empty_are_named_as_what_competes():
     """Twelve pictures with an object each that the words take for a label, and a word that comes near it."""
     pictures = [corrected(number, 0.1, background_objects=True) for number in range(12)]
@@ -270,6 +367,8 @@ def forged(**changes):
         pytest.param({"labels": ["a", "a"], "examples": [1, 1]}, id="a label twice"),
         pytest.param({"arrays": [[[1, 2], "<f4"]]}, id="an array too few"),
         pytest.param({"pictures": "many"}, id="no number"),
+        pytest.param({"stuff": 1}, id="stuff that has an object's weights"),
+        pytest.param({"lying_newcomer": 0.0}, id="stuff without weights"),
     ],
 )
 def test_lying_headers_are_refused(changes):
@@ -278,11 +377,19 @@ def test_lying_headers_are_refused(changes):
         Learned.from_bytes(forged(**changes))
 
 
+@pytest.mark.parametrize("stuff", [-1, 2])
+def test_more_stuff_than_labels_is_refused(stuff):
+    with pytest.raises(LearningError, match="cannot be stuff"):
+        Learned("core", 1.0, ("a",), (1,), 1, None, None, 1.0, stuff)
+
+
 def test_keys_are_of_prompts_and_tell_twins_apart():
     vocabulary = make_vocabulary(["cat", "dog", "cat"])
     cat, dog, twin = label_keys(vocabulary)
     assert len({cat, dog, twin}) == 3
     assert label_keys(make_vocabulary([("other name", ["cat"])])) == (cat,)
     assert label_keys(make_vocabulary(["dog", "cat"])) == (dog, cat)
+    assert label_keys(make_vocabulary(["dog", "cat"], stuff=["cat"]))[0] == dog
+    assert label_keys(make_vocabulary(["dog", "cat"], stuff=["cat"]))[1] not in (cat, twin)
     assert label_keys(make_vocabulary([("cat", ["kitten"])])) != (cat,)
     assert label_keys(vocabulary.with_others([Label("tree", ("a photo of a tree",))])) == (cat, dog, twin)

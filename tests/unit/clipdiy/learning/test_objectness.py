@@ -44,6 +44,21 @@ def test_the_rule_is_the_papers():
     assert_array_equal(evidence.named, cosines[:, 1:].argmax(axis=1) + 1)
 
 
+def test_stuff_is_on_the_backgrounds_side():
+    chance = np.random.default_rng(5).uniform(0.01, 0.99, CELLS * CELLS).astype(np.float32)
+    _, embeddings, texts = picture(chance=chance)
+    halves = np.zeros((2, 32, 32), np.uint8)
+    halves[0, :, :16], halves[1, :, 16:] = WHOLE, WHOLE
+    shares = ClassShares((1, 2), halves)
+    evidence = objectness_evidence("a", embeddings, chance, shares, texts, stuff=(1,))
+    cosines = embeddings.dot(texts.T.copy())
+    best, ground = cosines[:, 2:].max(axis=1), cosines[:, :2].max(axis=1)
+    assert_array_equal(evidence.rule.sum(axis=1) > 0, best * chance > ground * (1 - chance))
+    assert_array_equal(evidence.named, cosines[:, 2:].argmax(axis=1) + 2)
+    assert_array_equal(evidence.target.reshape(32, 32)[0], [0] * 16 + [1] * 16)
+    assert (evidence.known == 1).all()
+
+
 def test_without_objectness_the_margin_alone_decides():
     evidence, _, _ = picture()
     assert_allclose(evidence.rule[:, 0], 0, atol=1e-12)

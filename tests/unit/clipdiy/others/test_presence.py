@@ -69,6 +69,25 @@ def test_a_label_counts_by_its_best_crop():
     assert 1 in competing_classes(grids((0.0, 0.0), (0.15, -1.0), *others), 2, SCALE, config)
 
 
+def test_stuff_keeps_no_other_out():
+    # Position 1 is the sky, which fills both crops; the other leads the object label that is there at the second.
+    cosines = grids((0.0, 0.0), (0.9, 0.9), (0.5, 0.1), (0.3, 0.3))
+    assert competing_classes(cosines, 3, SCALE, GATE).tolist() == [0, 1, 2]
+    assert competing_classes(cosines, 3, SCALE, GATE, stuff=(1,)).tolist() == [0, 1, 2, 3]
+
+
+def test_where_only_stuff_is_there_the_objects_are_left_to_one_other():
+    cosines = grids((0.0,), (0.9,), (0.2,), (0.3,), (0.1,))
+    assert competing_classes(cosines, 2, SCALE, OthersConfig(gate_logits=1000), stuff=(1,)).tolist() == [0, 1, 3]
+
+
+def test_stuff_that_is_no_nearer_than_other_words_is_not_there():
+    config = OthersConfig(gate_logits=1000, absent_quantile=0.75)
+    assert [1 in competing_classes(listed(c), 2, SCALE, config, stuff=(1,)).tolist() for c in (0.11, 0.13)] == [
+        *(False, True)
+    ]
+
+
 def test_a_label_that_is_not_there_keeps_no_other_out():
     # At the second crop the absent label is the best; the other has to lead the label that is there alone.
     others = [(0.5, 0.5)] * (LEAST_OTHERS - 1) + [(0.5, 0.3)]

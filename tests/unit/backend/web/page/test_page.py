@@ -15,12 +15,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fakes import CONFIG, FakeCore, tasks
+from learned import made_up
 from PIL import Image
 from reports import AT, SCENES, SHELF, FakeReports, scenes_report, shelf_report
 from services import make_service
 
+from backend.errors import LabelConfigError
 from backend.images.loader import ImageLoader
 from backend.images.sources import ImageLimits, ImageSources
+from backend.labeling.reader import parse_label_config
+from backend.labeling.taught import Taught
 from backend.learning.report import MeanIou
 from backend.metrics import Metrics
 from backend.predicting.failures import Failures
@@ -30,6 +34,7 @@ from backend.predicting.predictor import Predictor, PredictorOptions
 from backend.settings import Settings
 from backend.web.app import create_app
 from backend.web.page.routes import duration
+from clipdiy.config import AS_CONFIGURED
 
 HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>\u202e\ud800 {{ 7 * 7 }}'
@@ -628,6 +633,58 @@ def test_what_is_no_trial(make, body):
     answer = make().post("/page/try", data=body, content_type="application/json")
     assert answer.status_code == 400
     assert answer.json["error"]
+
+
+def test_labels_can_be_tried_as_a_project_has_learned_them(make):
+    learning = FakeReports()
+    config = parse_label_config(CONFIG)
+    [control] = config.controls
+    learning.configs[SCENES] = config.taught({control.from_name: Taught(3, made_up(control.vocabulary))})
+    used = []
+
+    class Remembers(FakeCore):
+        def doubts(self, vocabulary):
+            return tuple(f"unknown: {name}" for name in vocabulary.names[1:])
+
+        def segment(self, features, vocabulary, options=AS_CONFIGURED):
+            used.append(options.learned)
+            return super().segment(features, vocabulary, options)
+
+    client = make(learning, core=Remembers())
+    shown = page(client)
+    options = [given["value"] for tag, given in shown.tags if tag == "option"]
+    assert options == ["", SCENES], "nobody, and who has learned something that is in use"
+    body = {"picture": uri(png()), "labels": "", "project": SCENES}
+    answer = client.post("/page/try", json=body)
+    assert answer.status_code == 200
+    assert "As the project has learned it: version 3." in Checked(answer.text).words
+    assert try_it(client).status_code == 200
+    assert [learned is not None for learned in used] == [True, False]
+    assert "Unknown: " not in answer.text, "words that examples were learned for may mean nothing"
+    assert "Unknown: " in try_it(client, labels="Cat, Dog").text
+
+
+def test_without_a_project_that_has_learned_none_is_offered(make):
+    assert "select" not in [tag for tag, _ in page(make(FakeReports(shelf_report()))).tags]
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_project_that_cannot_be_asked_is_one_message(make, broken):
+    answer = make(FakeReports(broken=broken)).post(
+        "/page/try", json={"picture": uri(png()), "labels": "", "project": "7.7"}
+    )
+    assert answer.status_code == 400
+    assert ("cannot be read now" if broken else "load the page again") in answer.json["error"]
+    assert "secret" not in answer.text
+
+
+def test_a_projects_config_that_cannot_be_read_is_said(make):
+    class Unreadable(FakeReports):
+        def config(self, key):
+            raise LabelConfigError("the config is no XML")
+
+    answer = make(Unreadable()).post("/page/try", json={"picture": uri(png()), "labels": "", "project": SCENES})
+    assert (answer.status_code, "no XML" in answer.json["error"]) == (400, True)
 
 
 def test_a_body_has_a_limit(make):

@@ -6,14 +6,19 @@ import io
 import numpy as np
 import pytest
 import torch
+from learned import made_up
 from PIL import Image
 
 from backend.errors import RequestError
+from backend.labeling.controls import Others
+from backend.labeling.reader import parse_label_config
+from backend.labeling.taught import Taught
 from backend.predicting.trying import Tried
 from backend.settings import Settings
-from backend.web.page.trial import MAX_LABELS, config_for, show
+from backend.web.page.trial import MAX_LABELS, config_as, config_for, show
 from clipdiy.draw import OVERLAY_LONG_PX, palette
 from clipdiy.explanation import ExplainedRegions, ExplainedStep, Explanation
+from clipdiy.learning.calibration import Calibration
 from clipdiy.others.choice import Choice, LeftOut
 from clipdiy.others.kin import Kinship
 from clipdiy.photo import Photo
@@ -84,6 +89,66 @@ def opened(drawn):
     assert kind == f"data:image/{image.format.lower()}"
     assert image.size == (drawn.width, drawn.height)
     return image
+
+
+PROJECT = """<View><Image name="img" value="$image"/>
+  <Choices name="kind" toName="img"><Choice value="Cat"/></Choices>
+  <BrushLabels name="brush" toName="img" others="cup, plate">
+    <Label value="Cat" predicted_values="tabby, kitten"/><Label value="Dog"/>
+  </BrushLabels></View>"""
+
+
+MANY = "".join(f'<Label value="l{i}"/>' for i in range(99))
+
+
+def taught_project(config=PROJECT):
+    read = parse_label_config(config)
+    control = next(one for one in read.controls if one.kind == "brushlabels")
+    return read.taught({"brush": Taught(3, made_up(control.vocabulary))})
+
+
+def test_a_projects_own_labels_are_tried_as_it_has_learned_them():
+    [control] = config_as(taught_project(), " ", SETTINGS).controls
+    assert [label.value for label in control.drawn] == ["Cat", "Dog"]
+    assert control.taught.number == 3
+    assert control.others == Others(("cup", "plate"))
+
+
+def test_among_labels_that_are_written_down_those_of_the_project_are_known():
+    [control] = config_as(taught_project(), "Dog, Cat, cow, kitten=Cat", SETTINGS).controls
+    project = {label.value: label for label in taught_project().controls[-1].drawn}
+    assert [label.value for label in control.drawn] == ["Dog", "Cat", "cow", "kitten"]
+    assert control.drawn[0] == project["Dog"]
+    assert control.drawn[1] == project["Cat"], "with the phrases that it has there"
+    assert control.drawn[3].prompts != project["Cat"].prompts
+    assert control.taught.learned.examples_of(control.vocabulary) == (0, 1, 1, 0, 0)
+    assert control.others == Others(("cup", "plate"))
+    [again] = config_as(taught_project(), "Cat=cat", SETTINGS).controls
+    assert again.drawn[0].prompts != project["Cat"].prompts, "phrases that were written down count"
+
+
+@pytest.mark.parametrize(
+    ("project", "words"),
+    [
+        (None, "load the page again"),
+        (parse_label_config(PROJECT.replace("<BrushLabels", '<BrushLabels learn="false"')), "load the page again"),
+        (
+            parse_label_config(PROJECT.replace("<Label ", MANY + "<Label ", 1)),
+            "more than 100 labels",
+        ),
+    ],
+)
+def test_projects_that_cannot_be_tried(project, words):
+    with pytest.raises(RequestError, match=words):
+        config_as(project, "", SETTINGS)
+
+
+def test_who_has_learned_is_said():
+    assert (show(tried()).version, show(tried()).is_calibrated) == (0, False)
+    trial = show(tried(), Taught(4, calibration=Calibration(((0.0, 0.1), (1.0, 0.9)))))
+    assert (trial.version, trial.is_calibrated) == (4, True)
+    assert trial.taken, "calibrated only: the words still decide"
+    assert show(tried(), taught_project().controls[-1].taught).taken == ()
 
 
 def test_what_is_shown():

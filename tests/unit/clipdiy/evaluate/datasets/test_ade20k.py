@@ -7,6 +7,7 @@ from miniature import write_pair
 from clipdiy.errors import DatasetError
 from clipdiy.evaluate.datasets import counted_classes, open_dataset
 from clipdiy.evaluate.datasets.ade20k import ADE20K_CLASSES
+from clipdiy.evaluate.protocol import AUTHORS
 
 
 def write(root):
@@ -27,9 +28,12 @@ def test_classes_stand_at_their_published_positions():
 @pytest.mark.parametrize("below", ["", "ADEChallengeData2016"])
 def test_0_is_none_of_the_classes(tmp_path, below):
     write(tmp_path / below)
+    # Copies made on a Mac bring such files along.
+    (tmp_path / below / "annotations" / "validation" / "._ADE_val_00000001.png").write_bytes(b"")
     dataset = open_dataset(f"ade20k:{tmp_path}", tmp_path)
     assert (dataset.name, dataset.background, dataset.published_count) == ("ade20k", "none", 2000)
     assert counted_classes(dataset) == dataset.classes == ADE20K_CLASSES
+    assert (dataset.turned, open_dataset(f"ade20k:{tmp_path}", tmp_path, AUTHORS).turned) == (True, False)
     assert dataset.image_ids == ("ADE_val_00000001", "ADE_val_00000002")
     np.testing.assert_array_equal(dataset.read("ADE_val_00000001").truth, [[1, 3, 255], [21, 255, 13]])
     np.testing.assert_array_equal(dataset.read("ADE_val_00000002").truth, [[255, 150]])

@@ -7,6 +7,7 @@ from miniature import write_pair
 from clipdiy.errors import DatasetError
 from clipdiy.evaluate.datasets import counted_classes, open_dataset
 from clipdiy.evaluate.datasets.cityscapes import CITYSCAPES_CLASSES
+from clipdiy.evaluate.protocol import AUTHORS
 
 LINDAU, MUNSTER = "lindau_000000_000019", "munster_000001_000019"
 # 7 road, 11 building, 23 sky, 33 bicycle; 1 the own car, 9 parking and 29 a caravan are not evaluated.
@@ -37,8 +38,10 @@ def test_the_archives_numbers_become_positions(tmp_path):
     # Those of training beside them change nothing, nor do colours.
     write(tmp_path, {LINDAU: [[18, 18, 18], [18, 18, 18]]}, "labelTrainIds")
     write(tmp_path, {LINDAU: [[99, 99, 99], [99, 99, 99]]}, "color")
+    (tmp_path / "gtFine" / "val" / ".DS_Store").write_bytes(b"")
     dataset = open_dataset(f"cityscapes:{tmp_path}", tmp_path)
     check(dataset)
+    assert (dataset.turned, open_dataset(f"cityscapes:{tmp_path}", tmp_path, AUTHORS).turned) == (True, False)
     assert (dataset.name, dataset.background, dataset.published_count) == ("cityscapes", "none", 500)
     assert counted_classes(dataset) == dataset.classes == CITYSCAPES_CLASSES
     assert (len(CITYSCAPES_CLASSES), CITYSCAPES_CLASSES[0], CITYSCAPES_CLASSES[18]) == (19, "road", "bicycle")

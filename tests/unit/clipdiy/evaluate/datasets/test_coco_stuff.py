@@ -7,6 +7,7 @@ from miniature import write_pair
 from clipdiy.errors import DatasetError
 from clipdiy.evaluate.datasets import counted_classes, open_dataset
 from clipdiy.evaluate.datasets.coco_stuff import COCO_STUFF_CLASSES, STUFF, THINGS
+from clipdiy.evaluate.protocol import AUTHORS
 
 # COCO's identifiers less one: 1 person, 13 stop sign, 90 toothbrush; 92 banner, 157 sky-other, 182 wood.
 TRUTH = [[0, 12, 89], [91, 156, 181], [255, 0, 255]]
@@ -40,6 +41,8 @@ def test_identifiers_become_positions_and_their_gaps_close(tmp_path, photos, tru
     dataset = open_dataset(f"stuff:{tmp_path}", tmp_path)
     assert (dataset.name, dataset.background, dataset.published_count) == ("stuff", "none", 5000)
     assert counted_classes(dataset) == dataset.classes == COCO_STUFF_CLASSES
+    turned = [open_dataset(f"{kind}:{tmp_path}", tmp_path, AUTHORS).turned for kind in ("stuff", "object")]
+    assert (dataset.turned, turned) == (True, [False, False])
     assert dataset.image_ids == ("000000000139", "000000000285")
     np.testing.assert_array_equal(dataset.read("000000000139").truth, [[1, 12, 80], [81, 146, 171], [255, 1, 255]])
     # 23 less one is the bear, before which only identifier 12 is unused.

@@ -7,6 +7,7 @@ from miniature import write_pair
 from clipdiy.errors import DatasetError
 from clipdiy.evaluate.datasets import counted_classes, open_dataset
 from clipdiy.evaluate.datasets.context import CONTEXT_CLASSES
+from clipdiy.evaluate.protocol import AUTHORS
 
 TRUTHS = {"2008_000002": [[0, 1, 59], [30, 0, 255]], "2008_000009": [[47], [53]]}
 
@@ -33,6 +34,7 @@ def test_with_the_background_it_is_a_class_of_its_own(tmp_path, below):
     dataset = open_dataset(f"context:{tmp_path}", tmp_path)
     assert (dataset.name, dataset.background, dataset.classes) == ("context", "plain", CONTEXT_CLASSES)
     assert counted_classes(dataset) == ("background", *CONTEXT_CLASSES)
+    assert (dataset.turned, open_dataset(f"context:{tmp_path}", tmp_path, AUTHORS).turned) == (True, False)
     assert dataset.image_ids == tuple(TRUTHS)
     np.testing.assert_array_equal(dataset.read("2008_000002").truth, [[0, 1, 59], [30, 0, 255]])
 
