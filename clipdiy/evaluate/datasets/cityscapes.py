@@ -39,7 +39,7 @@ def open_cityscapes(path: Path, protocol: Protocol = CLEAN) -> MappedSet:
     root = find_root([path], TRUTHS, title, CITYSCAPES_LAYOUT)
     by_id = any((root / TRUTHS).glob(f"*/*{BY_ID}"))
     ending = BY_ID if by_id else BY_TRAIN_ID
-    cities = sorted({place.name for part in (TRUTHS, PHOTOS) for place in (root / part).glob("[!.]*/")})
+    cities = sorted({place.name for part in (TRUTHS, PHOTOS) for place in (root / part).glob("*/")})
     pairs = {}
     for city in cities:
         photos, truths = root / PHOTOS / city, root / TRUTHS / city

@@ -365,6 +365,11 @@ class TestNoBackground:
             np.testing.assert_array_equal(answer.label_map, plain.label_map)
             np.testing.assert_allclose(answer.score, plain.score)
 
+    def test_what_is_pruned_is_measured_by_labels(self, segmenter):
+        nearer = Label("sofa", ("a photo of a sofa",))
+        answer = self.ask(segmenter, make_vocabulary(["cat", "sky"]).with_others([nearer]), prune_logits=1e-6)
+        assert answer.present == (2,)
+
     def test_a_single_label_has_everything(self, segmenter):
         assert (self.ask(segmenter, make_vocabulary(["cat"])).label_map == 1).all()
 

@@ -15,6 +15,7 @@ from clipdiy.evaluate.datasets import opening
 from clipdiy.evaluate.datasets.mapped import MappedSet
 from clipdiy.evaluate.datasets.voc import open_folder
 from clipdiy.evaluate.evaluator import Evaluator
+from clipdiy.evaluate.figures import confusion_picture
 from clipdiy.evaluate.predictions import Predictions
 from clipdiy.evaluate.protocol import AUTHORS, CLEAN
 from clipdiy.evaluate.resizing import resize_nearest, short_side_size
@@ -105,4 +106,6 @@ def test_the_command_names_no_background(three, tmp_path, monkeypatch):
     assert tuple(content["variants"]["clip-diy"]["class_iou"]) == CLASSES
     rows = csv.DictReader((tmp_path / "classes.csv").read_text().splitlines())
     assert tuple(row["class"] for row in rows) == CLASSES
-    assert (tmp_path / "figures" / "confusion.png").is_file()
+    expected = confusion_picture(np.eye(3, dtype=np.int64), CLASSES, "x")
+    with Image.open(tmp_path / "figures" / "confusion.png") as picture:
+        assert picture.size == expected.size, "as wide as its longest name"
