@@ -4,8 +4,8 @@ PyPI's torch carries GNU's OpenMP (libgomp), which reads its variables once, whe
 with what it does by itself:
 
 - A thread that is done with its share of a product spins until the others are, in the hope that this is soon. Beside
-  other work it is not: the spinning thread keeps the core that the last one is waiting for. `OMP_WAIT_POLICY=PASSIVE`
-  lets it sleep at once (`benchmarks/busy.py` has what that costs and gains).
+  other work it is not: the spinning thread keeps the core that the last one is waiting for. `GOMP_SPINCOUNT=1000`
+  lets it sleep soon (`benchmarks/busy.py` has what that costs and gains).
 - It starts a thread for every core of the machine, also in a container that may use two of 64. What is over the quota
   is taken away from all of its threads, for most of every tenth of a second.
 
@@ -17,7 +17,9 @@ import os
 from collections.abc import MutableMapping
 from pathlib import Path
 
-WAITING = "OMP_WAIT_POLICY"
+WAITING = "GOMP_SPINCOUNT"
+ROUNDS = 1000
+"""Some microseconds: no more than products that follow each other closely are apart."""
 SPINNING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 """Whoever has set one of these has said how threads are to wait."""
 COUNT = "OMP_NUM_THREADS"
@@ -33,7 +35,7 @@ def prepare_threads(environ: MutableMapping[str, str]) -> None:
         environ: Of this process; those of its children are made from it.
     """
     if not any(environ.get(name) for name in SPINNING):
-        environ[WAITING] = "PASSIVE"
+        environ[WAITING] = str(ROUNDS)
     cores = usable_cores()
     if not environ.get(COUNT) and cores < scheduled_cores():
         environ[COUNT] = str(cores)

@@ -116,10 +116,10 @@ def test_serve_becomes_the_service_that_make_starts(clipdiy_ls, monkeypatch):
 
 
 def test_threads_are_prepared_before_a_command_imports_torch(clipdiy_ls, monkeypatch):
-    monkeypatch.setenv("OMP_WAIT_POLICY", "")
+    monkeypatch.setenv("GOMP_SPINCOUNT", "")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     clipdiy_ls("--help")
-    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+    assert os.environ["GOMP_SPINCOUNT"] == "1000"
 
 
 class TestDoctor:

@@ -21,12 +21,12 @@ def test_help_imports_nothing_heavy():
 
 
 def test_threads_are_prepared_before_torch_is_imported(monkeypatch, capsys):
-    monkeypatch.setenv("OMP_WAIT_POLICY", "")
+    monkeypatch.setenv("GOMP_SPINCOUNT", "")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setattr(sys, "argv", ["clipdiy", "--help"])
     with pytest.raises(SystemExit):
         main()
-    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+    assert os.environ["GOMP_SPINCOUNT"] == "1000"
 
 
 def test_help_names_every_command(clipdiy_command):
