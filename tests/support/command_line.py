@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tiny import TINY
 
 ROOT = Path(__file__).parents[2]
@@ -21,6 +22,19 @@ class Ran:
     code: int
     out: str
     err: str
+
+
+def in_process(main, capsys, *before):
+    """Return what runs a program's `main` in this process with these arguments first, and gives back how it ended."""
+
+    def run(*arguments):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in (*before, *arguments)])
+        out, err = capsys.readouterr()
+        return Ran(ended.value.code or 0, out, err)
+
+    return run
 
 
 def real_process(*arguments, **environment):

@@ -8,7 +8,7 @@ import sys
 import tomllib
 
 import pytest
-from command_line import ROOT, Ran
+from command_line import ROOT, Ran, in_process
 
 from backend.ls import app as program
 from backend.ls import serve as serve_module
@@ -23,14 +23,7 @@ def clipdiy_ls(capsys, monkeypatch, tmp_path):
     monkeypatch.delenv("CLIPDIY_LABEL_STUDIO_URL", raising=False)
     monkeypatch.delenv("CLIPDIY_LABEL_STUDIO_TOKEN", raising=False)
 
-    def run(*arguments):
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return Ran(ended.value.code or 0, out, err)
-
-    return run
+    return in_process(main, capsys)
 
 
 def commands_in(text):

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import pytest
 import yaml
-from command_line import ROOT, Ran
+from command_line import ROOT, in_process
 from fakes import FakeCore
 from PIL import Image
 from pyarrow import parquet
@@ -52,14 +52,7 @@ def clipdiy_ls(cores, capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("CLIPDIY_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.delenv("CLIPDIY_PRESET", raising=False)
 
-    def run(*arguments):
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return Ran(ended.value.code or 0, out, err)
-
-    return run
+    return in_process(main, capsys)
 
 
 @pytest.fixture

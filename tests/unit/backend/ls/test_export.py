@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 from command_line import ROOT as REPOSITORY
-from command_line import Ran
+from command_line import Ran, in_process
 from data_sets import CONFIG, annotation, box, encoded, pixels, region
 from fake_label_studio import LEGACY_TOKEN, FakeLabelStudio
 from pictures import data_uri
@@ -42,15 +42,7 @@ def export(label_studio, capsys, monkeypatch, tmp_path):
     for name in ("CLIPDIY_LABEL_STUDIO_URL", "CLIPDIY_LABEL_STUDIO_TOKEN", "CLIPDIY_ANNOTATORS"):
         monkeypatch.delenv(name, raising=False)
 
-    def run(*arguments):
-        capsys.readouterr()
-        given = ["export", "--url", label_studio.url, "--token", LEGACY_TOKEN, *map(str, arguments)]
-        with pytest.raises(SystemExit) as ended:
-            main(given)
-        out, err = capsys.readouterr()
-        return Ran(ended.value.code or 0, out, err)
-
-    return run
+    return in_process(main, capsys, "export", "--url", label_studio.url, "--token", LEGACY_TOKEN)
 
 
 def test_a_project_becomes_a_data_set(export, project, tmp_path):

@@ -6,7 +6,7 @@ import signal
 import threading
 
 import pytest
-from command_line import Ran
+from command_line import in_process
 from fake_label_studio import LEGACY_TOKEN, FakeLabelStudio, Fault
 from fakes import CONFIG, FakeCore, FakeLoader
 
@@ -56,14 +56,7 @@ def clipdiy_ls(studio, loader, capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("CLIPDIY_LABEL_STUDIO_URL", studio.url)
     monkeypatch.setenv("CLIPDIY_LABEL_STUDIO_TOKEN", LEGACY_TOKEN)
 
-    def run(*arguments):
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main(["predict", *(str(argument) for argument in arguments)])
-        out, err = capsys.readouterr()
-        return Ran(ended.value.code or 0, out, err)
-
-    return run
+    return in_process(main, capsys, "predict")
 
 
 def add_project(studio, *values):
