@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 
@@ -27,6 +28,38 @@ def test_clean_up(before, after):
     kept = source.copy()
     np.testing.assert_array_equal(clean_up(source, 4), picture(after))
     np.testing.assert_array_equal(source, kept, err_msg="the input is not changed")
+
+
+def plainly(label_map, min_area_px):
+    """Return what `clean_up` says of itself, part by part over the whole picture."""
+    cleaned = label_map.copy()
+    for value in [*np.unique(label_map[label_map > 0]), 0]:
+        source = cleaned.copy() if value == 0 else label_map
+        count, parts = cv2.connectedComponents((source == value).astype(np.uint8), connectivity=8)
+        for number in range(1, count):
+            part = parts == number
+            if part.sum() >= min_area_px:
+                continue
+            ring = cv2.dilate(part.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool) & ~part
+            around = np.unique(source[ring])
+            if len(around) == 1:
+                cleaned[part] = around[0]
+            elif value != 0:
+                cleaned[part] = 0
+    return cleaned
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_parts_anywhere_are_treated_alike(seed):
+    rng = np.random.default_rng(seed)
+    size_hw = rng.integers(5, 90, 2)
+    label_map = np.zeros(size_hw, np.uint16)
+    for _ in range(int(rng.integers(1, 60))):
+        top, left = rng.integers(0, size_hw)
+        height, width = rng.integers(1, 9, 2)
+        label_map[top : top + height, left : left + width] = rng.integers(0, 4)
+    for min_area_px in (1.5, 2, 2.5, 9, 40):
+        np.testing.assert_array_equal(clean_up(label_map, min_area_px), plainly(label_map, min_area_px))
 
 
 def test_exactly_the_area_stays():

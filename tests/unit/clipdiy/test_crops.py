@@ -86,6 +86,12 @@ def test_to_square_antialiases():
     assert (square.int() - 127).abs().max() <= 2, "fine stripes become grey, not stripes of another width"
 
 
+@pytest.mark.parametrize("value", [0, 255])
+def test_black_and_white_stay_so_in_float(value):
+    flat = torch.full((1, 3, 9, 7), value, dtype=torch.uint8)
+    assert (resize_in_float(flat, (20, 31), "bicubic") == value).all()
+
+
 @pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
 @pytest.mark.parametrize("size_hw", [(33, 91), (224, 224), (10, 70), (50, 30)], ids=str)
 def test_resize_in_float_is_resize_uint8(mode, size_hw):
