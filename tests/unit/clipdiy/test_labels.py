@@ -59,3 +59,10 @@ def test_stuff_is_named_as_labels_are():
 def test_background_alone_is_no_vocabulary():
     with pytest.raises(VocabularyError):
         parse_vocabulary("background")
+
+
+@pytest.mark.parametrize("name", ["apple", "zebra"])
+def test_only_the_background_is_the_background(name):
+    vocabulary = parse_vocabulary(f"{name}, background=wall")
+    assert vocabulary.names == ("background", name)
+    assert vocabulary.prompts == (("a photo of a wall",), (f"a photo of a {name}",))

@@ -139,3 +139,14 @@ def test_quantiles_are_students():
     stats = pytest.importorskip("scipy.stats")
     for freedom in (*range(2, 40), 99, 999):
         assert t975(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), abs=1e-3)
+
+
+def test_how_sure_goes_by_how_many_pictures_there_are():
+    """Three gains whose mean is three standard errors: too few pictures for that, with two degrees of freedom."""
+    gains = np.array([0.1, 0.2, 0.3])
+    gains = 0.2 + (gains - 0.2) * (0.2 / 3) / (gains.std(ddof=1) / np.sqrt(3))
+    before = np.array([[300.0, 1000.0]] * 3)
+    after = np.stack([300 + 1000 * gains, np.full(3, 1000.0)], axis=1)
+    assert gains.mean() / (gains.std(ddof=1) / np.sqrt(3)) == pytest.approx(3)
+    assert not objectness_is_better(before, after)
+    assert objectness_is_better(np.repeat(before, 3, axis=0), np.repeat(after, 3, axis=0))
