@@ -137,6 +137,18 @@ def test_scores():
     assert_allclose(ObjectnessWeights(theta, 0.25).scores(evidence), expected, atol=1e-5)
 
 
+def test_only_what_is_known_is_drawn(monkeypatch):
+    evidence, _, _ = picture(unknown=True)
+    seen = []
+    draw = objectness.draw_cells
+    monkeypatch.setattr(objectness, "draw_cells", lambda *args: seen.append(args[1]) or draw(*args))
+    fit_objectness([evidence], with_embedding=False)
+    [weights] = seen
+    expected = np.zeros((32, 32), np.int64)
+    expected[8:24, 8:24] = WHOLE
+    assert_array_equal(weights.reshape(32, 32), expected)
+
+
 def test_many_pictures_give_fewer_cells_each(monkeypatch):
     evidence, _, _ = picture()
     seen = []
