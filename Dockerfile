@@ -7,7 +7,7 @@ ENV PYTHONUNBUFFERED=1 \
 WORKDIR /app
 
 # The lock first: it changes less often than the code, and it is what takes long. On a machine without a GPU
-# requirements-cpu.txt is enough, as compose takes it: the same versions without what only a GPU needs, 1.4 GB less.
+# requirements-cpu.txt is enough, as compose takes it: the same versions without what only a GPU needs.
 ARG REQUIREMENTS=requirements.txt
 COPY ${REQUIREMENTS} ./requirements.txt
 RUN pip install --no-cache-dir --no-deps -r requirements.txt

@@ -3,6 +3,7 @@
 The same config then goes into the project that the masks are imported into.
 """
 
+from collections.abc import Hashable
 from xml.sax.saxutils import quoteattr
 
 from backend.errors import LabelConfigError
@@ -61,9 +62,8 @@ def image_key(config: LabelConfig) -> str:
 
 def questions(config: LabelConfig) -> list[tuple[tuple[str, ...], MaskControl]]:
     """Return what has to be segmented: names of the controls that ask for the same, and the first of them."""
-    found: dict[object, list[MaskControl]] = {}
+    found: dict[Hashable, list[MaskControl]] = {}
     for control in config.controls:
         if control.drawn:
-            asked = control.vocabulary, control.others, control.scales, control.refine, control.taught
-            found.setdefault(asked, []).append(control)
+            found.setdefault(control.question, []).append(control)
     return [(tuple(control.from_name for control in controls), controls[0]) for controls in found.values()]

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 BATCHES = (200, 1000)
-"""Fewest and most tasks in a page, and predictions in a request; measured in benchmarks/push.py."""
+"""Fewest and most tasks in a page, and predictions in a request; the fewest are measured in benchmarks/push.py."""
 _REQUESTS = 50
 OURS = "clip-diy-"
 """How the names of all our versions begin."""

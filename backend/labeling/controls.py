@@ -5,7 +5,7 @@ Frozen, and free of XML. Labels may stand in a task instead of the config: `Mask
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -269,6 +269,11 @@ class MaskControl:
         """
         t0 = Label(BACKGROUND, self.background)
         return Vocabulary((t0, *(Label(label.value, label.prompts, label.is_stuff) for label in self.drawn)))
+
+    @property
+    def question(self) -> Hashable:
+        """What is asked of a picture: controls with the same one (several forms of the same labels) share an answer."""
+        return self.vocabulary, self.others, self.scales, self.refine, self.taught
 
     @property
     def by_words(self) -> Vocabulary | None:

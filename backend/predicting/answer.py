@@ -3,7 +3,7 @@
 Pure apart from the segmenter that is handed in.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, TypeVar
 
 from backend.images.pages import ImageKey
@@ -13,7 +13,6 @@ from backend.outputs.regions import make_prediction, make_regions
 from backend.outputs.selection import select
 from clipdiy.method import Features
 from clipdiy.segmentation import Segmentation
-from clipdiy.vocabulary import Vocabulary
 
 Segment = Callable[[Features, MaskControl], Segmentation]
 Picture = TypeVar("Picture")
@@ -42,10 +41,10 @@ def answer_task(
     Raises:
         TaskError: If the task lacks the labels that its config promises.
     """
-    known: dict[tuple[ImageKey, Vocabulary, object, object, object, object], Segmentation] = {}
+    known: dict[tuple[ImageKey, Hashable], Segmentation] = {}
 
     def ask(key: ImageKey, control: MaskControl) -> Segmentation:
-        question = key, control.vocabulary, control.others, control.scales, control.refine, control.taught
+        question = key, control.question
         if question not in known:
             known[question] = segment(features[key], control)
         return known[question]

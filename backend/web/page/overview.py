@@ -248,13 +248,19 @@ class Overviews:
         Raises:
             RequestError: If it cannot be had now.
         """
-        try:
-            config = self._ask(lambda: self._reports.config(key), None)
-        except LabelConfigError as err:
-            raise RequestError(f"the project's config cannot be read: {err}") from err
-        if config.is_broken:
+
+        def look() -> LabelConfig | LabelConfigError | None:
+            try:
+                return self._reports.config(key)
+            except LabelConfigError as err:
+                return err  # its words are for a person; those of other errors are for the log
+
+        found = self._ask(look, None)
+        if isinstance(found.answer, LabelConfigError):
+            raise RequestError(f"the project's config cannot be read: {found.answer}")
+        if found.is_broken:
             raise RequestError("what the project has learned cannot be read now; the service's log says why")
-        return config.answer
+        return found.answer
 
     def pin(self, key: str, number: int | None) -> None:
         """Use a version from now on.
@@ -267,8 +273,6 @@ class Overviews:
     def _ask(self, question: Callable[[], Answer], otherwise: Answer) -> Told[Answer]:
         try:
             return Told(question())
-        except LabelConfigError:
-            raise
         except Exception as err:
             logger.error("the page: reports cannot be had: unexpected %s", type(err).__name__)
             logger.debug("the page: reports cannot be had", exc_info=err)

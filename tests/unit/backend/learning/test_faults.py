@@ -84,20 +84,26 @@ room.learner._thread.join()
     assert other.store.project(KEY).used == 1
 
 
+def fail_twice(monkeypatch, owner, name, error):
+    """Let a method fail the first two times; return what notes its calls."""
+    whole, tries = getattr(owner, name), []
+
+    def failing(self, *arguments):
+        tries.append(arguments)
+        if len(tries) <= 2:
+            raise error
+        return whole(self, *arguments)
+
+    monkeypatch.setattr(owner, name, failing)
+    return tries
+
+
 def test_a_full_disk_is_said_once_and_tried_again(make, monkeypatch, caplog):
     done = threading.Event()
     learning = make(on_new_version=lambda key: done.set())
     learning.receive(annotated(1, 1, [brushed(left_half(), "Dog")]))
     learning.receive(train())
-    whole, tries = Change.add_fit, []
-
-    def full_twice(self, *arguments):
-        tries.append(arguments)
-        if len(tries) <= 2:
-            raise sqlite3.OperationalError("database or disk is full")
-        return whole(self, *arguments)
-
-    monkeypatch.setattr(Change, "add_fit", full_twice)
+    fail_twice(monkeypatch, Change, "add_fit", sqlite3.OperationalError("database or disk is full"))
     learning.start()
     assert done.wait(30)
     assert [record.message for record in caplog.records].count(
@@ -111,15 +117,7 @@ def test_a_folder_that_refuses_for_a_while_does_not_end_the_thread(make, monkeyp
     learning = make(on_new_version=lambda key: done.set())
     learning.receive(annotated(1, 1, [brushed(left_half(), "Dog")]))
     learning.receive(train())
-    whole, tries = Learner._is_leader, []
-
-    def refused_twice(self):
-        tries.append(self)
-        if len(tries) <= 2:
-            raise PermissionError(13, "Permission denied")
-        return whole(self)
-
-    monkeypatch.setattr(Learner, "_is_leader", refused_twice)
+    tries = fail_twice(monkeypatch, Learner, "_is_leader", PermissionError(13, "Permission denied"))
     learning.start()
     assert done.wait(30)
     assert len(tries) > 2
