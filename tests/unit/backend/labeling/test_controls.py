@@ -187,6 +187,21 @@ def test_words_speak_for_labels_without_examples() -> None:
     assert taught(control.vocabulary, naming=None).by_words == control.vocabulary, "the guard kept the words"
 
 
+def test_controls_ask_the_same_where_nothing_differs_that_decides_an_answer() -> None:
+    read = parse_label_config(config(CAT))
+    [control] = read.controls
+    assert replace(control, from_name="other", kind="bitmasklabels").question == control.question
+    [taught] = read.taught({"brush": Taught(1, made_up(control.vocabulary))}).controls
+    others = [
+        taught,
+        parse_label_config(config('<Label value="Dog"/>')).controls[0],
+        parse_label_config(config(CAT, brush='name="brush" toName="img" others="cup"')).controls[0],
+        replace(control, scales=(256,)),
+        replace(control, refine=not control.refine),
+    ]
+    assert all(other.question != control.question for other in others)
+
+
 def identity(labels: str, **parts: str) -> str:
     return parse_label_config(config(labels, **parts)).identity
 
