@@ -11,11 +11,14 @@ rows can be had without the others. Nothing of full size is ever held for more t
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from clipdiy.errors import ShapeError
+
+CPU = torch.device("cpu")
 
 
 def bilinear_samples(size_out: int, size_in: int, extent: float | None = None) -> tuple[Tensor, Tensor, Tensor]:
@@ -48,9 +51,21 @@ def as_matrix(samples: tuple[Tensor, ...], size_in: int) -> Tensor:
     return matrix
 
 
-def bilinear_matrix(size_out: int, size_in: int) -> Tensor:
-    """Return the matrix that upsamples `size_in` samples to `size_out`, (size_out, size_in) float32."""
-    return as_matrix(bilinear_samples(size_out, size_in), size_in)
+@lru_cache(maxsize=64)
+def samples_on(
+    size_out: int, size_in: int, extent: float | None, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return `bilinear_samples` on a device: made once, as a GPU that is given numbers first does all it was asked."""
+    with torch.inference_mode(False):  # kept for whoever asks next
+        lower, upper, share = (part.to(device) for part in bilinear_samples(size_out, size_in, extent))
+        return lower, upper, share
+
+
+@lru_cache(maxsize=64)
+def bilinear_matrix(size_out: int, size_in: int, device: torch.device = CPU) -> Tensor:
+    """Return the matrix that upsamples `size_in` samples to `size_out`, (size_out, size_in) float32; made once."""
+    with torch.inference_mode(False):
+        return as_matrix(bilinear_samples(size_out, size_in), size_in).to(device)
 
 
 def grid_similarity(crop_embeddings: Sequence[Tensor], text_embeddings: Tensor) -> tuple[Tensor, ...]:
@@ -108,8 +123,8 @@ def similarity_field(grids: Sequence[Tensor], size_hw: tuple[int, int], rows: sl
         raise ShapeError("no scale to aggregate")
     height, width = size_hw
     device = grids[0].device
-    left = [bilinear_matrix(height, grid.shape[1])[rows].to(device) @ grid for grid in grids]
-    right = [bilinear_matrix(width, grid.shape[2]).to(device).T for grid in grids]
+    left = [bilinear_matrix(height, grid.shape[1], device)[rows] @ grid for grid in grids]
+    right = [bilinear_matrix(width, grid.shape[2], device).T for grid in grids]
     return SimilarityField(torch.cat(left, dim=2) / len(grids), torch.cat(right))
 
 

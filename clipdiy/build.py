@@ -20,6 +20,7 @@ from clipdiy.needs import clip_diy_files
 from clipdiy.objectness.found import FoundNetwork
 from clipdiy.objectness.source import LoadedObjectness, objectness_named
 from clipdiy.others.choice import Chooser
+from clipdiy.patches import with_patch_products
 from clipdiy.photo import Photo
 from clipdiy.precision import cpu_dtype
 from clipdiy.processor import read_processor
@@ -255,6 +256,8 @@ def load_clip(files: ClipFiles, config: CoreConfig, device: torch.device, cache_
     if config.dtype == "auto" and config.runtime == "torch" and device.type == "cpu":
         dtype = cpu_dtype(network.visual)
     network.visual.to(dtype)
+    if device.type == "cuda":
+        with_patch_products(network.visual)
     arithmetic = str(dtype)
     if config.compiled:
         require_compiler(device)

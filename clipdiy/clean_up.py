@@ -69,7 +69,7 @@ def _small_parts(mask: NDArray[np.bool_], min_area_px: float) -> list[tuple[tupl
         return []  # one part, and large, as most masks are: its measures, which take longer, are not needed
     count, parts, stats, _ = cv2.connectedComponentsWithStats(box, connectivity=8)
     height, width = mask.shape
-    small = []
+    small: list[tuple[tuple[slice, slice], NDArray[np.uint8]]] = []
     for part in range(1, count):
         x, y, part_w, part_h, area = (int(number) for number in stats[part])
         if area >= min_area_px:
@@ -77,7 +77,8 @@ def _small_parts(mask: NDArray[np.bool_], min_area_px: float) -> list[tuple[tupl
         y0, x0, y1, x1 = y + top, x + left, y + top + part_h, x + left + part_w
         pad_top, pad_left = min(1, y0), min(1, x0)
         pad_bottom, pad_right = min(1, height - y1), min(1, width - x1)
-        inside = (parts[y : y + part_h, x : x + part_w] == part).astype(np.uint8)
         window = slice(y0 - pad_top, y1 + pad_bottom), slice(x0 - pad_left, x1 + pad_right)
-        small.append((window, np.pad(inside, ((pad_top, pad_bottom), (pad_left, pad_right)))))
+        inside = np.zeros((pad_top + part_h + pad_bottom, pad_left + part_w + pad_right), np.uint8)
+        inside[pad_top : pad_top + part_h, pad_left : pad_left + part_w] = parts[y : y + part_h, x : x + part_w] == part
+        small.append((window, inside))
     return small

@@ -24,6 +24,22 @@ VOCABULARY_CACHE_SIZE = 64
 ImageEngine = Callable[[Tensor], Tensor]
 
 
+def normalised_in(dtype: torch.dtype, images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Subtract a mean and divide by a standard deviation, each of its channel, in two passes over memory, not four.
+
+    On a GPU it is passes that take time, and this is what a batch norm with known statistics does: computed in float32,
+    read and written in a dtype of 16 bits. Intensities are exact in both of them.
+
+    Args:
+        dtype: float16 or bfloat16.
+        images: (N, 3, h, w) uint8.
+        mean: (3, 1, 1) float32.
+        std: (3, 1, 1) float32, above 0.1.
+    """
+    small = 1e-5  # is added to the variance, and so taken off first
+    return F.batch_norm(images.to(dtype), mean.flatten(), std.flatten().square() - small, eps=small)
+
+
 class ClipNetwork(Protocol):
     """What is used of an `open_clip` model."""
 
@@ -82,7 +98,7 @@ class ClipEncoder:
         self.std = torch.tensor(std, device=device)[:, None, None]
         self._mean = self.mean * 255
         self._std = self.std * 255
-        self._crop_batch = crop_batch
+        self.crop_batch = crop_batch
         self._engine: ImageEngine | None = None
         self._arithmetic = arithmetic or str(dtype)
         self._text_tower = causal_text_tower(network)
@@ -128,6 +144,12 @@ class ClipEncoder:
         """Bring (N, 3, h, w) uint8 pictures to the range the image tower was trained on: float32."""
         return (images.float() - self._mean) / self._std
 
+    def _ready(self, crops: Tensor) -> Tensor:
+        """Bring crops to the tower's range and dtype."""
+        if crops.device.type == "cuda" and self.dtype is not torch.float32:
+            return normalised_in(self.dtype, crops, self._mean, self._std)
+        return self.normalise(crops).to(self.dtype)
+
     @torch.inference_mode()
     def embed_crops(self, crops: Tensor) -> Tensor:
         """Embed crops one by one, in batches.
@@ -145,13 +167,14 @@ class ClipEncoder:
         if crops.ndim != 4 or crops.shape[1:] != (3, side, side) or crops.dtype != torch.uint8:
             raise ShapeError(f"crops are (N, 3, {side}, {side}) uint8, got {tuple(crops.shape)} {crops.dtype}")
         embedded = []
-        for batch in crops.split(self._crop_batch):
-            normal = self.normalise(batch.to(self.device, non_blocking=True))
+        for batch in crops.split(self.crop_batch):
+            batch = batch.to(self.device, non_blocking=True)
             if self._engine is not None:
-                embedded.append(self._engine(normal))
+                embedded.append(self._engine(self.normalise(batch)))
             else:
                 # A copy in any case: a compiled tower writes every answer into the same place.
-                embedded.append(self.network.encode_image(normal.to(self.dtype)).to(torch.float32, copy=True))
+                made = self.network.encode_image(self._ready(batch))
+                embedded.append(made.to(torch.float32, copy=True))
         return F.normalize(torch.cat(embedded), dim=-1)
 
     def embed_vocabulary(self, vocabulary: Vocabulary) -> Tensor:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from clipdiy.aggregate import as_matrix, bilinear_samples, mean_similarity
+from clipdiy.aggregate import as_matrix, mean_similarity, samples_on
 from clipdiy.errors import ShapeError
 from clipdiy.objectness.found import ObjectnessMap
 
@@ -65,14 +65,13 @@ class ObjectnessField:
         self._grid = objectness.grid.float()
         self._is_logit = objectness.is_logit
         device = self._grid.device
-        rows, cols = (
-            tuple(part.to(device) for part in bilinear_samples(size_out, size_in, extent))
-            for size_out, size_in, extent in zip(size_hw, self._grid.shape, objectness.extent_hw, strict=True)
-        )
-        self._rows, self._cols = rows, cols
+        (height, width), (grid_rows, grid_cols) = size_hw, self._grid.shape
+        covered_rows, covered_cols = objectness.extent_hw
+        self._rows = samples_on(height, grid_rows, covered_rows, device)
+        self._cols = samples_on(width, grid_cols, covered_cols, device)
         # A product with a narrow matrix is faster than reading two columns per pixel; with a wide one it is not.
-        narrow = self._grid.shape[1] <= NARROW_COLS
-        self._col_matrix = as_matrix(cols, self._grid.shape[1]).T if narrow else None
+        narrow = grid_cols <= NARROW_COLS
+        self._col_matrix = as_matrix(self._cols, grid_cols).T if narrow else None
 
     def rows(self, start: int, stop: int) -> Tensor:
         """Return (stop - start, W) float32 in [0, 1]."""

@@ -1,7 +1,9 @@
 """CLIP-DIY, in order: photos to features (once), features and a vocabulary to a segmentation (any time)."""
 
 import math
+import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -12,7 +14,7 @@ from clipdiy.aggregate import grid_similarity, mean_similarity
 from clipdiy.clip import ClipEncoder
 from clipdiy.clip_method import ClipMethod, drawn_as
 from clipdiy.config import AS_CONFIGURED, CoreConfig, SegmentOptions
-from clipdiy.crops import cut_crops, scale_boxes, to_square
+from clipdiy.crops import cut_crops, scale_boxes, squares_of
 from clipdiy.errors import ConfigError
 from clipdiy.explanation import ExplainedPicture, ExplainedRegions, ExplainedStep, Explanation
 from clipdiy.features import ImageFeatures, pack_picture, picture_bytes
@@ -40,6 +42,7 @@ from clipdiy.segmentation import Segmentation
 from clipdiy.vocabulary import Vocabulary
 
 ENCODING_VERSION = 2  # raise it when the same weights and configuration begin to give other features
+PACKING_THREADS = 8
 PIECE_OBJECTNESS_PX = 256  # longer side at which FOUND sees a piece of a picture
 
 
@@ -230,26 +233,40 @@ class Segmenter(ClipMethod):
         """
         if not photos:
             return []
-        images = [self._image(photo) for photo in photos]
-        # All scales of all photos go through the tower together: full batches, and one copy back.
-        embedded = self.clip.embed_crops(self._crops(images)).half().cpu()
-        embedded = embedded.split([len(photos) * len(boxes.boxes_xyxy) for boxes in self._boxes])
-        per_scale = [
-            scale.reshape(len(photos), *boxes.grid_hw, -1) for scale, boxes in zip(embedded, self._boxes, strict=True)
-        ]
-        way = self.config.objectness.method
-        objectness = self._objectness(images, [way])[way]
-        pamr = self.config.pamr
+        way, pamr = self.config.objectness.method, self.config.pamr
+        way, pamr = self.config.objectness.method, self.config.pamr
+        images: list[Tensor] = []
+        embedded: list[Tensor] = []
+        # A GPU is given all work before anything is waited for: while it runs, the next photos are brought to it and
+        # pictures are packed.
+        at_once = self._photos_at_once
+        for first in range(0, len(photos), at_once):
+            images += (some := [self._image(photo) for photo in photos[first : first + at_once]])
+            # All scales of these photos go through the tower together: full batches.
+            embedded.append(self.clip.embed_crops(self._crops(some)).half())
+        with ThreadPoolExecutor(min(len(photos), PACKING_THREADS)) as packing:
+            pictures = [packing.submit(pack_picture, photo, pamr.long_px) if pamr else None for photo in photos]
+            objectness = self._objectness(images, [way])[way]
+            packed = [picture.result() if picture else None for picture in pictures]
+        grids = [of_photo for of_some in embedded for of_photo in self._by_photo(of_some.cpu())]
+        made_by = self.encoder_identity
         return [
-            ImageFeatures(
-                tuple(scale[i] for scale in per_scale),
-                objectness[i],
-                photo.size_hw,
-                self.encoder_identity,
-                pack_picture(photo, pamr.long_px) if pamr else None,
-            )
-            for i, photo in enumerate(photos)
+            ImageFeatures(grids[i], objectness[i], photo.size_hw, made_by, packed[i]) for i, photo in enumerate(photos)
         ]
+
+    @property
+    def _photos_at_once(self) -> int:
+        """How many photos' crops are cut and embedded together."""
+        if self.device.type == "cuda":
+            return max(1, self.clip.crop_batch // self.crop_count)
+        return sys.maxsize  # nothing else would run meanwhile
+
+    def _by_photo(self, embedded: Tensor) -> list[tuple[Tensor, ...]]:
+        """Sort the embeddings of some photos' crops, (photos * crop_count, D), scale by scale: (h, w, D) each."""
+        count = len(embedded) // self.crop_count
+        scales = embedded.split([count * len(boxes.boxes_xyxy) for boxes in self._boxes])
+        grids = [scale.reshape(count, *boxes.grid_hw, -1) for scale, boxes in zip(scales, self._boxes, strict=True)]
+        return [tuple(grid[i] for grid in grids) for i in range(count)]
 
     @torch.inference_mode()
     def crops(self, photos: Sequence[Photo]) -> Tensor:
@@ -467,14 +484,16 @@ class Segmenter(ClipMethod):
         return [scale.to(self.device).float() for scale in embeddings]
 
     def _crops(self, images: Sequence[Tensor]) -> Tensor:
-        squares = torch.stack([to_square(image, self.config.grid.square_px) for image in images])
+        squares = squares_of(images, self.config.grid.square_px)
         return torch.cat([cut_crops(squares, boxes, self.clip.input_px).flatten(0, 1) for boxes in self._boxes])
 
     def _image(self, photo: Photo) -> Tensor:
         """Return (3, h, w) uint8 on the device; to a GPU from pinned memory, so that the CPU goes on meanwhile."""
         if self.device.type == "cuda":
-            # Colours are sorted apart over there.
-            pixels = torch.from_numpy(np.ascontiguousarray(photo.pixels)).pin_memory()
+            # Colours are sorted apart over there. NumPy copies in this thread alone: torch would wait for threads that
+            # are busy with other pictures.
+            pixels = torch.empty(photo.pixels.shape, dtype=torch.uint8, pin_memory=True)
+            pixels.numpy()[:] = photo.pixels
             return pixels.to(self.device, non_blocking=True).permute(2, 0, 1).contiguous()
         return torch.from_numpy(np.ascontiguousarray(photo.pixels.transpose(2, 0, 1)))
 

@@ -8,6 +8,7 @@ In this package the word "found" in a name always means this model. Before the n
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -17,10 +18,13 @@ from torch import Tensor, nn
 from clipdiy.config import ObjectnessConfig
 from clipdiy.crops import resize_uint8
 from clipdiy.errors import ConfigError, ShapeError
+from clipdiy.recent import Recent
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 BACKGROUND_SIMILARITY = 0.3  # FOUND's threshold for "looks like the background seed"
+
+KNOWN_GRIDS = 16  # of 7.4 MB at most, for 60 x 80 patches of a ViT-S in float32
 
 BodyEngine = Callable[[Tensor, Tensor], Tensor]
 
@@ -40,6 +44,11 @@ class ObjectnessMap:
     grid: Tensor
     is_logit: bool
     extent_hw: tuple[float, float]
+
+
+def on_cpu(objectness: ObjectnessMap) -> ObjectnessMap:
+    """Return a map whose grid is in the computer's memory, if need be after a GPU has made it."""
+    return ObjectnessMap(objectness.grid.cpu(), objectness.is_logit, objectness.extent_hw)
 
 
 @dataclass(frozen=True)
@@ -82,11 +91,21 @@ def prepare(image: Tensor, size_hw: tuple[int, int], patch_px: int) -> Tensor:
         (3, h, w) float32, h and w multiples of `patch_px`.
     """
     small = resize_uint8(image.unsqueeze(0), size_hw, "bilinear").squeeze(0)
-    mean = torch.tensor(IMAGENET_MEAN, device=image.device)[:, None, None]
-    std = torch.tensor(IMAGENET_STD, device=image.device)[:, None, None]
+    mean, std = imagenet_statistics(image.device)
     normal = (small.float() / 255 - mean) / std
     height, width = size_hw
     return F.pad(normal, (0, -width % patch_px, 0, -height % patch_px))
+
+
+@lru_cache(maxsize=16)
+def imagenet_statistics(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return ImageNet's mean and standard deviation, (3, 1, 1) float32 each, on a device.
+
+    Made once: a GPU that is given numbers first does all that it was asked before.
+    """
+    with torch.inference_mode(False):  # kept for whoever asks next
+        mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+    return mean, std
 
 
 def position_embedding(learned: Tensor, rows: int, cols: int) -> Tensor:
@@ -131,6 +150,7 @@ class FoundNetwork(nn.Module):
         self.backbone = backbone
         self.head = head
         self._engine = engine
+        self._known_positions: Recent[tuple[int, int], Tensor] = Recent(KNOWN_GRIDS)
 
     def executed_by(self, engine: BodyEngine | None) -> "FoundNetwork":
         """Return the same weights with something else than torch to execute `body`; `None` is torch."""
@@ -171,10 +191,11 @@ class FoundNetwork(nn.Module):
             extent_hw = height / self.patch_px, width / self.patch_px
             for way in ways:
                 is_logit = way == "found"
-                grids = (self.logits(attention.keys) if is_logit else background_objectness(attention)).half().cpu()
+                grids = (self.logits(attention.keys) if is_logit else background_objectness(attention)).half()
                 for i, grid in zip(members, grids, strict=True):
                     read[way][i] = ObjectnessMap(grid, is_logit, extent_hw)
-        return {way: [by_image[i] for i in range(len(images))] for way, by_image in read.items()}
+        # Only now is anything waited for.
+        return {way: [on_cpu(by_image[i]) for i in range(len(images))] for way, by_image in read.items()}
 
     @property
     def patch_px(self) -> int:
@@ -191,19 +212,27 @@ class FoundNetwork(nn.Module):
             images: (B, 3, H, W), normalised, H and W multiples of the patch size; the backbone's dtype.
         """
         rows, cols = images.shape[2] // self.patch_px, images.shape[3] // self.patch_px
-        positions = position_embedding(self.backbone.pos_embed, rows, cols)
+        positions = self._positions(rows, cols)
         if self._engine is not None:
             qkv = torch.cat([self._engine(image.float(), positions.float()) for image in images.split(1)])
         else:
             qkv = self.body(images, positions)
-        batch, count, width = qkv.shape[0], qkv.shape[1], qkv.shape[2] // 3
+        batch, count = qkv.shape[:2]
         attention = self.backbone.blocks[-1].attn
         heads = attention.num_heads
-        # (B, heads, count, width / heads); the values are of no use
-        query, key, _ = (part.transpose(1, 2).float() for part in qkv.reshape(batch, count, 3, heads, -1).unbind(2))
-        weights = (query[:, :, :1] * attention.scale @ key.transpose(-2, -1)).softmax(dim=-1)
-        keys = key[:, :, 1:].transpose(2, 3).reshape(batch, width, rows, cols)
+        # (B, count, heads, width / heads); the values are of no use, and of the queries that of the CLS token alone
+        query, key, _ = qkv.reshape(batch, count, 3, heads, -1).unbind(2)
+        query, key = query[:, :1].float(), key.float()
+        weights = (query.transpose(1, 2) * attention.scale @ key.permute(0, 2, 3, 1)).softmax(dim=-1)
+        keys = key.flatten(2)[:, 1:].transpose(1, 2).unflatten(2, (rows, cols))
         return LastAttention(keys, weights[:, :, 0, 1:].reshape(batch, heads, rows, cols))
+
+    def _positions(self, rows: int, cols: int) -> Tensor:
+        """Return the position embedding of a grid; fitting it takes a GPU as long as a fifth of one photo."""
+        known = self._known_positions.get((rows, cols))
+        if known is not None and known.device == self.backbone.pos_embed.device:
+            return known
+        return self._known_positions.put((rows, cols), position_embedding(self.backbone.pos_embed, rows, cols))
 
     def body(self, images: Tensor, positions: Tensor) -> Tensor:
         """Run what is expensive: all blocks but the last, and that one's query-key-value projection.
@@ -235,7 +264,8 @@ class FoundNetwork(nn.Module):
             (B, h, w) float32, logits.
         """
         weight, bias = self.head.weight.float(), self.head.bias
-        return F.conv2d(keys, weight, None if bias is None else bias.float()).squeeze(1)
+        by_patch = keys.permute(0, 2, 3, 1)  # as they lie in memory
+        return F.linear(by_patch, weight.flatten(1), None if bias is None else bias.float()).squeeze(-1)
 
 
 def background_objectness(read: LastAttention, similarity: float = BACKGROUND_SIMILARITY) -> Tensor:

@@ -105,9 +105,13 @@ def _load_found(
     config: CoreConfig, weights_dir: Path, device: "torch.device", dtype: "torch.dtype"
 ) -> LoadedObjectness:
     from clipdiy.objectness.loading import load_found, locate_found
+    from clipdiy.patches import with_patch_products
 
     files = locate_found(config.found, weights_dir)
-    return LoadedObjectness(load_found(files).to(device=device, dtype=dtype), files.digests)
+    network = load_found(files).to(device=device, dtype=dtype)
+    if device.type == "cuda":
+        with_patch_products(network)
+    return LoadedObjectness(network, files.digests)
 
 
 OBJECTNESS_SOURCES: dict[str, ObjectnessSource] = {

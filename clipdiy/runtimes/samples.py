@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from clipdiy.config import CropGrid
-from clipdiy.crops import cut_crops, scale_boxes, to_square
+from clipdiy.crops import cut_crops, scale_boxes, squares_of
 from clipdiy.objectness.found import prepare
 
 SIZES_HW = ((320, 480), (480, 320), (256, 256))
@@ -20,7 +20,7 @@ CROPS_PER_SCENE = 12
 def sample_crops(scene: int, input_px: int) -> Tensor:
     """Return crops of all scales of one scene, (CROPS_PER_SCENE, 3, input_px, input_px) uint8."""
     grid = CropGrid()
-    square = to_square(_picture(scene), grid.square_px)[None]
+    square = squares_of([_picture(scene)], grid.square_px)
     crops = torch.cat([cut_crops(square, boxes, input_px)[0] for boxes in scale_boxes(grid)])
     return crops[torch.linspace(0, len(crops) - 1, CROPS_PER_SCENE).round().long()]
 

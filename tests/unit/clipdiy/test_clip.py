@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from text_networks import PROMPTS, TOKENIZER, make_encoder, make_network
 
 from clipdiy import clip as clip_module
-from clipdiy.clip import ClipEncoder
+from clipdiy.clip import ClipEncoder, normalised_in
 from clipdiy.errors import ShapeError
 from clipdiy.vocabulary import make_vocabulary
 
@@ -44,6 +44,16 @@ def test_pixels_are_normalised_by_channel(network):
     torch.testing.assert_close(white.flatten(), torch.tensor([1.0, 1.0, 0.0]))
     black = encoder.normalise(torch.zeros(1, 3, 1, 1, dtype=torch.uint8))
     torch.testing.assert_close(black.flatten(), torch.tensor([0.0, -1.0, -4.0]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_in_16_bits_pixels_are_normalised_in_fewer_passes(dtype):
+    images = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16).expand(2, 3, -1, -1)
+    mean, std = (torch.tensor(values)[:, None, None] for values in ((110.0, 125.0, 140.0), (60.0, 66.0, 70.0)))
+    found = normalised_in(dtype, images, mean, std)
+    assert found.dtype == dtype
+    expected = ((images - mean) / std).to(dtype)  # rounded once
+    torch.testing.assert_close(found.float(), expected.float(), atol=1e-6, rtol=torch.finfo(dtype).eps)
 
 
 @pytest.mark.parametrize("count", [1, 4, 5, 9])

@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 
 from clipdiy.config import CropGrid
-from clipdiy.crops import crop_boxes, cut_crops, resize_in_float, resize_uint8, scale_boxes, to_square
+from clipdiy.crops import crop_boxes, cut_crops, resize_in_float, resize_uint8, scale_boxes, squares_of
 from clipdiy.errors import ConfigError, ShapeError
 
 
@@ -78,12 +78,20 @@ def test_cut_crops_refuses(squares):
         cut_crops(squares, crop_boxes(256, 128, 64), 224)
 
 
-def test_to_square_antialiases():
+def test_squares_of_antialiases():
     stripes = np.zeros((64, 2048, 3), np.uint8)
     stripes[:, ::2] = 255
-    square = to_square(torch.from_numpy(stripes).permute(2, 0, 1), 32)
+    [square] = squares_of([torch.from_numpy(stripes).permute(2, 0, 1)], 32)
     assert square.shape == (3, 32, 32)
     assert (square.int() - 127).abs().max() <= 2, "fine stripes become grey, not stripes of another width"
+
+
+def test_squares_of_images_of_several_sizes_keep_their_order():
+    rng = np.random.default_rng(3)
+    images = [torch.from_numpy(rng.integers(0, 256, (3, *hw), np.uint8)) for hw in ((40, 30), (25, 64), (40, 30))]
+    together = squares_of(images, 32)
+    assert torch.equal(together, torch.cat([squares_of([image], 32) for image in images]))
+    assert not torch.equal(together[0], together[2])
 
 
 @pytest.mark.parametrize("value", [0, 255])

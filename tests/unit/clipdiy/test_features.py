@@ -1,12 +1,16 @@
+import io
 import struct
 import zlib
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from clipdiy.errors import FeaturesError
-from clipdiy.features import ImageFeatures
+from clipdiy.features import PICTURE_QUALITY, ImageFeatures, pack_picture
 from clipdiy.objectness.found import ObjectnessMap
+from clipdiy.photo import Photo
 
 
 def make(objectness=True):
@@ -54,3 +58,12 @@ def test_a_right_checksum_over_a_wrong_header(header):
     data = struct.pack("<6sII", b"CDIYF\x01", len(header), zlib.crc32(header)) + header
     with pytest.raises(FeaturesError):
         ImageFeatures.from_bytes(data)
+
+
+def test_a_packed_picture_is_the_jpeg_that_pillow_writes():
+    """Features that are kept already, and those of another version, hold the same pictures."""
+    photo = Photo.from_array(np.random.default_rng(5).integers(0, 256, (61, 90, 3), np.uint8))
+    file = io.BytesIO()
+    small = Image.fromarray(photo.pixels).resize((45, 30), Image.Resampling.BICUBIC)
+    small.save(file, "JPEG", quality=PICTURE_QUALITY, subsampling=0)
+    assert pack_picture(photo, 45) == file.getvalue()

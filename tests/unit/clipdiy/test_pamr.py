@@ -13,7 +13,7 @@ from clipdiy.config import Pamr
 from clipdiy.errors import ConfigError, FeaturesError, ShapeError
 from clipdiy.features import ImageFeatures, pack_picture, unpack_picture
 from clipdiy.objectness.found import ObjectnessMap
-from clipdiy.pamr import local_affinity, pamr, refined_label_map
+from clipdiy.pamr import _iterate_around, affinity_around, local_affinity, pamr, refined_label_map
 
 
 @pytest.fixture(scope="module")
@@ -177,3 +177,22 @@ def test_features_without_a_picture_are_refused(segmenter):
 def test_a_damaged_picture_is_refused():
     with pytest.raises(FeaturesError, match="damaged"):
         unpack_picture(pack_picture(photo(0, 60, 80), 64)[:40])
+
+
+def test_all_neighbours_at_once_weigh_the_same():
+    image, config = torch.rand(3, 21, 34, generator=torch.manual_seed(0)), Pamr(dilations=(1, 3, 7))
+    weights, total = local_affinity(image, config)
+    around = affinity_around(image, config)
+    assert around.shape == (3, 3, 3, 21, 34)
+    neighbours = [0, 1, 2, 3, 5, 6, 7, 8]
+    torch.testing.assert_close(around.flatten(1, 2)[:, neighbours].flatten(0, 1), weights / total, atol=1e-5, rtol=0)
+    assert (around[:, 1, 1] == 0).all(), "the pixel itself is none of them"
+
+
+def test_all_neighbours_at_once_refine_the_same():
+    """What a GPU does; the masks are enough for two chunks elsewhere."""
+    generator = torch.manual_seed(1)
+    image, masks = torch.rand(3, 30, 41, generator=generator), torch.rand(5, 30, 41, generator=generator).softmax(0)
+    config = Pamr()
+    refined = _iterate_around(masks, affinity_around(image, config), config)
+    torch.testing.assert_close(refined, pamr(masks, image, config), atol=1e-5, rtol=0)

@@ -12,6 +12,7 @@ from clipdiy.build import build_segmenter
 from clipdiy.config import PRESETS, CleanUp, CropGrid, ObjectnessConfig, OthersConfig, Pamr, SegmentOptions
 from clipdiy.errors import ConfigError, FeaturesError
 from clipdiy.features import ImageFeatures
+from clipdiy.pamr import pamr
 from clipdiy.photo import Photo
 from clipdiy.scores import class_scores
 from clipdiy.segmenter import Segmenter
@@ -57,6 +58,21 @@ def test_a_batch_is_the_photos_one_by_one(segmenter):
             segmenter.segment(alone, VOCABULARY).label_map, segmenter.segment(batched, VOCABULARY).label_map
         )
     assert segmenter.encode([]) == []
+
+
+@pytest.mark.parametrize("refinement", [None, Pamr(long_px=64)])
+def test_photos_brought_to_a_gpu_a_few_at_a_time_are_the_same_photos(segmenter, monkeypatch, refinement):
+    model = segmenter.with_config(replace(TINY, pamr=refinement))
+    photos = [photo(seed, *((90, 120), (120, 90))[seed % 2]) for seed in range(5)]
+    together = model.encode(photos)
+    monkeypatch.setattr(Segmenter, "_photos_at_once", 2)
+    for one, other in zip(model.encode(photos), together, strict=True):
+        assert one.size_hw == other.size_hw
+        assert (one.picture, one.made_by) == (other.picture, other.made_by)
+        assert (one.picture is None) == (refinement is None)
+        assert torch.equal(one.objectness.grid, other.objectness.grid)
+        for a, b in zip(one.crop_embeddings, other.crop_embeddings, strict=True):
+            torch.testing.assert_close(a, b, atol=2e-3, rtol=0)
 
 
 def test_features_survive_their_bytes(segmenter):
@@ -392,3 +408,12 @@ def test_cuda_agrees_with_the_cpu(segmenter, dtype):
         assert torch.nn.functional.cosine_similarity(a.float(), b.float(), dim=-1).min() > 0.99
     labels = on_gpu.segment(gpu, VOCABULARY).label_map
     assert (labels == segmenter.segment(cpu, VOCABULARY).label_map).mean() > 0.95
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU; the same code runs on the CPU in test_pamr")
+def test_cuda_refines_as_the_cpu(segmenter):
+    generator = torch.manual_seed(0)
+    image, masks = torch.rand(3, 60, 80, generator=generator), torch.rand(4, 60, 80, generator=generator).softmax(0)
+    torch.testing.assert_close(
+        pamr(masks.cuda(), image.cuda(), Pamr()).cpu(), pamr(masks, image, Pamr()), atol=1e-4, rtol=0
+    )

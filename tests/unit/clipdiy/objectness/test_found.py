@@ -117,6 +117,29 @@ def test_the_network_runs_once_for_both_ways(network):
     assert runs == [1]
 
 
+def test_a_position_embedding_is_fitted_once_for_each_grid(network, monkeypatch):
+    fitted = []
+
+    def fit(learned, rows, cols):
+        fitted.append((rows, cols))
+        return position_embedding(learned, rows, cols)
+
+    network = network.executed_by(None)
+    monkeypatch.setattr("clipdiy.objectness.found.position_embedding", fit)
+    images = [image(24, 32), image(40, 24), image(24, 32, 2)]
+    once, again = (network.maps(images, ObjectnessConfig(), ["found"])["found"] for _ in range(2))
+    assert fitted == [(3, 4), (5, 3)]
+    for one, other in zip(once, again, strict=True):
+        assert torch.equal(one.grid, other.grid)
+
+
+def test_a_position_embedding_follows_the_network_to_another_device(network):
+    network = network.executed_by(None)
+    known = network._positions(3, 4)
+    network._known_positions.put((3, 4), known.to("meta"))
+    assert network._positions(3, 4).device == known.device
+
+
 def test_no_images_and_no_ways(network):
     assert network.maps([], ObjectnessConfig(), ["found"]) == {"found": []}
     assert network.maps([image(8, 8)], ObjectnessConfig(), []) == {}
