@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+NEIGHBOURS = np.ones((3, 3), np.uint8)
 HISTOGRAM_PX = 1 << 24  # OpenCV counts in float32: up to here every number is exact
 
 
@@ -48,12 +49,12 @@ def clean_up(label_map: NDArray[np.uint16], min_area_px: float) -> NDArray[np.ui
         # Classes are judged on the map as it came, so that their order does not matter; the background on what is left.
         source = cleaned if value == 0 else label_map
         for window, part in _small_parts(source == value, min_area_px):
-            ring = cv2.dilate(part, np.ones((3, 3), np.uint8)).astype(bool) & ~part.astype(bool)
-            around = np.unique(source[window][ring])
-            if len(around) == 1:
-                cleaned[window][part.astype(bool)] = around[0]
+            inside = part.view(bool)
+            around = source[window][cv2.dilate(part, NEIGHBOURS).view(bool) & ~inside]
+            if len(around) and around.min() == around.max():
+                cleaned[window][inside] = around[0]
             elif value != 0:
-                cleaned[window][part.astype(bool)] = 0
+                cleaned[window][inside] = 0
     return cleaned
 
 

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 
 import numpy as np
 import torch
@@ -42,7 +43,7 @@ from clipdiy.segmentation import Segmentation
 from clipdiy.vocabulary import Vocabulary
 
 ENCODING_VERSION = 2  # raise it when the same weights and configuration begin to give other features
-PACKING_THREADS = 8
+HELPING_THREADS = 8
 PIECE_OBJECTNESS_PX = 256  # longer side at which FOUND sees a piece of a picture
 
 
@@ -234,18 +235,18 @@ class Segmenter(ClipMethod):
         if not photos:
             return []
         way, pamr = self.config.objectness.method, self.config.pamr
-        way, pamr = self.config.objectness.method, self.config.pamr
+        at_once = self._photos_at_once
         images: list[Tensor] = []
         embedded: list[Tensor] = []
         # A GPU is given all work before anything is waited for: while it runs, the next photos are brought to it and
         # pictures are packed.
-        at_once = self._photos_at_once
-        for first in range(0, len(photos), at_once):
-            images += (some := [self._image(photo) for photo in photos[first : first + at_once]])
-            # All scales of these photos go through the tower together: full batches.
-            embedded.append(self.clip.embed_crops(self._crops(some)).half())
-        with ThreadPoolExecutor(min(len(photos), PACKING_THREADS)) as packing:
-            pictures = [packing.submit(pack_picture, photo, pamr.long_px) if pamr else None for photo in photos]
+        with ThreadPoolExecutor(min(len(photos), HELPING_THREADS)) as helping:
+            ready = helping.map(self._ready, photos)
+            for count in (len(photos[first : first + at_once]) for first in range(0, len(photos), at_once)):
+                images += (some := [self._sent(image) for image in islice(ready, count)])
+                # All scales of these photos go through the tower together: full batches.
+                embedded.append(self.clip.embed_crops(self._crops(some)).half())
+            pictures = [helping.submit(pack_picture, photo, pamr.long_px) if pamr else None for photo in photos]
             objectness = self._objectness(images, [way])[way]
             packed = [picture.result() if picture else None for picture in pictures]
         grids = [of_photo for of_some in embedded for of_photo in self._by_photo(of_some.cpu())]
@@ -488,14 +489,23 @@ class Segmenter(ClipMethod):
         return torch.cat([cut_crops(squares, boxes, self.clip.input_px).flatten(0, 1) for boxes in self._boxes])
 
     def _image(self, photo: Photo) -> Tensor:
-        """Return (3, h, w) uint8 on the device; to a GPU from pinned memory, so that the CPU goes on meanwhile."""
+        """Return (3, h, w) uint8 on the device."""
+        return self._sent(self._ready(photo))
+
+    def _ready(self, photo: Photo) -> Tensor:
+        """Copy a photo's pixels to where the device takes them from; needs no other thread to do it."""
         if self.device.type == "cuda":
-            # Colours are sorted apart over there. NumPy copies in this thread alone: torch would wait for threads that
-            # are busy with other pictures.
             pixels = torch.empty(photo.pixels.shape, dtype=torch.uint8, pin_memory=True)
-            pixels.numpy()[:] = photo.pixels
-            return pixels.to(self.device, non_blocking=True).permute(2, 0, 1).contiguous()
+            pixels.numpy()[:] = photo.pixels  # torch would wait for threads that are busy with other pictures
+            return pixels
         return torch.from_numpy(np.ascontiguousarray(photo.pixels.transpose(2, 0, 1)))
+
+    def _sent(self, ready: Tensor) -> Tensor:
+        """Return (3, h, w) uint8 on the device; the CPU goes on while it gets there."""
+        if self.device.type == "cuda":
+            # Colours are sorted apart over there.
+            return ready.to(self.device, non_blocking=True).permute(2, 0, 1).contiguous()
+        return ready
 
     def _on_device(self, objectness: ObjectnessMap | None) -> ObjectnessMap | None:
         if objectness is None:
