@@ -10,6 +10,7 @@ all of it on the CPU instead, to see that it works.
 """
 
 import argparse
+import re
 import statistics
 import tempfile
 import time
@@ -37,6 +38,7 @@ from clipdiy.vocabulary import Vocabulary, make_vocabulary
 NOT_YET = "not yet measured"
 SIZE_HW = (480, 640)
 MEGAPIXEL_HW = (866, 1155)
+WARM_UP = 3
 LABELS = [f"thing {i}" for i in range(20)]
 
 
@@ -46,8 +48,21 @@ def wait() -> None:
         torch.cuda.synchronize()
 
 
-def http_ms(architecture: str, device: str, repeats: int, *, compiled: bool) -> float:
-    """Return the median time of /predict with one new picture of a megapixel, once the service is warm."""
+def stage_seconds(url: str) -> dict[str, float]:
+    """Return how long the service has spent on each stage so far, by its own count."""
+    text = requests.get(f"{url}/metrics", timeout=60).text
+    return {
+        name: float(value)
+        for name, value in re.findall(r'^clipdiy_stage_seconds_sum{stage="(\w+)"} (\S+)$', text, re.M)
+    }
+
+
+def http_ms(architecture: str, device: str, repeats: int, *, compiled: bool) -> tuple[float, dict[str, float]]:
+    """Measure /predict with one new picture of a megapixel, once the service is warm.
+
+    Returns:
+        The median time, and the mean time of each stage.
+    """
     config = brush_config(LABELS)
     settings = {f"CLIPDIY_{name.upper()}": value for name, value in random_weights(architecture).items()}
     taken = []
@@ -58,14 +73,18 @@ def http_ms(architecture: str, device: str, repeats: int, *, compiled: bool) -> 
             "CLIPDIY_COMPILE": str(compiled).lower(),
         }
         with backend_process(settings, log_path=Path(folder) / "backend.log", ready_timeout_s=600) as server:
-            for seed in range(repeats + 3):
+            before: dict[str, float] = {}
+            for seed in range(repeats + WARM_UP):
+                if seed == WARM_UP:
+                    before = stage_seconds(server.url)
                 image = data_uri(jpeg(compose_scene(seed, size_hw=MEGAPIXEL_HW).image, quality=90))
                 body = {"tasks": [{"id": seed, "data": {"image": image}}], "label_config": config, "project": "1.1"}
                 begun = time.perf_counter()
                 answer = requests.post(f"{server.url}/predict", json=body, timeout=600)
                 taken.append((time.perf_counter() - begun) * 1e3)
                 assert answer.json()["results"][0], "no prediction"
-    return statistics.median(taken[3:])
+            stages = {name: (spent - before[name]) / repeats * 1e3 for name, spent in stage_seconds(server.url).items()}
+    return statistics.median(taken[WARM_UP:]), stages
 
 
 def side_by_side_s(segmenter: Segmenter, photos: Sequence[Photo], vocabulary: Vocabulary) -> float:
@@ -112,8 +131,9 @@ def measure(architecture: str, ways: list[str], batches: list[int], repeats: int
                 f"label maps {answer / count * 1e3:.1f} ms each; side by side {count / beside:.1f} photos/s, "
                 f"{slow * count / beside:.1f} x reference, {count / beside * 86_400 / 1e6:.2f} million a day"
             )
-        p50 = http_ms(architecture, device, repeats, compiled=way == "compiled")
-        print(f"{architecture}, {way}: one picture of a megapixel over HTTP, p50 {p50:.0f} ms")
+        p50, stages = http_ms(architecture, device, repeats, compiled=way == "compiled")
+        of_it = ", ".join(f"{name} {spent:.0f} ms" for name, spent in stages.items())
+        print(f"{architecture}, {way}: one picture of a megapixel over HTTP, p50 {p50:.0f} ms; of it, {of_it}")
 
 
 def main() -> None:
