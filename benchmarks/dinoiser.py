@@ -3,13 +3,13 @@
     OMP_NUM_THREADS=1 python -m benchmarks.dinoiser [--repeats N] [--clock wall|cpu] [--size 480x640] [--dtype float32]
 
 The published shapes (ViT-B/16 with both heads; ViT-B/32 with FOUND) with random weights, all ways in turns on one
-photo. What bfloat16 and stored float16 change is measured on the golden set, whose label maps are varied.
+photo, the runtimes too. What bfloat16 and stored float16 change is measured on the golden set, whose label maps are varied.
 """
 
 import argparse
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +28,34 @@ from clipdiy.vocabulary import make_vocabulary
 
 GOLDEN = Path("tests") / "fixtures" / "golden_dinoiser"
 VOCABULARY = make_vocabulary([f"thing {i}" for i in range(20)])
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way of computing.
+
+    Attributes:
+        settings: Of the second method; `None` for CLIP-DIY.
+        runtime: What executes the image tower.
+        dtype: What it computes in, or `None` for what the command says.
+    """
+
+    settings: DinoiserConfig | None
+    runtime: str = "torch"
+    dtype: str | None = None
+
+
+BASE = "clip-diy"
 WAYS = {
-    "clip-diy": None,
-    "clip-dinoiser, whole": DinoiserConfig(),
-    "clip-dinoiser, short side 448, whole": DinoiserConfig(long_px=597),
-    "clip-dinoiser, windows": DinoiserConfig(way="windows"),
+    BASE: Way(None),
+    "clip-diy, openvino": Way(None, "openvino"),
+    "clip-dinoiser, whole": Way(DinoiserConfig()),
+    "clip-dinoiser, whole, bfloat16": Way(DinoiserConfig(), dtype="bfloat16"),
+    "clip-dinoiser, whole, onnxruntime": Way(DinoiserConfig(), "onnxruntime"),
+    "clip-dinoiser, whole, openvino": Way(DinoiserConfig(), "openvino"),
+    "clip-dinoiser, whole, openvino-int8": Way(DinoiserConfig(), "openvino-int8"),
+    "clip-dinoiser, short side 448, whole": Way(DinoiserConfig(long_px=597)),
+    "clip-dinoiser, windows": Way(DinoiserConfig(way="windows")),
 }
 
 
@@ -42,6 +65,7 @@ def main() -> None:
     add_options(parser, repeats=3)
     parser.add_argument("--size", default="480x640", help="height x width of the photo")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
+    parser.add_argument("--ways", default=";".join(WAYS), help="which, with a semicolon between them")
     parser.add_argument("--memory-of", choices=tuple(WAYS), help=argparse.SUPPRESS)
     options = parser.parse_args()
     height, width = (int(side) for side in options.size.split("x"))
@@ -51,7 +75,7 @@ def main() -> None:
         method.encode([Photo.from_array(photo.pixels[:64, :64].copy())])
         print(extra_memory_mb(lambda: method.encode([photo])))
         return
-    methods = {name: build(name, options.dtype) for name in WAYS}
+    methods = {name: build(name, options.dtype) for name in options.ways.split(";")}
     print(f"{machine()}, {options.clock} clock, {options.dtype}, photo {options.size}, {len(VOCABULARY) - 1} labels")
     clock = CLOCKS[options.clock]
     encode_ms = medians_ms(
@@ -74,8 +98,8 @@ def main() -> None:
     for name, method in methods.items():
         kept = len(features[name].to_bytes()) / 1e3
         print(
-            f"{name:38s} {gflop(method, photo):6.0f} {encode_ms[name]:10.0f} "
-            f"{encode_ms['clip-diy'] / encode_ms[name]:6.1f} {segment_ms[name]:11.1f} "
+            f"{name:38s} {gflop(method, photo) or float('nan'):6.0f} {encode_ms[name]:10.0f} "
+            f"{encode_ms[BASE] / encode_ms[name]:6.1f} {segment_ms[name]:11.1f} "
             f"{memory_mb(name, options):8.0f} {kept:8.0f}"
         )
     print("golden set, pixels whose label is that of the authors' program:")
@@ -85,17 +109,19 @@ def main() -> None:
 
 def build(name: str, dtype: str) -> Method:
     """Load one of the ways with random weights."""
-    settings = WAYS[name]
-    if settings is None:
-        return build_method(random_config(device="cpu", dtype=dtype), warm_up=False)
+    way = WAYS[name]
+    arithmetic = {"runtime": way.runtime, "dtype": (way.dtype or dtype) if way.runtime == "torch" else "auto"}
+    cache_dir = DEFAULT_DIR / "cache"
+    if way.settings is None:
+        return build_method(random_config(device="cpu", **arithmetic), cache_dir=cache_dir, warm_up=False)
     config = CoreConfig(
         method="clip-dinoiser",
-        method_config=replace(settings, heads=random_heads(), prompt_templates=("a photo of a {}",)),
+        method_config=replace(way.settings, heads=random_heads(), prompt_templates=("a photo of a {}",)),
         clip=random_weights("ViT-B-16")["clip"],
         device="cpu",
-        dtype=dtype,
+        **arithmetic,
     )
-    return build_method(config, warm_up=False)
+    return build_method(config, cache_dir=cache_dir, warm_up=False)
 
 
 def random_heads() -> str:
@@ -109,7 +135,7 @@ def random_heads() -> str:
 
 
 def gflop(method: Method, photo: Photo) -> float:
-    """Count the multiplications and additions of encoding a photo, in units of 10^9."""
+    """Count the multiplications and additions of encoding a photo, in units of 10^9; 0 where torch does none."""
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # the counter does not see into it
     try:

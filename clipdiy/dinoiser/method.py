@@ -27,7 +27,7 @@ from clipdiy.dinoiser.probabilities import (
     class_probabilities,
     refine_background,
 )
-from clipdiy.dinoiser.tower import pad_to_patches, patch_tower
+from clipdiy.dinoiser.tower import PatchTower, pad_to_patches, patch_tower
 from clipdiy.dinoiser.windows import Window, limited_size, published_size, sliding_windows
 from clipdiy.errors import ConfigError
 from clipdiy.explanation import ExplainedPicture, ExplainedRegions, ExplainedStep, Explanation
@@ -110,6 +110,8 @@ class Dinoiser(ClipMethod):
         weights_id: str,
         find_doubts: Callable[[Vocabulary], tuple[str, ...]] | None = None,
         chooser: Chooser | None = None,
+        tower: PatchTower | None = None,
+        arithmetic: str | None = None,
     ) -> None:
         """Take loaded models.
 
@@ -121,13 +123,16 @@ class Dinoiser(ClipMethod):
             weights_id: Changes whenever the weights do, for example a digest of the files.
             find_doubts: Says what in a vocabulary these weights cannot know; see `doubts`.
             chooser: Chooses what competes with labels and is none; by default from the list of common things.
+            tower: CLIP's image tower, if something else than torch executes it.
+            arithmetic: What that computes in and with; see `ClipEncoder.arithmetic`.
 
         Raises:
             ConfigError: If the image tower is neither a plain ViT nor a ResNet, or the heads belong to another width.
         """
         super().__init__(config, clip, name=name, weights_id=weights_id, find_doubts=find_doubts, chooser=chooser)
         self.settings = settings_of(config)
-        self._tower = patch_tower(clip.network.visual)
+        self._tower = tower or patch_tower(clip.network.visual)
+        self.arithmetic = arithmetic or clip.arithmetic
         self._heads = heads
         reads = heads.obj_proj.in_channels
         if reads != self._tower.width:
@@ -149,6 +154,8 @@ class Dinoiser(ClipMethod):
             weights_id=self._weights_id,
             find_doubts=self._find_doubts,
             chooser=self._chooser,
+            tower=self._tower,
+            arithmetic=self.arithmetic,
         )
 
     def for_pieces(self) -> "Dinoiser":
@@ -210,7 +217,7 @@ class Dinoiser(ClipMethod):
             self._weights_id,
             settings.long_px if settings.way == "whole" else asdict(settings.windows),
             settings.gamma,
-            self.clip.arithmetic,
+            self.arithmetic,
             pamr and pamr.long_px,
         ]
         return digest_of(parts)[:16]

@@ -43,7 +43,7 @@ def profile_dinoiser(method: Dinoiser, photo: Photo, vocabulary: Vocabulary) -> 
         method.clip.dtype,
         f"{len(passes)} x {sizes}, {method.settings.way}",
         {
-            "image towers": method.clip.arithmetic,
+            "image towers": method.arithmetic,
             "text tower": "tokens that count" if method.clip.trims_texts else "whole context",
             "edges": "refined (PAMR)" if method.config.pamr else "as they are",
         },

@@ -70,6 +70,10 @@ class PatchFeatures:
     dense: Tensor
 
 
+BodyEngine = Callable[[Tensor, Tensor], Tensor]
+"""Executes `VitTower.body` in torch's place, for one picture: both outputs, channels side by side, float32."""
+
+
 class PatchTower(Protocol):
     """An image tower that is read patch by patch; its modules are those of a loaded CLIP, used and not copied."""
 
@@ -115,8 +119,12 @@ class VitTower(nn.Module):
     ends before it.
     """
 
-    def __init__(self, visual: nn.Module) -> None:
+    def __init__(self, visual: nn.Module, engine: BodyEngine | None = None) -> None:
         """Take a loaded image tower; its modules are used, not copied.
+
+        Args:
+            visual: The tower.
+            engine: What executes `body` in torch's place, if anything does.
 
         Raises:
             ConfigError: If it is not a plain ViT of OpenCLIP with at least three blocks.
@@ -133,6 +141,7 @@ class VitTower(nn.Module):
             kinds = ", ".join(sorted({type(block).__name__ for block in blocks}))
             raise ConfigError(f"clip-dinoiser needs at least 3 ordinary attention blocks, got {len(blocks)} of {kinds}")
         self.visual = visual
+        self._engine = engine
 
     @property
     def patch_px(self) -> int:
@@ -166,7 +175,11 @@ class VitTower(nn.Module):
         """
         grid_hw = _grid_hw(images, self.patch_px)
         positions = fit_positions(self.visual.positional_embedding, grid_hw)
-        intermediate, dense = self.body(images.to(self.dtype), positions)
+        if self._engine is None:
+            intermediate, dense = self.body(images.to(self.dtype), positions)
+        else:
+            both = torch.cat([self._engine(image.float(), positions) for image in images.split(1)])
+            intermediate, dense = both.split([self.width, self.embed_dim], dim=2)
         return PatchFeatures(_as_grid(intermediate, grid_hw), _as_grid(dense, grid_hw))
 
     def body(self, images: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:

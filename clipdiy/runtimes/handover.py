@@ -32,7 +32,7 @@ CHECK_SCENE = 1  # calibration never sees it
 
 
 @dataclass(frozen=True)
-class _Tower:
+class Tower:
     """One network to hand over.
 
     Attributes:
@@ -41,7 +41,7 @@ class _Tower:
         inputs: Names of its inputs, each with the axes whose length may vary and their names.
         calibration: Inputs to calibrate with.
         check: Inputs to compare on.
-        read: Takes what is to be compared out of its output, one vector a row.
+        read: Takes what is to be compared out of its output: matrices, each with one vector a row.
     """
 
     name: str
@@ -49,7 +49,7 @@ class _Tower:
     inputs: dict[str, dict[int, str]]
     calibration: Sequence[Inputs]
     check: Inputs
-    read: Callable[[Tensor], Tensor]
+    read: Callable[[Tensor], Sequence[Tensor]]
 
 
 def executed_by_runtime(
@@ -68,13 +68,41 @@ def executed_by_runtime(
         ConfigError: If the runtime is not installed. Names the extra.
         RuntimeCheckError: If its embeddings differ too much from torch's.
     """
-    runtime = make_runtime(name)
     towers = [_clip_tower(clip)] + ([_found_tower(found)] if found is not None else [])
-    key = hashlib.sha256(
-        json.dumps(
-            [LAYOUT, name, runtime.version, weights_id, clip.input_px, [tower.name for tower in towers]]
-        ).encode()
-    ).hexdigest()[:16]
+    engines = hand_over(name, towers, clip.input_px, folder=folder, weights_id=weights_id)
+    return (
+        clip.executed_by(engines["clip"], arithmetic_of(name)),
+        None if found is None else found.executed_by(engines["found"]),
+    )
+
+
+def arithmetic_of(name: RuntimeName) -> str:
+    """Return what a tower that a runtime executes computes in and with; see `ClipEncoder.arithmetic`."""
+    return f"{name} {LAYOUT}"
+
+
+def hand_over(
+    name: RuntimeName, towers: Sequence[Tower], input_px: int, *, folder: Path | None, weights_id: str
+) -> dict[str, Engine]:
+    """Convert networks, once, load them and compare what they say with torch.
+
+    Args:
+        name: Which runtime; not `torch`.
+        towers: The networks.
+        input_px: Side of what CLIP's own sees.
+        folder: Where converted files are kept; without it they are made again at every start.
+        weights_id: Changes with the weights.
+
+    Returns:
+        What executes each, by the tower's name.
+
+    Raises:
+        ConfigError: If the runtime is not installed. Names the extra.
+        RuntimeCheckError: If its outputs differ too much from torch's.
+    """
+    runtime = make_runtime(name)
+    parts = [LAYOUT, name, runtime.version, weights_id, input_px, [tower.name for tower in towers]]
+    key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
     with ExitStack() as stack:
         if folder is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="clipdiy-")))
@@ -92,10 +120,7 @@ def executed_by_runtime(
                 f"runtime {name} does not compute what it should here: the smallest cosine of {tower.name}'s outputs "
                 f"to float32 is {cosine:.4f}, expected at least {runtime.least_cosine}. Choose another, or torch"
             )
-    return (
-        clip.executed_by(engines["clip"], f"{name} {LAYOUT}"),
-        None if found is None else found.executed_by(engines["found"]),
-    )
+    return engines
 
 
 def make_runtime(name: RuntimeName) -> Runtime:
@@ -114,23 +139,26 @@ def make_runtime(name: RuntimeName) -> Runtime:
 
 
 @torch.inference_mode()
-def smallest_cosine(tower: _Tower, engine: Engine) -> float:
+def smallest_cosine(tower: Tower, engine: Engine) -> float:
     """Return the smallest cosine between a row of the engine's output and the same row of torch's."""
     wanted = tower.read(tower.module(*tower.check))
     got = tower.read(engine(*tower.check))
-    return float(F.cosine_similarity(wanted, got, dim=-1).min())
+    # Not Python's `min`, which passes over what is no number.
+    return float(
+        torch.stack([F.cosine_similarity(*pair, dim=-1).min() for pair in zip(wanted, got, strict=True)]).min()
+    )
 
 
-def _clip_tower(clip: ClipEncoder) -> _Tower:
+def _clip_tower(clip: ClipEncoder) -> Tower:
     def ready(scene: int) -> Tensor:
         return clip.normalise(sample_crops(scene, clip.input_px)).float()
 
     calibration = [(crop[None],) for scene in range(2, 6) for crop in ready(scene)]
     axes = {"images": {0: "n"}}
-    return _Tower("clip", ClipImages(clip.network), axes, calibration, (ready(CHECK_SCENE),), lambda output: output)
+    return Tower("clip", ClipImages(clip.network), axes, calibration, (ready(CHECK_SCENE),), lambda output: [output])
 
 
-def _found_tower(found: FoundNetwork) -> _Tower:
+def _found_tower(found: FoundNetwork) -> Tower:
     def ready(scene: int) -> Inputs:
         image = sample_images(scene, FOUND_SIDE_PX, found.patch_px)
         grid = image.shape[2] // found.patch_px, image.shape[3] // found.patch_px
@@ -139,14 +167,14 @@ def _found_tower(found: FoundNetwork) -> _Tower:
     axes = {"images": {2: "height", 3: "width"}, "positions": {1: "tokens"}}
     calibration = [ready(scene) for scene in range(2, 8)]
 
-    def keys(qkv: Tensor) -> Tensor:
+    def keys(qkv: Tensor) -> list[Tensor]:
         width = qkv.shape[2] // 3
-        return qkv[:, 1:, width : 2 * width].flatten(1)
+        return [qkv[:, 1:, width : 2 * width].flatten(1)]
 
-    return _Tower("found", FoundNetworkBody(found), axes, calibration, ready(CHECK_SCENE), keys)
+    return Tower("found", FoundNetworkBody(found), axes, calibration, ready(CHECK_SCENE), keys)
 
 
-def _convert(runtime: Runtime, towers: Sequence[_Tower], home: Path) -> None:
+def _convert(runtime: Runtime, towers: Sequence[Tower], home: Path) -> None:
     """Convert all towers into a new folder, which is moved to its place once it is complete."""
     home.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f"{home.name}-", suffix=".part", dir=home.parent))

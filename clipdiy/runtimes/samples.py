@@ -20,18 +20,19 @@ CROPS_PER_SCENE = 12
 def sample_crops(scene: int, input_px: int) -> Tensor:
     """Return crops of all scales of one scene, (CROPS_PER_SCENE, 3, input_px, input_px) uint8."""
     grid = CropGrid()
-    square = squares_of([_picture(scene)], grid.square_px)
+    square = squares_of([sample_picture(scene)], grid.square_px)
     crops = torch.cat([cut_crops(square, boxes, input_px)[0] for boxes in scale_boxes(grid)])
     return crops[torch.linspace(0, len(crops) - 1, CROPS_PER_SCENE).round().long()]
 
 
 def sample_images(scene: int, side_px: int, patch_px: int) -> Tensor:
     """Return one scene as FOUND sees it, (1, 3, side_px, side_px) float32."""
-    return prepare(_picture(scene), (side_px, side_px), patch_px)[None]
+    return prepare(sample_picture(scene), (side_px, side_px), patch_px)[None]
 
 
 @cache
-def _picture(scene: int) -> Tensor:
+def sample_picture(scene: int) -> Tensor:
+    """Return one scene, (3, H, W) uint8."""
     from clipdiy.starter.scenes import compose_scene
 
     pixels = compose_scene(scene, size_hw=SIZES_HW[scene % len(SIZES_HW)]).image

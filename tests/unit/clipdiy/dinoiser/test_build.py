@@ -65,10 +65,9 @@ def test_published_heads_that_are_another_file_are_refused(tmp_path):
         locate_heads("published", tmp_path)
 
 
-@pytest.mark.parametrize("changes", [{"runtime": "onnxruntime", "dtype": "auto"}, {"compiled": True}], ids=str)
-def test_runtimes_are_refused(changes):
-    with pytest.raises(ConfigError, match="runs in torch as it is"):
-        build_method(changed(CONFIG, **changes))
+def test_compiling_is_refused():
+    with pytest.raises(ConfigError, match="is not compiled: leave compiled at false"):
+        build_method(changed(CONFIG, compiled=True))
 
 
 def test_heads_of_another_width_are_refused():
