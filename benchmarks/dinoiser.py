@@ -3,7 +3,8 @@
     OMP_NUM_THREADS=1 python -m benchmarks.dinoiser [--repeats N] [--clock wall|cpu] [--size 480x640] [--dtype float32]
 
 The published shapes (ViT-B/16 with both heads; ViT-B/32 with FOUND) with random weights, all ways in turns on one
-photo, the runtimes too. What bfloat16 and stored float16 change is measured on the golden set, whose label maps are varied.
+photo, the runtimes too. What bfloat16 and stored float16 change is measured on the golden set, whose label maps are
+varied.
 """
 
 import argparse
