@@ -178,6 +178,11 @@ def test_mistakes_are_said_and_mended(server: ServerProcess, artifacts: Path) ->
             visitor.complaints.clear()  # Chromium says in its console that a request was refused
             page.locator("#try").screenshot(path=artifacts / "page-problem.png")
             visitor.check()
+            page.fill("#stuff", "sky")
+            page.click("#try button")
+            visitor.wait_until("document.querySelector('#try-problem').textContent.includes('sky')")
+            visitor.complaints.clear()
+            page.fill("#stuff", "")
             visitor.drop("scene.png", png(PICTURE.image))
             visitor.ask('<img src=x onerror=alert(1)>, dog, "<script>alert(2)</script>"')
             assert not problem.is_visible()

@@ -159,9 +159,9 @@ def make_page(
         with working() as deadline, reading() as sent:
             asked = parse(TryRequest, sent)
             if asked.project:
-                config = config_as(overviews.config(asked.project), asked.labels, service.settings)
+                config = config_as(overviews.config(asked.project), asked.labels, service.settings, asked.stuff)
             else:
-                config = config_for(asked.labels, service.settings)
+                config = config_for(asked.labels, service.settings, asked.stuff)
             data = read_data_uri(asked.picture, service.settings.max_image_bytes)
             tried = service.predictor.try_out(data, config, deadline=deadline)
             trial = show(tried, config.controls[0].taught)

@@ -39,6 +39,7 @@ class TryRequest(BaseModel):
 
     picture: str = Field(description="The picture's file as a data URI with base64.")
     labels: str = Field("", max_length=MAX_CHARS, description="See `clipdiy.labels.parse_labels`.")
+    stuff: str = Field("", max_length=MAX_CHARS, description="Which of the labels are stuff, written as they are.")
     project: str = Field(
         "", max_length=MAX_KEY_CHARS, description="Whose version in use answers, and whose labels if none are given."
     )
@@ -109,15 +110,20 @@ class Trial:
     seconds: float
 
 
-def config_for(labels: str, settings: Settings) -> LabelConfig:
+def config_for(labels: str, settings: Settings, stuff: str = "") -> LabelConfig:
     """Return what is asked of a picture for labels that a person wrote, as a project without wishes of its own asks it.
+
+    Args:
+        labels: See `clipdiy.labels.parse_labels`.
+        settings: Of the service.
+        stuff: Which of them are stuff; may be empty.
 
     Raises:
         RequestError: If it cannot be read, or is too much.
     """
     core = settings.core_config()
     try:
-        vocabulary = parse_vocabulary(labels, method_named(core.method).templates(core))
+        vocabulary = parse_vocabulary(labels, method_named(core.method).templates(core), stuff.strip() or None)
     except VocabularyError as err:
         raise RequestError(str(err)) from err
     if len(vocabulary) - 1 > MAX_LABELS:
@@ -129,7 +135,7 @@ def config_for(labels: str, settings: Settings) -> LabelConfig:
         to_name="picture",
         data_key="picture",
         kind="brushlabels",
-        labels=tuple(MaskLabel(label.name, label.prompts) for label in vocabulary.labels[1:]),
+        labels=tuple(MaskLabel(label.name, label.prompts, is_stuff=label.stuff) for label in vocabulary.labels[1:]),
         background=vocabulary.labels[0].prompts,
         refine=settings.refine == "always",
         others=settings.chosen_others,
@@ -139,7 +145,7 @@ def config_for(labels: str, settings: Settings) -> LabelConfig:
     return LabelConfig((control,))
 
 
-def config_as(project: LabelConfig | None, labels: str, settings: Settings) -> LabelConfig:
+def config_as(project: LabelConfig | None, labels: str, settings: Settings, stuff: str = "") -> LabelConfig:
     """Return what is asked of a picture as a project has learned it.
 
     Its own labels, or those that a person wrote: a label of the project is known among them by its phrases.
@@ -148,25 +154,33 @@ def config_as(project: LabelConfig | None, labels: str, settings: Settings) -> L
         project: The project's config with what it has learned, `None` if it is not known.
         labels: As for `config_for`; may be empty.
         settings: Of the service.
+        stuff: As for `config_for`: of the labels that were written down.
 
     Raises:
-        RequestError: As for `config_for`; if there is no such project, or none of its controls learns.
+        RequestError: As for `config_for`; if stuff is named without labels; if there is no such project, or none of its
+            controls learns.
     """
     control = next(iter(mask_controls(project)), None) if project else None
     if control is None:
         raise RequestError("nothing can be tried as this project has learned it any more: load the page again")
     if not labels.strip():
+        if stuff.strip():
+            raise RequestError("the project says which of its labels are stuff: write labels down to say it here")
         if len(control.labels) > MAX_LABELS:
             raise RequestError(f"this project has more than {MAX_LABELS} labels: write down some of them to try")
         return LabelConfig((control,))
-    [written] = config_for(labels, settings).controls
+    [written] = config_for(labels, settings, stuff).controls
     known = {label.value: label for label in control.labels}
     # A name alone is the project's label of that name, with its phrases.
     named = tuple(
-        known.get(label.value, label) if label.prompts == plain.prompts else label
+        _with_stuff(known.get(label.value, label), label) if label.prompts == plain.prompts else label
         for label, plain in zip(written.labels, _plainly(written, settings), strict=True)
     )
     return LabelConfig((replace(written, labels=named, others=control.others, taught=control.taught),))
+
+
+def _with_stuff(known: MaskLabel, written: MaskLabel) -> MaskLabel:
+    return replace(known, is_stuff=known.is_stuff or written.is_stuff)
 
 
 def _plainly(control: MaskControl, settings: Settings) -> tuple[MaskLabel, ...]:

@@ -66,8 +66,8 @@ function readAsDataUri(file) {
 }
 
 function tryIt(form) {
-  const [drop, chosen, preview, labels, state, problem, answer] =
-    ["drop", "picture", "preview", "labels", "try-state", "try-problem", "answer"].map((id) => document.getElementById(id));
+  const [drop, chosen, preview, labels, stuff, state, problem, answer] =
+    ["drop", "picture", "preview", "labels", "stuff", "try-state", "try-problem", "answer"].map((id) => document.getElementById(id));
   const project = document.getElementById("try-project"); // if one has learned
   project?.addEventListener("change", () => { labels.required = !project.value; });
   const button = form.querySelector("button");
@@ -122,7 +122,7 @@ function tryIt(form) {
       const body = await fetchOwn(form.action, {
         method: "POST",
         headers: { "Content-Type": "application/json" },
-        body: JSON.stringify({ picture, labels: labels.value, project: project?.value || "" }),
+        body: JSON.stringify({ picture, labels: labels.value, stuff: stuff.value, project: project?.value || "" }),
       });
       answer.replaceChildren(...body.children);
       state.textContent = "";

@@ -128,8 +128,8 @@ def uri(content):
     return "data:image/png;base64," + base64.b64encode(content).decode()
 
 
-def try_it(client, content=None, labels="cat, dog", **headers):
-    body = {"picture": uri(png() if content is None else content), "labels": labels}
+def try_it(client, content=None, labels="cat, dog", stuff="", **headers):
+    body = {"picture": uri(png() if content is None else content), "labels": labels, "stuff": stuff}
     return client.post("/page/try", json=body, headers=headers)
 
 
@@ -571,6 +571,24 @@ def test_labels_are_tried_out(make, caplog):
     assert "cow" not in caplog.text
     embedded = [prompt for part in core.embedded for prompt in part]
     assert any("cow" in prompt for prompt in embedded)
+
+
+def test_stuff_is_tried_out(make):
+    core = FakeCore()
+    asked = []
+    segment = core.segment
+
+    def watched(features, vocabulary, *options):
+        asked.append(vocabulary)
+        return segment(features, vocabulary, *options)
+
+    core.segment = watched
+    client = make(core=core, others="off")
+    assert try_it(client, labels="cat, sky", stuff="sky").status_code == 200
+    assert [vocabulary.stuff for vocabulary in asked] == [(2,)]
+    refused = try_it(client, labels="cat, sky", stuff="grass")
+    assert refused.status_code == 400
+    assert "grass" in refused.json["error"]
 
 
 def test_a_picture_is_encoded_once_whatever_is_asked_of_it(make):

@@ -38,6 +38,24 @@ def test_labels_become_a_control_as_a_project_without_wishes_has_it():
     assert control.others is not None
 
 
+def test_some_labels_are_stuff():
+    [control] = config_for("cat, sky, road=asphalt", SETTINGS, "road, sky").controls
+    assert [label.is_stuff for label in control.drawn] == [False, True, True]
+    assert control.vocabulary.stuff == (2, 3)
+    [control] = config_for("cat, sky", SETTINGS, " ").controls
+    assert control.vocabulary.stuff == ()
+    with pytest.raises(RequestError, match="grass"):
+        config_for("cat, sky", SETTINGS, "grass")
+
+
+def test_stuff_beside_a_project():
+    config = PROJECT.replace('<Label value="Dog"/>', '<Label value="Dog" stuff="true"/>')
+    [control] = config_as(taught_project(config), "Dog, Cat, sky", SETTINGS, "sky, Cat").controls
+    assert [label.is_stuff for label in control.drawn] == [True, True, True], "what the project says of its own stays"
+    with pytest.raises(RequestError, match="write labels down"):
+        config_as(taught_project(), "", SETTINGS, "Dog")
+
+
 @pytest.mark.parametrize(
     ("settings", "refine", "has_others"),
     [({"refine": "asked"}, False, True), ({"refine": "never"}, False, True), ({"others": "off"}, True, False)],
