@@ -9,27 +9,33 @@ from xml.sax.saxutils import quoteattr
 from backend.errors import LabelConfigError
 from backend.labeling.controls import LabelConfig, MaskControl
 from clipdiy.errors import VocabularyError
-from clipdiy.labels import parse_labels
+from clipdiy.labels import parse_labels, parse_vocabulary
 
 IMAGE_KEY = "image"
 
 
-def config_for(labels: str) -> str:
+def config_for(labels: str, stuff: str | None = None) -> str:
     """Return a labeling config that asks for masks of these labels.
 
     Args:
         labels: As for `clipdiy segment --labels`: `cat, "bread, sliced", pet=dog|hamster`.
+        stuff: As for `clipdiy segment --stuff`: which of them are stuff.
 
     Raises:
-        VocabularyError: If they cannot be read, or a phrase holds a comma, which a labeling config cannot say.
+        VocabularyError: If they cannot be read, a phrase holds a comma, which a labeling config cannot say, or what is
+            stuff is no label.
     """
     lines = []
+    written = parse_vocabulary(labels, stuff=stuff).labels if stuff is not None else ()
+    lying = {label.name for label in written if label.stuff}
     for name, phrases in parse_labels(labels):
         attributes = f"value={quoteattr(name)}"
         if phrases != (name,):
             if any("," in phrase for phrase in phrases):
                 raise VocabularyError(f"label {name!r}: phrases behind a = hold no commas here; use --config")
             attributes += f" predicted_values={quoteattr(','.join(phrases))}"
+        if name in lying:
+            attributes += ' stuff="true"'
         lines.append(f"    <Label {attributes}/>")
     return "\n".join(
         [

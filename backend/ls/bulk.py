@@ -43,6 +43,7 @@ def bulk(
     labels: Annotated[
         str | None, typer.Option("--labels", help='Classes, with commas: "cat, dog"; name=phrase|phrase.')
     ] = None,
+    stuff: Annotated[str | None, typer.Option(help='Which of the labels are stuff, no things: "sky, road".')] = None,
     config: Annotated[
         Path | None, typer.Option("--config", metavar="FILE", help="A labeling config, instead of labels.")
     ] = None,
@@ -85,7 +86,7 @@ def bulk(
     tell = Console(stderr=True, highlight=False)
     given: dict[str, Any] = {"preset": preset, "device": device}
     settings = Settings(**{name: value for name, value in given.items() if value is not None})
-    xml = _config(labels, config) if config else config_for(_labels(labels))
+    xml = _config(labels, stuff, config) if config else config_for(_labels(labels), stuff)
     source, out = absolute(source), absolute(out)
     stores = Stores.of(source, out)
     with warnings_on(tell), stopping(tell) as stop:
@@ -133,9 +134,10 @@ def _labels(labels: str | None) -> str:
     return labels
 
 
-def _config(labels: str | None, config: Path) -> str:
-    if labels is not None:
-        raise BackendError("--labels and --config say the same thing twice: leave one out")
+def _config(labels: str | None, stuff: str | None, config: Path) -> str:
+    for option, given in (("--labels", labels), ("--stuff", stuff)):
+        if given is not None:
+            raise BackendError(f"{option} and --config say the same thing twice: leave one out")
     try:
         return config.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as err:

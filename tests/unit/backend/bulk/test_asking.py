@@ -20,6 +20,15 @@ def test_labels_become_a_config_that_asks_for_them():
     assert image_key(parse_label_config(xml)) == "image"
 
 
+def test_labels_that_are_stuff():
+    [control] = parse_label_config(config_for("cat, sky, road=asphalt", "road, sky")).controls
+    assert control.vocabulary.stuff == (2, 3)
+    [control] = parse_label_config(config_for("cat, sky")).controls
+    assert control.vocabulary.stuff == ()
+    with pytest.raises(VocabularyError, match="'grass' is none"):
+        config_for("cat, sky", "grass")
+
+
 def test_phrases_that_a_config_cannot_hold():
     with pytest.raises(VocabularyError, match="'x': phrases behind a = hold no commas"):
         config_for('"x=a, b|c"')

@@ -126,7 +126,9 @@ def test_a_config_instead_of_labels(clipdiy_ls, photos, tmp_path):
     ("arguments", "message"),
     [
         ((), "what is asked for is missing"),
-        (("--labels", "cat", "--config", "x.xml"), "say the same thing twice"),
+        (("--labels", "cat", "--config", "x.xml"), "--labels and --config say the same thing twice"),
+        (("--stuff", "sky", "--config", "x.xml"), "--stuff and --config say the same thing twice"),
+        (("--labels", "cat", "--stuff", "sky"), "what is stuff must be a label too, and 'sky' is none"),
         (("--config", "none.xml"), "none.xml cannot be read: No such file or directory"),
         (("--labels", " "), "there is no label"),
         (("--labels", "cat", "--preset", "none"), "CLIPDIY_PRESET: there is no preset 'none'"),
