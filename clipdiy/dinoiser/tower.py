@@ -15,9 +15,11 @@ from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor, nn
 
 from clipdiy.errors import ConfigError, ShapeError
+from clipdiy.recent import Recent
 
 HEADS_READ_BLOCK = -3  # the 10th of 12
 FIRST_STAGES_STRIDE = 8  # of a ResNet's stem and first two stages
+KNOWN_GRIDS = 16  # of 3.7 MB each, for 30 x 40 patches of a ViT-B
 SEEN_AT_ONE_OF = 2  # a ResNet sees the picture at this fraction of its size
 
 
@@ -142,6 +144,7 @@ class VitTower(nn.Module):
             raise ConfigError(f"clip-dinoiser needs at least 3 ordinary attention blocks, got {len(blocks)} of {kinds}")
         self.visual = visual
         self._engine = engine
+        self._known_positions: Recent[tuple[int, int], Tensor] = Recent(KNOWN_GRIDS)
 
     @property
     def patch_px(self) -> int:
@@ -174,13 +177,20 @@ class VitTower(nn.Module):
             ShapeError: If H or W is no multiple of the patch size.
         """
         grid_hw = _grid_hw(images, self.patch_px)
-        positions = fit_positions(self.visual.positional_embedding, grid_hw)
+        positions = self._positions(grid_hw)
         if self._engine is None:
             intermediate, dense = self.body(images.to(self.dtype), positions)
         else:
             both = torch.cat([self._engine(image.float(), positions) for image in images.split(1)])
             intermediate, dense = both.split([self.width, self.embed_dim], dim=2)
         return PatchFeatures(_as_grid(intermediate, grid_hw), _as_grid(dense, grid_hw))
+
+    def _positions(self, grid_hw: tuple[int, int]) -> Tensor:
+        """Return the position embedding of a grid, fitted once."""
+        known = self._known_positions.get(grid_hw)
+        if known is not None:
+            return known
+        return self._known_positions.put(grid_hw, fit_positions(self.visual.positional_embedding, grid_hw))
 
     def body(self, images: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Run the network itself.

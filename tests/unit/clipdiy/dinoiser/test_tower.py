@@ -44,6 +44,21 @@ def plain(visual, images):
     return seen[0][:, 1:], visual.ln_post(tokens[:, 1:]) @ visual.proj
 
 
+@torch.inference_mode()
+def test_positions_are_fitted_once_for_each_grid(visual, monkeypatch):
+    fitted = []
+
+    def fit(learned, grid_hw):
+        fitted.append(grid_hw)
+        return fit_positions(learned, grid_hw)
+
+    monkeypatch.setattr("clipdiy.dinoiser.tower.fit_positions", fit)
+    tower = VitTower(visual)
+    once, _, again = (tower(picture(1, *size)) for size in ((32, 48), (48, 32), (32, 48)))
+    assert fitted == [(2, 3), (3, 2)]
+    assert torch.equal(once.dense, again.dense)
+
+
 SIZES = {
     "one patch": (1, 16, 16),
     "the trained grid": (1, 64, 64),
