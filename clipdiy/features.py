@@ -14,7 +14,7 @@ from torch import Tensor
 from clipdiy.errors import FeaturesError
 from clipdiy.objectness.found import ObjectnessMap
 from clipdiy.packing import pack, reading, unpack
-from clipdiy.photo import Photo
+from clipdiy.photo import Photo, resize_pixels
 
 MAGIC = b"CDIYF\x01"  # the last byte is the version of the layout
 PICTURE_QUALITY = 92
@@ -93,13 +93,13 @@ class ImageFeatures:
 
 def pack_picture(photo: Photo, long_px: int) -> bytes:
     """Reduce a photo to a longer side of at most `long_px` and write it as a JPEG of high quality."""
-    image = Image.fromarray(photo.pixels)
-    scale = long_px / max(image.size)
+    pixels = photo.pixels
+    scale = long_px / max(pixels.shape[:2])
     if scale < 1:
-        width, height = (max(1, round(side * scale)) for side in image.size)
-        image = image.resize((width, height), Image.Resampling.BICUBIC)
+        height, width = (max(1, round(side * scale)) for side in pixels.shape[:2])
+        pixels = resize_pixels(pixels, (height, width))
     # The bytes are Pillow's, but OpenCV lets other threads run meanwhile.
-    written, data = cv2.imencode(".jpg", cv2.cvtColor(np.asarray(image), cv2.COLOR_RGB2BGR), JPEG_SETTINGS)
+    written, data = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), JPEG_SETTINGS)
     assert written
     return data.tobytes()
 

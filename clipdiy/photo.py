@@ -116,9 +116,9 @@ def decode_photo(
     Grey, palette and CMYK become RGB, 16 bits are scaled to 8 (not clipped), transparency is laid on white.
 
     With `keep_px`, a large JPEG is decoded at 1/2, 1/4 or 1/8 in the frequency domain, at no less than twice the size
-    kept, and then, as every picture is, reduced with a bicubic filter that antialiases. Of Pillow's filters that
-    one stays closest to reducing the whole picture (mean difference 0.12 of 255 for 12 megapixels to 640 and on
-    to 256; 0.25 with a bilinear filter, 0.27 with a box) and costs 2 ms more than the cheapest.
+    kept, and then, as every picture is, reduced with a bicubic filter that antialiases. Of the filters that one stays
+    closest to reducing the whole picture (mean difference 0.12 of 255 for 12 megapixels to 640 and on to 256; 0.25 with
+    a bilinear filter, 0.27 with a box).
 
     Args:
         data: The file's bytes, or a binary file.
@@ -172,7 +172,7 @@ def _decode(name: str, image: ImageFile.ImageFile, kept: tuple[int, int]) -> tup
     orientation = _orientation(name, image)
     picture = _to_8_bits(image)
     if picture.size != kept:
-        picture = picture.resize(kept, Image.Resampling.BICUBIC, reducing_gap=2.0)
+        picture = _reduced(picture, kept)
     picture = _on_white(picture)
     if orientation is not None:
         picture = picture.transpose(orientation)
@@ -350,7 +350,38 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
         return image.convert("RGBA")
     if image.mode in ("1", "L"):
         return image.convert("L")
-    return image.convert("RGB")
+    return _in_colour(image)
+
+
+def _in_colour(image: Image.Image) -> Image.Image:
+    return image if image.mode == "RGB" else image.convert("RGB")  # which would copy what is RGB already
+
+
+def _reduced(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Reduce a picture of 8 bits to (width, height) with a bicubic filter that antialiases."""
+    if picture.mode == "RGBA":  # Pillow weighs a colour by how much of it is to be seen
+        return picture.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
+    return Image.fromarray(resize_pixels(np.array(_in_colour(picture)), (size[1], size[0])))
+
+
+def resize_pixels(pixels: NDArray[np.uint8], size_hw: tuple[int, int]) -> NDArray[np.uint8]:
+    """Do what Pillow's bicubic filter does, to 1 of 255, in a tenth of the time: torch has it for these numbers.
+
+    Args:
+        pixels: (H, W, 3) uint8.
+        size_hw: The new height and width.
+
+    Returns:
+        (h, w, 3) uint8.
+    """
+    import torch  # not for whoever only looks into files
+
+    from clipdiy.crops import resize_uint8
+
+    # A batch of one before its axes are moved: else torch does not see that colours lie side by side, and sorts them.
+    image = torch.from_numpy(np.require(pixels, requirements=["C", "W"]))[None].permute(0, 3, 1, 2)
+    small = resize_uint8(image, size_hw, "bicubic").permute(0, 2, 3, 1)
+    return np.ascontiguousarray(small.numpy()[0])
 
 
 def _from_16_bits(image: Image.Image) -> Image.Image:
@@ -366,7 +397,7 @@ def _from_16_bits(image: Image.Image) -> Image.Image:
 
 def _on_white(picture: Image.Image) -> Image.Image:
     if picture.mode != "RGBA":
-        return picture.convert("RGB")
+        return _in_colour(picture)
     ground = Image.new("RGB", picture.size, "white")
     ground.paste(picture, mask=picture.getchannel("A"))
     return ground

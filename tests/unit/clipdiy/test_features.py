@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from clipdiy.errors import FeaturesError
-from clipdiy.features import PICTURE_QUALITY, ImageFeatures, pack_picture
+from clipdiy.features import PICTURE_QUALITY, ImageFeatures, pack_picture, unpack_picture
 from clipdiy.objectness.found import ObjectnessMap
 from clipdiy.photo import Photo
 
@@ -64,6 +64,17 @@ def test_a_packed_picture_is_the_jpeg_that_pillow_writes():
     """Features that are kept already, and those of another version, hold the same pictures."""
     photo = Photo.from_array(np.random.default_rng(5).integers(0, 256, (61, 90, 3), np.uint8))
     file = io.BytesIO()
-    small = Image.fromarray(photo.pixels).resize((45, 30), Image.Resampling.BICUBIC)
+    Image.fromarray(photo.pixels).save(file, "JPEG", quality=PICTURE_QUALITY, subsampling=0)
+    assert pack_picture(photo, 90) == file.getvalue()
+
+
+@pytest.mark.parametrize(("size_hw", "long_px", "small_hw"), [((61, 90), 45, (30, 45)), ((300, 2), 30, (30, 1))])
+def test_a_large_picture_is_reduced_before_it_is_packed(size_hw, long_px, small_hw):
+    pixels = np.random.default_rng(6).integers(0, 256, (*size_hw, 3), np.uint8)
+    pixels.flags.writeable = False
+    packed = unpack_picture(pack_picture(Photo.from_array(pixels), long_px))
+    file = io.BytesIO()
+    small = Image.fromarray(pixels).resize(small_hw[::-1], Image.Resampling.BICUBIC)
     small.save(file, "JPEG", quality=PICTURE_QUALITY, subsampling=0)
-    assert pack_picture(photo, 45) == file.getvalue()
+    assert packed.shape == (3, *small_hw)
+    assert (packed.int() - unpack_picture(file.getvalue()).int()).abs().float().mean() < 1
