@@ -313,6 +313,19 @@ def test_each_of_two_pictures_gets_the_regions_of_its_own_controls() -> None:
     assert len(asked.questions) == 2
 
 
+def test_one_field_as_a_picture_and_as_the_only_page_of_a_list() -> None:
+    xml = (
+        '<View><Image name="a" value="$image"/><Image name="b" valueList="$image"/>'
+        f'<BrushLabels name="of a" toName="a">{LABELS}</BrushLabels>'
+        f'<BrushLabels name="of b" toName="b">{LABELS}</BrushLabels></View>'
+    )
+    found = answer(xml, data={"image": "x"}, keys=(("image", None), ("image", 0)))["result"]
+    assert [(region["from_name"], region.get("item_index")) for region in found] == [
+        *[("of a", None)] * 2,
+        *[("of b", 0)] * 2,
+    ]
+
+
 TEXTS = ['6" <nail> & co', "cup, blue", "\N{CAT FACE}", "חתול", "كلب كبير", "犬", "{} $x"]
 
 
