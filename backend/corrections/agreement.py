@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend.annotations.reading import KeptRegion
-from backend.corrections.store import Agreement
+from backend.corrections.kept import Agreement
 
 UNTOUCHED = "prediction"
 """Label Studio's word for the origin of a region that nobody has touched."""

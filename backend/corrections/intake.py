@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from backend.annotations.reading import KeptRegion, KeptRegions, read_regions
+from backend.corrections.change import Change
 from backend.corrections.events import Event, ProjectFacts, SentAnnotation, read_event
 from backend.corrections.evidence import ControlShares, control_shares
-from backend.corrections.store import Change, CorrectionStore
+from backend.corrections.store import CorrectionStore
 from backend.errors import AnnotationError, BackendError, LabelConfigError, TaskError
 from backend.images.pages import pictures_of
 from backend.labeling.controls import LabelConfig, MaskControl

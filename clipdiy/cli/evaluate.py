@@ -1,6 +1,7 @@
 """`clipdiy evaluate`: a data set in; the paper's tables, beside the paper's figures, out."""
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,8 +24,13 @@ from clipdiy.errors import ConfigError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from clipdiy.evaluate.evaluator import Evaluator
+    from clipdiy.evaluate.cited import Cited
+    from clipdiy.evaluate.datasets.sample import Dataset
+    from clipdiy.evaluate.evaluator import Evaluator, Plan
+    from clipdiy.evaluate.protocol import Protocol
+    from clipdiy.evaluate.report import Row
     from clipdiy.evaluate.runner import Finished, Job
+    from clipdiy.evaluate.variants import Variant
 
 DATA_HELP = (
     "voc:PATH or voc20:PATH (VOC2012), context:PATH or context59:PATH (VOC2010), coco:PATH (annotations and val2017), "
@@ -92,18 +98,60 @@ def evaluate(
     """
     from rich.console import Console
 
-    from clipdiy.evaluate.cited import TABLE_1
-    from clipdiy.evaluate.predictions import Predictions
-    from clipdiy.evaluate.protocol import AUTHORS, PROTOCOLS
-    from clipdiy.evaluate.variants import VARIANTS, choose
-
     tell = Console(stderr=True, highlight=False)
     if variants == "list":
-        for variant in VARIANTS.values():
-            print(f"{variant.key:24}{variant.title}")
+        _print_systems()
         return
+    title, chosen = _choose_systems(table, variants, predictions or (), instances, preset_name, tell)
+    rules = _rules(protocol, full=full)
+    config = configure(preset_name, clip=clip, found=found, device=device, dtype=dtype)
+    if not full:
+        config = replace(config, label_map="square", clean_up=CleanUp(0))
+    _make_folder(out)
+
+    from clipdiy.evaluate.evaluator import Plan
+    from clipdiy.evaluate.report import make_rows
+    from clipdiy.evaluate.runner import Job
+
+    job = Job(data, out / "data", out / "records.jsonl", limit, workers, resume, figures)
+    evaluator = _load(Plan(config, chosen, weights_dir, instances, boundary=boundary, protocol=rules), job, tell)
+    _say_doubts(evaluator, tell)
+    finished = _run_with_progress(evaluator, job, tell)
+    rows = make_rows(chosen, finished)
+    cited = _cited(table)
+    about = _describe(evaluator, job, finished, way="full" if full else "published", preset_name=preset_name)
+    _write(out, evaluator.dataset, rows, about, cited)
+    _show(title, evaluator.dataset, rows, finished.count, cited, tell)
+    if figures:
+        _draw(evaluator, finished, out / "figures")
+    tell.print(f"written to {escape(str(out))}", soft_wrap=True)
+
+
+def _print_systems() -> None:
+    from clipdiy.evaluate.variants import VARIANTS
+
+    for variant in VARIANTS.values():
+        print(f"{variant.key:24}{variant.title}")
+
+
+def _choose_systems(
+    table: str | None,
+    variants: str | None,
+    predictions: Sequence[str],
+    instances: Path | None,
+    preset_name: str,
+    tell: "Console",
+) -> "tuple[str, tuple[Variant, ...]]":
+    """Return a heading and what is compared: tables, then single systems, then what other programs predicted.
+
+    Raises:
+        ConfigError: If there is no such table, system or folder, or two predictions have one name.
+    """
+    from clipdiy.evaluate.predictions import Predictions
+    from clipdiy.evaluate.variants import choose
+
     keys = [key.strip() for key in (variants or "").split(",") if key.strip()]
-    written = [Predictions.parse(text) for text in predictions or ()]
+    written = [Predictions.parse(text) for text in predictions]
     names = [one.name for one in written]
     if len(set(names)) < len(names):
         raise ConfigError(f"two predictions have one name: {', '.join(names)}")
@@ -113,72 +161,53 @@ def evaluate(
         if without != chosen:
             tell.print("[yellow]the row of CutLER is left out: it needs its masks, --instances FILE[/]", soft_wrap=True)
         chosen = without
-    chosen += tuple(one.variant for one in written)
-    rules = PROTOCOLS.get(protocol)  # type: ignore[call-overload]
+    return title, chosen + tuple(one.variant for one in written)
+
+
+def _rules(name: str, *, full: bool) -> "Protocol":
+    """Return the rules of counting that are called so.
+
+    Raises:
+        ConfigError: If there are none, or they do not go with `--full`.
+    """
+    from clipdiy.evaluate.protocol import AUTHORS, PROTOCOLS
+
+    rules = PROTOCOLS.get(name)  # type: ignore[call-overload]
     if rules is None:
-        raise ConfigError(f"there is no protocol {protocol!r}; there are: {', '.join(PROTOCOLS)}")
+        raise ConfigError(f"there is no protocol {name!r}; there are: {', '.join(PROTOCOLS)}")
     if full and rules is AUTHORS:
         raise ConfigError("--full is not how the published figures were made: leave it out, or --protocol authors")
-    config = configure(preset_name, clip=clip, found=found, device=device, dtype=dtype)
-    if not full:
-        config = replace(config, label_map="square", clean_up=CleanUp(0))
+    return rules  # type: ignore[no-any-return]
+
+
+def _make_folder(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as err:
         raise ConfigError(f"cannot make the folder for the results {out}: {err.strerror or err}") from err
 
-    from clipdiy.evaluate.datasets import open_dataset
-    from clipdiy.evaluate.evaluator import Evaluator, Plan
-    from clipdiy.evaluate.report import (
-        completeness,
-        make_rows,
-        print_classes,
-        print_rows,
-        write_class_csv,
-        write_csv,
-        write_json,
-    )
-    from clipdiy.evaluate.runner import Job
 
-    with tell.status(f"opening {escape(data)}"):
-        dataset = open_dataset(data, out / "data", rules)
-    with tell.status(f"loading {escape(config.clip)}"):
-        plan = Plan(config, chosen, weights_dir, instances, boundary=boundary, protocol=rules)
+def _load(plan: "Plan", job: "Job", tell: "Console") -> "Evaluator":
+    """Open the data set, load the networks, and see that every picture has what it needs."""
+    from clipdiy.evaluate.datasets import open_dataset
+    from clipdiy.evaluate.evaluator import Evaluator
+
+    with tell.status(f"opening {escape(job.dataset)}"):
+        dataset = open_dataset(job.dataset, job.scratch, plan.protocol)
+    with tell.status(f"loading {escape(plan.config.clip)}"):
         evaluator = Evaluator(plan, dataset)
-    evaluator.require_predictions(dataset.image_ids[:limit])
-    if dataset.left_out:
-        rule = f"fewer than {rules.least_labelled_px} labelled pixels, as the authors do"
-        tell.print(f"{dataset.left_out} pictures are left out: {rule}", soft_wrap=True)
+    evaluator.require_predictions(dataset.image_ids[: job.limit])
+    return evaluator
+
+
+def _say_doubts(evaluator: "Evaluator", tell: "Console") -> None:
+    """Say what makes the figures differ from what somebody may take them for, before they are made."""
+    if evaluator.dataset.left_out:
+        rule = f"fewer than {evaluator.plan.protocol.least_labelled_px} labelled pixels, as the authors do"
+        tell.print(f"{evaluator.dataset.left_out} pictures are left out: {rule}", soft_wrap=True)
     doubts = [doubt for segmenter in evaluator.segmenters.values() for doubt in segmenter.doubts(evaluator.vocabulary)]
     for doubt in dict.fromkeys([*evaluator.doubts, *doubts]):
         tell.print(f"[yellow]warning: {escape(doubt)}[/]", soft_wrap=True)
-    job = Job(data, out / "data", out / "records.jsonl", limit, workers, resume, figures)
-    finished = _run_with_progress(evaluator, job, tell)
-    rows = make_rows(chosen, finished)
-    about = {
-        "dataset": {"name": dataset.name, "title": dataset.title, "asked": data, "pictures": finished.count},
-        "protocol": rules.name,
-        "way": "full" if full else "published",
-        "preset": preset_name,
-        "worst": list(finished.worst),
-        "configurations": evaluator.description,
-        "identity": evaluator.identity,
-    }
-    cited = TABLE_1 if "1" in [name.strip() for name in (table or "").split(",")] else ()
-    write_json(out / "results.json", rows, dataset, about, cited)
-    write_csv(out / "results.csv", rows)
-    write_class_csv(out / "classes.csv", rows, dataset)
-    say = Console(highlight=False)
-    if not say.is_terminal:
-        say = Console(highlight=False, width=FILE_WIDTH)
-    say.print(print_classes(rows[0], dataset))
-    say.print(print_rows(rows, title, dataset, finished.count, cited))
-    warning = completeness(dataset, finished.count)
-    if warning:
-        tell.print(f"[yellow]{escape(warning)}[/]", soft_wrap=True)
-    if figures:
-        _draw(evaluator, finished, out / "figures")
-    tell.print(f"written to {escape(str(out))}", soft_wrap=True)
 
 
 def _run_with_progress(evaluator: "Evaluator", job: "Job", tell: "Console") -> "Finished":
@@ -192,6 +221,57 @@ def _run_with_progress(evaluator: "Evaluator", job: "Job", tell: "Console") -> "
             progress.update(done, total, f"mIoU {100 * miou:.1f}")
 
         return run(evaluator, job, report)
+
+
+def _cited(table: str | None) -> "tuple[Cited, ...]":
+    """Return the systems that table 1 of the paper only cites, if it is asked for."""
+    from clipdiy.evaluate.cited import TABLE_1
+
+    return TABLE_1 if "1" in [name.strip() for name in (table or "").split(",")] else ()
+
+
+def _describe(
+    evaluator: "Evaluator", job: "Job", finished: "Finished", *, way: str, preset_name: str
+) -> dict[str, object]:
+    """Return what the figures were measured with, for `results.json`."""
+    dataset = evaluator.dataset
+    return {
+        "dataset": {"name": dataset.name, "title": dataset.title, "asked": job.dataset, "pictures": finished.count},
+        "protocol": evaluator.plan.protocol.name,
+        "way": way,
+        "preset": preset_name,
+        "worst": list(finished.worst),
+        "configurations": evaluator.description,
+        "identity": evaluator.identity,
+    }
+
+
+def _write(
+    out: Path, dataset: "Dataset", rows: "Sequence[Row]", about: Mapping[str, object], cited: "Sequence[Cited]"
+) -> None:
+    from clipdiy.evaluate.report import write_class_csv, write_csv, write_json
+
+    write_json(out / "results.json", rows, dataset, about, cited)
+    write_csv(out / "results.csv", rows)
+    write_class_csv(out / "classes.csv", rows, dataset)
+
+
+def _show(
+    title: str, dataset: "Dataset", rows: "Sequence[Row]", count: int, cited: "Sequence[Cited]", tell: "Console"
+) -> None:
+    """Print the tables, and what of the data set was not there."""
+    from rich.console import Console
+
+    from clipdiy.evaluate.report import completeness, print_classes, print_rows
+
+    say = Console(highlight=False)
+    if not say.is_terminal:
+        say = Console(highlight=False, width=FILE_WIDTH)
+    say.print(print_classes(rows[0], dataset))
+    say.print(print_rows(rows, title, dataset, count, cited))
+    warning = completeness(dataset, count)
+    if warning:
+        tell.print(f"[yellow]{escape(warning)}[/]", soft_wrap=True)
 
 
 def _draw(evaluator: "Evaluator", finished: "Finished", folder: Path) -> None:

@@ -1,6 +1,8 @@
 """What is encoded before it is asked for: in which order, when, and what is dropped."""
 
+import logging
 import threading
+import time
 
 import pytest
 
@@ -204,6 +206,80 @@ def test_several_are_brought_at_the_same_time(make, bring):
     assert bring.starts.acquire(timeout=10)
     assert not bring.starts.acquire(timeout=0.05)
     assert len(ahead) == 1
+
+
+def idle(ahead):
+    """Wait until its threads wait for something to do."""
+    while len(ahead._changed._waiters) < len(ahead._running):
+        time.sleep(0.001)
+
+
+def test_one_that_has_nothing_to_do_begins_with_what_comes(make, bring):
+    ahead = make()
+    ahead.add(wanted("1"), "a", host)
+    bring.let(1)
+    idle(ahead)
+    ahead.add(wanted("2"), "a", host)
+    bring.let(1)
+    assert bring.begun == ["1", "2"]
+
+
+def test_one_that_has_nothing_to_do_ends_with_the_others(make, bring):
+    ahead = make(threads=2)
+    ahead.add(wanted("1"), "a", host)
+    bring.let(1)
+    idle(ahead)
+    ahead.stop()
+    ahead.join()
+    assert [thread.is_alive() for thread in ahead._running] == [False, False]
+
+
+def test_a_download_that_hangs_is_not_waited_for_at_the_end(make, bring, monkeypatch):
+    monkeypatch.setattr("backend.predicting.ahead._JOIN_S", 0.01)
+    ahead = make()
+    ahead.add(wanted("hangs"), "a", host)
+    assert bring.starts.acquire(timeout=10)
+    ahead.stop()
+    ahead.join()
+    [thread] = ahead._running
+    assert thread.is_alive()
+    assert thread.daemon, "nor by the process"
+
+
+def test_nothing_to_add_adds_nothing(make):
+    ahead = make()
+    ahead.add([], "a", host)
+    assert not ahead.waits_for("a")
+    assert not ahead._running
+
+
+def test_how_many_wait_is_said_whenever_that_changes(make, bring):
+    seen = []
+    ahead = make(watch=seen.append)
+    with ahead.giving_way():
+        ahead.add(wanted("1", "2", "3"), "a", host)
+        ahead.add(wanted("1"), "b", host)
+        ahead.drop(wanted("1"), "a")
+        assert seen == [3, 4, 3]
+    bring.let(3)
+    assert seen[3:] == [2, 1, 0]
+
+
+def test_what_is_begun_and_what_cannot_be_had_is_said(make, bring, caplog):
+    ahead = make()
+    with caplog.at_level(logging.DEBUG, "backend.predicting.ahead"):
+        ahead.add(wanted("breaks", "2"), "a", host)
+        bring.let(2)
+        ahead.add(wanted("breaks", first=5), "", host)
+        bring.let(1)
+        idle(ahead)
+    assert caplog.messages == [
+        "project a: 2 pictures are encoded while nobody asks for any",
+        "project a, task 1: not encoded ahead",
+        "project ?: 1 pictures are encoded while nobody asks for any",
+        "project ?, task 5: not encoded ahead",
+    ]
+    assert [record.exc_info is not None for record in caplog.records] == [False, True, False, True]
 
 
 @pytest.mark.parametrize("most", [0, 10])

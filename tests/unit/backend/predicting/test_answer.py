@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -269,6 +270,60 @@ def test_the_predictor_brings_in_every_page() -> None:
         *((0, 8, 8), (1, 10, 12))
     ]
     assert broken == [], "a task is whole or not done"
+
+
+def test_the_score_of_a_task_is_the_mean_of_what_was_asked() -> None:
+    def score(*image_scores: float) -> float:
+        left = iter(image_scores)
+        keys: tuple[ImageKey, ...] = tuple(("pages", page) for page in range(len(image_scores)))
+        config = parse_label_config(view(control("BrushLabels") + control("PolygonLabels"), 'valueList="$pages"'))
+        asked: Any = lambda features, of: replace(Asked()(features, of), image_score=next(left))  # noqa: E731
+        prediction = answer_task(
+            {"id": 7, "data": {}}, config, features(*keys) if keys else {}, asked, model_version="v1"
+        )
+        assert next(left, None) is None, "every question once"
+        return float(prediction["score"])
+
+    assert score(0.2, 0.7) == pytest.approx(0.45)
+    assert score(0.2, 0.3, 0.7) == pytest.approx(0.4)
+    assert score() == 0
+
+
+def test_a_control_without_labels_costs_the_others_nothing() -> None:
+    """A task may name none for one control; what stands behind it is answered all the same."""
+    xml = view(
+        control("BrushLabels", 'value="$labels"', "")
+        + control("RectangleLabels", labels='<Label value="Cat"/>')
+        + control("Choices", 'choice="multiple"', '<Choice value="Cat"/>')
+        + control("PolygonLabels", labels='<Label value="Cat"/>')
+    )
+    found = answer(xml, data={"image": "x", "labels": []})["result"]
+    assert [*dict.fromkeys(region["from_name"] for region in found)] == ["RectangleLabels", "Choices", "PolygonLabels"]
+
+
+def test_each_of_two_pictures_gets_the_regions_of_its_own_controls() -> None:
+    xml = (
+        '<View><Image name="a" value="$first"/><Image name="b" value="$second"/>'
+        f'<BrushLabels name="of a" toName="a">{LABELS}</BrushLabels>'
+        f'<BrushLabels name="of b" toName="b">{LABELS}</BrushLabels></View>'
+    )
+    asked = Asked()
+    found = answer(xml, asked, {"first": "x", "second": "y"}, (("first", None), ("second", None)))["result"]
+    assert [(region["from_name"], region["to_name"]) for region in found] == [("of a", "a")] * 2 + [("of b", "b")] * 2
+    assert len(asked.questions) == 2
+
+
+def test_one_field_as_a_picture_and_as_the_only_page_of_a_list() -> None:
+    xml = (
+        '<View><Image name="a" value="$image"/><Image name="b" valueList="$image"/>'
+        f'<BrushLabels name="of a" toName="a">{LABELS}</BrushLabels>'
+        f'<BrushLabels name="of b" toName="b">{LABELS}</BrushLabels></View>'
+    )
+    found = answer(xml, data={"image": "x"}, keys=(("image", None), ("image", 0)))["result"]
+    assert [(region["from_name"], region.get("item_index")) for region in found] == [
+        *[("of a", None)] * 2,
+        *[("of b", 0)] * 2,
+    ]
 
 
 TEXTS = ['6" <nail> & co', "cup, blue", "\N{CAT FACE}", "חתול", "كلب كبير", "犬", "{} $x"]

@@ -2,8 +2,10 @@
 
 import logging
 import threading
+from types import SimpleNamespace
 
 import pytest
+from clocks import HandClock
 from fakes import FakeCore, FakeLoader
 
 from backend.deadline import Deadline
@@ -285,15 +287,38 @@ def test_what_is_known_with_one_token_is_not_believed_with_another(room):
     assert room.counted("not-downloaded") == 0
 
 
-def test_closing_tells_those_who_still_wait(make):
-    room = make()
+def test_closing_tells_those_who_still_wait(room):
     held = room.hold()
-    waiting = room.ask("ok:8x9")
-    closing = threading.Thread(target=room.close)
-    closing.start()
-    closing.join(10)
-    assert held.done()
-    assert waiting.cancelled() or waiting.done()
+    waiting = [room.ask("ok:8x9"), room.ask("ok:8x9"), room.ask("ok:8x10")]
+    room.networks._threads.shutdown(wait=False, cancel_futures=True)  # what has not begun will not begin
+    room.close()
+    assert held.result(0).size_hw == (3, 3)
+    assert [future.cancelled() for future in waiting] == [True] * 3
+
+
+def test_it_is_measured_how_long_a_picture_takes_in_the_networks_and_before(make, monkeypatch):
+    room = make(image_batch=2)
+    clock = HandClock()
+    monkeypatch.setattr("backend.predicting.pictures.time", SimpleNamespace(monotonic=clock))
+    encode = room.core.encode
+
+    def takes_eight_seconds(photos):
+        clock.now += 8
+        return encode(photos)
+
+    room.hold()
+    room.core.encode = takes_eight_seconds
+    futures = [room.ask(f"ok:8x{width}") for width in (9, 10)]
+    room.core.gate.set()
+    for future in futures:
+        future.result(10)
+    room.pictures.bring_file(b"ok:8x9", ASKER)
+
+    def measured(what, stage):
+        return room.metrics.registry.get_sample_value(f"clipdiy_stage_seconds_{what}", {"stage": stage})
+
+    assert (measured("sum", "encode"), measured("count", "encode")) == (8, 3)
+    assert measured("count", "load") == 4
 
 
 class TestForGestures:

@@ -370,6 +370,23 @@ def test_progress_is_said_every_five_seconds(time, caplog):
     ]
 
 
+@pytest.mark.parametrize(
+    ("plan", "said"),
+    [
+        pytest.param(Plan(load=6.0), "0 of 1 tasks done, 0 failed, 1 open, 6.0 s (0.0 images/s)", id="nothing is done"),
+        pytest.param(
+            Plan(load=4.0, encode=(1.0,), finish=0),
+            "1 of 1 tasks done, 0 failed, 0 open, 5.0 s (0.2 images/s)",
+            id="all",
+        ),
+    ],
+)
+def test_how_long_it_takes_is_not_said_where_that_cannot_be(time, caplog, plan, said):
+    with caplog.at_level(logging.INFO):
+        Run(time, [plan])()
+    assert caplog.messages[0] == f"project 7: {said}"
+
+
 def test_a_request_that_is_broken_off_lets_go_of_everything(time):
     plans = [Plan(queued=True), Plan(load=9.0, queued=True), Plan(), Plan()]
     run = Run(time, plans, window=Window(2, 2))

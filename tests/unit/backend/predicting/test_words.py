@@ -1,7 +1,7 @@
 import pytest
 
 from backend.labeling.reader import parse_label_config
-from backend.predicting.fair_pool import FairPool
+from backend.predicting.fair_pool import FairPool, Lane
 from backend.predicting.words import SLICE, Words
 
 CONFIG = """<View><Image name="i" value="$image"/><BrushLabels name="b" toName="i">{}</BrushLabels></View>"""
@@ -84,3 +84,16 @@ def test_the_first_choice_is_made_before_anybody_asks(words):
     for future in words.learn_others():
         future.result(10)
     assert words.chosen == [(("background", "object"), None, 1)]
+
+
+def test_each_slice_takes_turns_as_whoever_asks_for_it(words):
+    asked = []
+    submit = words._networks.submit
+    words._networks.submit = lambda job, **turn: asked.append(turn) or submit(job, **turn)
+    many = config(*(f"thing {i}" for i in range(SLICE)))
+    for future in words.learn(many, "7", Lane.INTERACTIVE) + words.learn(config("Cat"), "8"):
+        future.result(10)
+    assert asked == [
+        *[{"owner": "7", "lane": Lane.INTERACTIVE}] * 2,
+        {"owner": "8", "lane": Lane.REQUEST},
+    ]
