@@ -287,8 +287,8 @@ def _image_remedy(err: TaskError) -> str:
     return {
         "refused": "if that host is yours: CLIPDIY_PRIVATE_HOSTS or CLIPDIY_ALLOW_PRIVATE_ADDRESSES=true",
         "unauthorized": "give the service a token that may see the project: CLIPDIY_LABEL_STUDIO_TOKEN",
-        "timeout": "CLIPDIY_DOWNLOAD_TIMEOUT_S allows more time",
-        "too-large": "CLIPDIY_MAX_IMAGE_BYTES and CLIPDIY_MAX_IMAGE_PX allow more",
+        "timeout": "CLIPDIY_DOWNLOAD_TIMEOUT_S (or CLIPDIY_DECODE_TIMEOUT_S, once it is there) allows more time",
+        "too-large": "CLIPDIY_MAX_IMAGE_BYTES, CLIPDIY_MAX_IMAGE_PX and CLIPDIY_MAX_JPEG_SCANS allow more",
     }.get(err.reason, "")
 
 

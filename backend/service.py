@@ -307,7 +307,12 @@ def make_loader(settings: Settings, method: Method[Any] | None = None) -> ImageL
         allow_private_addresses=settings.allow_private_addresses,
     )
     limits = ImageLimits(
-        max_bytes=settings.max_image_bytes, max_px=settings.max_image_px, timeout_s=settings.download_timeout_s
+        max_bytes=settings.max_image_bytes,
+        max_px=settings.max_image_px,
+        max_scans=settings.max_jpeg_scans,
+        max_decoding_px=settings.max_decoding_px,
+        decode_s=settings.decode_timeout_s,
+        timeout_s=settings.download_timeout_s,
     )
     if method is None:
         return ImageLoader(sources, limits)

@@ -132,7 +132,18 @@ class Settings(BaseSettings):
     )
     max_image_bytes: int = Field(50_000_000, ge=1, description="Largest image file.")
     max_image_px: int = Field(100_000_000, ge=1, description="Largest image in pixels (width x height).")
-    download_timeout_s: float = Field(30.0, gt=0, description="Longest time for one image.")
+    max_jpeg_scans: int = Field(
+        100, ge=1, description="Most scans of a JPEG, each of which goes over the whole image again."
+    )
+    max_decoding_px: int = Field(
+        100_000_000,
+        ge=1,
+        description="Most pixels decoded at the same time, up to 16 bytes each; a larger image is decoded alone.",
+    )
+    decode_timeout_s: float = Field(
+        20.0, gt=0, description="Longest time for decoding one image (a WebP or AVIF is not stopped once it has begun)."
+    )
+    download_timeout_s: float = Field(30.0, gt=0, description="Longest time for downloading one image.")
     download_threads: int = Field(8, ge=1, description="Images downloaded and decoded at the same time.")
 
     deadline_s: float = Field(

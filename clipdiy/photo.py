@@ -34,7 +34,7 @@ from PIL import (
 from clipdiy.errors import ImageError, ShapeError
 
 MAX_SCANS = 100
-"""Of a JPEG. Each goes over the whole picture again; progressive ones have about ten."""
+"""Of a JPEG, unless told. Each goes over the whole picture again; progressive ones have about ten."""
 MAX_SEGMENTS = 10_000
 """Of a JPEG. 64 kB each: even its largest colour profile has 255."""
 
@@ -96,6 +96,10 @@ class ImageTooLargeError(ImageError):
     """The file's header announces more pixels than allowed. Nothing was decoded."""
 
 
+class ImageScansError(ImageError):
+    """The JPEG has more scans than allowed. Nothing was decoded."""
+
+
 class ImageTooSlowError(ImageError):
     """The file takes longer to decode than allowed. Perhaps it was made for that; perhaps the machine is busy."""
 
@@ -107,6 +111,7 @@ def decode_photo(
     keep_px: int | None = None,
     keep_short_px: int = 0,
     window: Window | None = None,
+    max_scans: int = MAX_SCANS,
     timeout_s: float = math.inf,
     admit: Callable[[int], AbstractContextManager[None]] = lambda _px: nullcontext(),
 ) -> Photo:
@@ -126,6 +131,7 @@ def decode_photo(
         keep_px: Longer side that is needed, in pixels; `None` keeps all.
         keep_short_px: The shorter side is not reduced below this, so that a panorama keeps its rows.
         window: Only these rows and columns are wanted, in pixels of the upright picture: a photo of its own.
+        max_scans: Most scans that a JPEG may have. Counted before anything is decoded.
         timeout_s: How long decoding may take. Looked at between the pieces in which Pillow reads a file: in a JPEG at
             each scan at the latest; never in WebP, AVIF and most TIFF files, which it reads in one piece.
         admit: Called with the number of pixels that are about to be decoded, and held while they are: how much is
@@ -136,11 +142,12 @@ def decode_photo(
 
     Raises:
         ImageTooLargeError: If it has more than `max_px` pixels.
+        ImageScansError: If it is a JPEG of more than `max_scans` scans.
         ImageTooSlowError: If it takes longer than `timeout_s`.
-        ImageError: If it is none of these formats, damaged, cut off, or a JPEG of more than `MAX_SCANS` scans.
+        ImageError: If it is none of these formats, damaged, cut off, or a JPEG of more than `MAX_SEGMENTS` segments.
     """
     file = _TimedFile(data if isinstance(data, bytes) else data.read())
-    name, image = _open(file)
+    name, image = _open(file, max_scans)
     width, height = image.size
     if width * height > max_px:
         raise ImageTooLargeError(
@@ -241,7 +248,7 @@ _TURNS = {
 _SIDEWAYS = tuple(_TURNS[orientation] for orientation in (5, 6, 7, 8))
 
 
-def _open(file: _TimedFile) -> tuple[str, ImageFile.ImageFile]:
+def _open(file: _TimedFile, max_scans: int) -> tuple[str, ImageFile.ImageFile]:
     """Read a file's header; return the name of its format with it."""
     start = file.read(64)
     file.seek(0)
@@ -249,7 +256,7 @@ def _open(file: _TimedFile) -> tuple[str, ImageFile.ImageFile]:
         if start.startswith(magics) or (name == "AVIF" and _brands(start) & _AVIF_BRANDS):
             if name == "JPEG":
                 # Each read of Pillow's ends before the next scan, so that the time is looked at between them.
-                file.stops = _scans(file.getvalue())[1:]
+                file.stops = _scans(file.getvalue(), max_scans)[1:]
             try:
                 return name, opener(file)
             except Exception as err:
@@ -257,11 +264,12 @@ def _open(file: _TimedFile) -> tuple[str, ImageFile.ImageFile]:
     raise ImageError(f"expected a JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF picture, got {_guess(start)}")
 
 
-def _scans(jpeg: bytes) -> list[int]:
+def _scans(jpeg: bytes, max_scans: int) -> list[int]:
     """Return where the scans of a JPEG begin (the first picture of the file, not thumbnails in its segments).
 
     Raises:
-        ImageError: If there are more than `MAX_SCANS`, or more than `MAX_SEGMENTS` segments.
+        ImageScansError: If there are more than `max_scans`.
+        ImageError: If there are more than `MAX_SEGMENTS` segments.
     """
     scans: list[int] = []
     at = 2
@@ -271,9 +279,10 @@ def _scans(jpeg: bytes) -> list[int]:
         if marker is None or marker[1] == _END_OF_IMAGE:
             return scans
         if marker[1] == _START_OF_SCAN:
-            if len(scans) == MAX_SCANS:
-                raise ImageError(
-                    f"expected a JPEG of at most {MAX_SCANS} scans, got more: it was made to take long; save it anew"
+            if len(scans) == max_scans:
+                raise ImageScansError(
+                    f"expected a JPEG of at most {max_scans} scans, got more, which takes long: save it anew or raise "
+                    "the limit"
                 )
             scans.append(marker.start())
         at = marker.end() + int.from_bytes(jpeg[marker.end() : marker.end() + 2], "big")

@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 
 from backend.deadline import Deadline
-from backend.errors import TaskError, TaskFailure
+from backend.errors import TaskError
 from backend.images.addresses import is_at, show_url, split_url
 from backend.images.data_uri import read_data_uri
 from backend.images.host import LabelStudioHost
@@ -17,7 +17,7 @@ from backend.images.tokens import AccessTokens
 from backend.images.values import as_path, is_local_file, path_at, scheme_of, show_value
 from backend.images.versions import Fetched, Validator
 from clipdiy.errors import ImageError
-from clipdiy.photo import ImageTooLargeError, ImageTooSlowError, Photo, Window, decode_photo
+from clipdiy.photo import ImageScansError, ImageTooLargeError, ImageTooSlowError, Photo, Window, decode_photo
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,9 @@ class ImageLoader:
             resolve=resolve,
         )
         self._tokens = AccessTokens(self._outbound)
-        self._decoding = PixelBudget(self._limits.max_decoding_px)
+        self._decoding = PixelBudget(
+            self._limits.max_decoding_px, remedy="CLIPDIY_MAX_DECODING_PX lets more of them in at once"
+        )
 
     def load(self, value: str, *, task_id: object = None, host: LabelStudioHost | None = None) -> Photo:
         """Fetch and decode an image; arguments and errors as `fetch` and `decode`."""
@@ -85,7 +87,8 @@ class ImageLoader:
             deadline: Of whoever asks; `ImageLimits.decode_s` holds besides.
 
         Raises:
-            TaskError: `deadline` if that has come; `too-large` (in pixels), `timeout` or `not-an-image`.
+            TaskError: `deadline` if that has come; `too-large` (in pixels, or in scans of a JPEG), `timeout` or
+                `not-an-image`. Where a setting allows more, the message names it.
         """
         deadline = deadline or Deadline.never()
         limits = self._limits
@@ -96,14 +99,19 @@ class ImageLoader:
                 keep_px=self._keep_px,
                 keep_short_px=self._keep_short_px,
                 window=window,
+                max_scans=limits.max_scans,
                 timeout_s=min(limits.decode_s, deadline.left_s),
                 admit=lambda px: self._decoding.hold(px, deadline),
             )
         except ImageTooLargeError as err:
-            raise TaskError("too-large", str(err)) from err
+            raise TaskError("too-large", f"{show_value(value)}: {err} (CLIPDIY_MAX_IMAGE_PX)") from err
+        except ImageScansError as err:
+            raise TaskError("too-large", f"{show_value(value)}: {err} (CLIPDIY_MAX_JPEG_SCANS)") from err
         except ImageTooSlowError as err:
-            reason: TaskFailure = "deadline" if deadline.has_come else "timeout"
-            raise TaskError(reason, f"{show_value(value)}: {err}") from err
+            if deadline.has_come:
+                raise TaskError("deadline", f"{show_value(value)}: {err}") from err
+            more = "CLIPDIY_DECODE_TIMEOUT_S allows more time"
+            raise TaskError("timeout", f"{show_value(value)}: {err}; {more}") from err
         except ImageError as err:
             raise TaskError("not-an-image", f"{show_value(value)}: {err}") from err
 

@@ -15,13 +15,15 @@ class PixelBudget:
     A picture that is larger than the whole budget is let in when it is alone: it is slow, but never left waiting.
     """
 
-    def __init__(self, most_px: int) -> None:
+    def __init__(self, most_px: int, *, remedy: str = "") -> None:
         """Begin with nothing in it.
 
         Args:
             most_px: Most pixels (height x width) at the same time.
+            remedy: What a person can do so that there is more room; stands at the end of the error.
         """
         self._most_px = most_px
+        self._late = "other large pictures were being worked on until the deadline" + (remedy and f": {remedy}")
         self._held_px = 0
         self._waiting: deque[object] = deque()
         self._changed = threading.Condition()
@@ -49,7 +51,7 @@ class PixelBudget:
                 # First come, first served: a large picture is not overtaken by small ones for ever.
                 while self._waiting[0] is not mine or not self._has_room(px):
                     if deadline.has_come:
-                        raise TaskError("deadline", "other large pictures were being worked on until the deadline")
+                        raise TaskError("deadline", self._late)
                     self._changed.wait(deadline.left_s)
                 self._held_px += px
             finally:

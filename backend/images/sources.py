@@ -21,6 +21,7 @@ class ImageLimits:
     Attributes:
         max_bytes: Largest file.
         max_px: Most pixels (height x width), known from the header before anything is decoded.
+        max_scans: Most scans of a JPEG, each of which goes over the whole picture again.
         max_decoding_px: Most pixels that are decoded at the same time, over all requests. One takes up to 16 bytes
             meanwhile; a JPEG that is wanted small is decoded small. A larger picture is decoded when no other is.
         decode_s: For decoding one picture, as far as Pillow lets itself be stopped (see `clipdiy.photo.decode_photo`).
@@ -31,6 +32,7 @@ class ImageLimits:
 
     max_bytes: int = 50_000_000
     max_px: int = 100_000_000
+    max_scans: int = 100
     max_decoding_px: int = 100_000_000
     decode_s: float = 20.0
     timeout_s: float = 30.0

@@ -1,21 +1,25 @@
 """How the rooms are put together: from which Label Studio corrections are read, and from which they are not."""
 
+import io
 import logging
 import threading
 from dataclasses import replace
 
 import pytest
 from fakes import FakeCore, FakeLoader
+from PIL import Image
 from webhooks import KEY, annotation, project
 
 from backend import service as room
 from backend.bulk.pushing import Pushed
 from backend.corrections.events import read_project
+from backend.deadline import Deadline
+from backend.errors import TaskError
 from backend.images.host import LabelStudioHost
 from backend.images.introductions import Introductions
 from backend.metrics import Metrics
 from backend.predicting.predictor import Predictor, PredictorOptions
-from backend.service import make_learning
+from backend.service import make_learning, make_loader
 from backend.settings import Settings
 from clipdiy.method import method_named
 
@@ -30,6 +34,38 @@ class FakeApi:
 
     def task_pages(self, number, *, fields, page_size):
         yield [{"id": 1, "data": {"image": "ok"}, "annotations": [annotation(1)]}]
+
+
+def saved(kind, **options):
+    file = io.BytesIO()
+    Image.new("RGB", (40, 30)).save(file, kind, **options)
+    return file.getvalue()
+
+
+LIMITS = {
+    "max_image_px": (saved("PNG"), 30 * 40, 30 * 40 - 1, "too-large"),
+    # What Pillow writes for a picture in colours.
+    "max_jpeg_scans": (saved("JPEG", progressive=True), 10, 9, "too-large"),
+    "decode_timeout_s": (saved("PNG"), 600, 1e-9, "timeout"),
+}
+
+
+@pytest.mark.parametrize(("name", "picture", "enough", "too_little", "reason"), [(k, *v) for k, v in LIMITS.items()])
+def test_a_limit_on_pictures_is_the_one_of_the_setting_that_its_error_names(name, picture, enough, too_little, reason):
+    assert make_loader(Settings(**{name: enough})).decode(picture, "x").size_hw == (30, 40)
+    with pytest.raises(TaskError, match=rf"^x: .*CLIPDIY_{name.upper()}") as caught:
+        make_loader(Settings(**{name: too_little})).decode(picture, "x")
+    assert caught.value.reason == reason
+
+
+def test_how_much_is_decoded_at_the_same_time_is_a_setting():
+    loader = make_loader(Settings(max_decoding_px=30 * 40 + 10))
+    with loader._decoding.hold(10, Deadline.never()):
+        assert loader.decode(saved("PNG"), "x", deadline=Deadline.after(0.1)).size_hw == (30, 40)
+    message = "CLIPDIY_MAX_DECODING_PX lets more"
+    with loader._decoding.hold(11, Deadline.never()), pytest.raises(TaskError, match=message) as caught:
+        loader.decode(saved("PNG"), "x", deadline=Deadline.after(0))
+    assert caught.value.reason == "deadline"
 
 
 @pytest.fixture

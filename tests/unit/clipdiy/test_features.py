@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from clipdiy.errors import FeaturesError
-from clipdiy.features import PICTURE_QUALITY, ImageFeatures, pack_picture, unpack_picture
+from clipdiy.features import PICTURE_BITS, PICTURE_QUALITY, ImageFeatures, pack_picture, picture_bytes, unpack_picture
 from clipdiy.objectness.found import ObjectnessMap
 from clipdiy.photo import Photo
 
@@ -78,3 +78,33 @@ def test_a_large_picture_is_reduced_before_it_is_packed(size_hw, long_px, small_
     small.save(file, "JPEG", quality=PICTURE_QUALITY, subsampling=0)
     assert packed.shape == (3, *small_hw)
     assert (packed.int() - unpack_picture(file.getvalue()).int()).abs().float().mean() < 1
+
+
+SHAPES = {
+    "reduced": ((60, 90), 45, (30, 45)),
+    "reduced, high": ((90, 60), 45, (45, 30)),
+    "as large as it may be": ((30, 45), 45, (30, 45)),
+    "never enlarged": ((7, 20), 45, (7, 20)),
+    "a little too large": ((30, 46), 45, (29, 45)),
+    "narrower than a pixel": ((1, 200), 20, (1, 20)),
+}
+
+
+@pytest.mark.parametrize(("size_hw", "long_px", "kept_hw"), SHAPES.values(), ids=SHAPES)
+def test_a_packed_picture_comes_back(size_hw: tuple[int, int], long_px: int, kept_hw: tuple[int, int]) -> None:
+    rows, cols = np.mgrid[: size_hw[0], : size_hw[1]]
+    smooth = np.stack([cols, rows, rows + cols], axis=2).astype(np.uint8)
+    back = unpack_picture(pack_picture(Photo.from_array(smooth), long_px))
+    assert (back.shape, back.dtype) == ((3, *kept_hw), torch.uint8)
+    small = np.asarray(Image.fromarray(smooth).resize((kept_hw[1], kept_hw[0]), Image.Resampling.BICUBIC))
+    assert np.abs(back.permute(1, 2, 0).numpy().astype(int) - small).max() <= 8
+
+
+def test_the_bytes_of_a_picture_are_estimated_from_what_is_kept_of_it() -> None:
+    kept = 480 * 640 * PICTURE_BITS / 8
+    assert picture_bytes((480, 640), 640) == kept
+    assert picture_bytes((640, 480), 1000) == kept, "it is not enlarged"
+    assert picture_bytes((1920, 2560), 640) == kept
+    noise = Photo.from_array(np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8))
+    flat = Photo.from_array(np.zeros((480, 640, 3), np.uint8))
+    assert len(pack_picture(flat, 640)) < kept < len(pack_picture(noise, 640))

@@ -24,6 +24,7 @@ def test_the_product_is_the_convolution(bias):
     "convolution",
     [
         nn.Conv2d(3, 4, 3, 2),  # patches overlap
+        nn.Conv2d(3, 4, 2, 3),  # pixels lie between them
         nn.Conv2d(3, 4, 4, 4, padding=1),
         nn.Conv2d(3, 4, 2, 2, dilation=2),
         nn.Conv2d(6, 4, 4, 4),
@@ -35,6 +36,12 @@ def test_other_convolutions_stay(convolution):
     network = nn.Sequential(convolution)
     with_patch_products(network)
     assert network[0] is convolution
+
+
+def test_patches_of_two_pixels_are_patches():
+    network = nn.Sequential(nn.Conv2d(3, 4, 2, 2))
+    with_patch_products(network)
+    assert isinstance(network[0], PatchProduct)
 
 
 @torch.inference_mode()

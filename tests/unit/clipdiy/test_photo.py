@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from clipdiy.errors import ImageError, ShapeError
-from clipdiy.photo import ImageTooLargeError, ImageTooSlowError, Photo, decode_photo
+from clipdiy.photo import ImageScansError, ImageTooLargeError, ImageTooSlowError, Photo, decode_photo
 
 MAX_PX = 10_000_000
 HEIGHT, WIDTH = 24, 37
@@ -398,13 +398,19 @@ HIDDEN = {
 @pytest.mark.parametrize("before_each", ["", *HIDDEN], ids=["", *HIDDEN])
 def test_a_jpeg_of_many_scans_is_refused(before_each: str) -> None:
     hidden = HIDDEN.get(before_each, b"")
-    with pytest.raises(ImageError, match="at most 100 scans"):
+    with pytest.raises(ImageScansError, match=r"at most 100 scans.*raise the limit"):
         decode_photo(progressive(101, before_each=hidden), max_px=MAX_PX)
 
 
 @pytest.mark.parametrize("keep_px", [None, 20], ids=["all", "reduced"])
 def test_a_jpeg_of_a_hundred_scans_is_read(keep_px: int | None) -> None:
     assert layout(decode_photo(progressive(100), max_px=MAX_PX, keep_px=keep_px).pixels) == UPRIGHT
+
+
+def test_how_many_scans_there_may_be_can_be_said() -> None:
+    assert layout(decode_photo(progressive(101), max_px=MAX_PX, max_scans=101).pixels) == UPRIGHT
+    with pytest.raises(ImageScansError, match="at most 19 scans"):
+        decode_photo(progressive(20), max_px=MAX_PX, max_scans=19)
 
 
 def test_what_only_looks_like_a_scan_is_none() -> None:

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import os
+import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -39,13 +40,14 @@ def elsewhere() -> Iterator[WebServer]:
         yield server
 
 
-def picture(size_hw: tuple[int, int] = (30, 40), kind: str = "PNG") -> bytes:
+def picture(size_hw: tuple[int, int] = (30, 40), kind: str = "PNG", **options: Any) -> bytes:
     file = io.BytesIO()
-    Image.fromarray(np.full((*size_hw, 3), 90, np.uint8)).save(file, kind)
+    Image.fromarray(np.full((*size_hw, 3), 90, np.uint8)).save(file, kind, **options)
     return file.getvalue()
 
 
 PNG = picture()
+PROGRESSIVE = picture(kind="JPEG", progressive=True)
 NAMES = Names(**{"127_0_0_1": "127.0.0.1", "site_test": "127.0.0.1", "ls_test": "127.0.0.1", "localhost": "127.0.0.1"})
 
 
@@ -364,6 +366,9 @@ ANSWERS = {
     ),
     "too many bytes": (Reply(body=bytes(100_001)), "too-large", "at most 100,000 bytes"),
     "too many pixels": (Reply(body=picture((1001, 1000))), "too-large", "at most 1,000,000 pixels"),
+    "the setting for pixels": (Reply(body=picture((1001, 1000))), "too-large", "(CLIPDIY_MAX_IMAGE_PX)"),
+    "too many scans": (Reply(body=PROGRESSIVE), "too-large", "at most 2 scans"),
+    "the setting for scans": (Reply(body=PROGRESSIVE), "too-large", "(CLIPDIY_MAX_JPEG_SCANS)"),
     "server error": (Reply(500), "download", "500"),
     "login page": (Reply(302, headers={"Location": "/user/login/?next=secret"}), "unauthorized", "login"),
 }
@@ -372,7 +377,7 @@ ANSWERS = {
 @pytest.mark.parametrize(("reply", "reason", "message"), ANSWERS.values(), ids=ANSWERS)
 def test_what_is_no_image_has_its_reason(label_studio: WebServer, reply: Reply, reason: str, message: str) -> None:
     label_studio.replies["/data/upload/1/x"] = reply
-    load = loader(label_studio, limits=ImageLimits(max_bytes=100_000, max_px=1_000_000))
+    load = loader(label_studio, limits=ImageLimits(max_bytes=100_000, max_px=1_000_000, max_scans=2))
     error = failure(load, "/data/upload/1/x?token=secret")
     assert error.reason == reason
     assert message in str(error)
@@ -396,18 +401,21 @@ def test_pictures_are_decoded_when_there_is_room_for_their_pixels(monkeypatch: p
             with pytest.raises(TaskError) as caught:
                 load.decode(PNG, "x", window=window, deadline=Deadline.after(0.1))
             assert caught.value.reason == "deadline"
+            assert "CLIPDIY_MAX_DECODING_PX" in str(caught.value)
     assert load.decode(PNG, "x", window=(slice(0, 5), slice(0, 6)), deadline=Deadline.after(5)).size_hw == (5, 6)
 
 
 def test_the_time_to_decode_is_limited() -> None:
     """By the limit, or by the deadline of whoever asks."""
-    for limits, deadline, reason in (
-        (ImageLimits(decode_s=-1), Deadline.after(60), "timeout"),
-        (ImageLimits(decode_s=60), Deadline.after(0), "deadline"),
+    for limits, deadline, reason, named in (
+        (ImageLimits(decode_s=-1), Deadline.after(60), "timeout", ["CLIPDIY_DECODE_TIMEOUT_S"]),
+        # No longer time for one picture helps against the end of the request.
+        (ImageLimits(decode_s=60), Deadline.after(0), "deadline", []),
     ):
         with pytest.raises(TaskError) as caught:
             loader(limits=limits).decode(PNG, "https://site.test/x.png?sig=secret", deadline=deadline)
         assert caught.value.reason == reason
+        assert re.findall("CLIPDIY_[A-Z_]+", str(caught.value)) == named
         assert "https://site.test/x.png:" in str(caught.value)
         assert "secret" not in str(caught.value)
 

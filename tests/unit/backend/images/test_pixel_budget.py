@@ -45,6 +45,21 @@ def test_room_is_given_back_after_an_error() -> None:
     assert not is_full(budget, 10)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "other large pictures were being worked on until the deadline"),
+        ({"remedy": "buy more"}, "other large pictures were being worked on until the deadline: buy more"),
+    ],
+    ids=["", "with a remedy"],
+)
+def test_what_a_person_can_do_is_said(options: dict[str, str], message: str) -> None:
+    budget = PixelBudget(10, **options)
+    with budget.hold(10, Deadline.never()), pytest.raises(TaskError) as caught, budget.hold(1, Deadline.after(0)):
+        pass
+    assert str(caught.value) == message
+
+
 def begin(pool: ThreadPoolExecutor, budget: PixelBudget, px: int, entered: list[int]) -> "Future[None]":
     """Ask for room in a thread; return when it waits or has been let in."""
 
