@@ -11,7 +11,7 @@ from typing import Any
 
 from backend.bulk.behind import PushBehind
 from backend.bulk.pushing import push
-from backend.corrections.events import read_project
+from backend.corrections.events import read_event, read_project
 from backend.errors import BackendError, LabelConfigError, RequestError
 from backend.images.host import LabelStudioHost
 from backend.images.introductions import Introductions, trial_at
@@ -94,6 +94,22 @@ class Service:
             return
         # Which Label Studio that is must not be found out here: it waits for the answer, and may be asked.
         self.predictor.work_ahead(tasks, config, project=str(project.number), host=lambda: self.host_of(project.key))
+
+    def forget_deleted(self, body: Mapping[str, Any]) -> None:
+        """Tell no more of failed tasks that have been deleted.
+
+        Args:
+            body: Of a webhook; what says nothing of that, or cannot be read, is left alone.
+        """
+        if body.get("action") not in ("TASKS_DELETED", "PROJECT_DELETED"):
+            return
+        try:
+            event = read_event(body)
+        except RequestError:
+            return
+        if event is not None:
+            gone = None if event.is_project_gone else event.tasks_gone
+            self.predictor.failures.forget(str(event.project.number), gone)
 
     def close(self) -> None:
         """End the threads; what is under way is finished, the rest is dropped."""

@@ -78,6 +78,24 @@ class Failures:
         except (sqlite3.Error, OSError) as err:
             self._warn(err)
 
+    def forget(self, project: str, tasks: Collection[object] | None = None) -> None:
+        """Forget what is told of tasks that are no more.
+
+        Args:
+            project: Of all of them.
+            tasks: Their ids; `None` for all of the project's.
+        """
+        if self._path is None or not self._path.exists():
+            return
+        if tasks is not None:
+            self.note(project, done=tasks, failed=())
+            return
+        try:
+            with self._database() as database:
+                database.execute("DELETE FROM failed WHERE project = ?", (_text(project),))
+        except (sqlite3.Error, OSError) as err:
+            self._warn(err)
+
     def recent(self, most: int) -> list[Failure]:
         """Return the newest failures, the newest first."""
         if self._path is None or not self._path.exists():

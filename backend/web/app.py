@@ -195,6 +195,7 @@ def create_app(service: Service, reports: Reports | None = None) -> Flask:
             logger.error("a webhook could not be kept: %s", err.strerror or type(err).__name__)
             raise NotKept from err
         service.work_ahead(said)
+        service.forget_deleted(said)
         return jsonify(status="kept" if is_kept else "heard"), 201
 
     @app.get("/versions")

@@ -27,6 +27,25 @@ def test_what_failed_is_listed_until_it_is_done(tmp_path):
     assert listed(one) == [("3", "2", "timeout", "slow"), ("4", "1", "download", "gone too")]
 
 
+def test_tasks_and_projects_that_are_no_more(tmp_path):
+    failures = Failures(tmp_path)
+    for project in ("3", "4"):
+        failures.note(project, done=[], failed=[(number, "download", "") for number in (1, 2)])
+    failures.forget("3", [2, 9])
+    assert {(one.project, one.task) for one in failures.recent(9)} == {("3", "1"), ("4", "1"), ("4", "2")}
+    failures.forget("4")
+    assert {(one.project, one.task) for one in failures.recent(9)} == {("3", "1")}
+    Failures(None).forget("4")
+    Failures(tmp_path / "none").forget("4")
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_file_that_cannot_be_used_keeps_nobody_from_deleting(tmp_path, caplog):
+    (tmp_path / "failed-tasks.sqlite").write_bytes(b"no database at all" * 99)
+    Failures(tmp_path).forget("4")
+    assert "cannot be used" in caplog.text
+
+
 def test_many_that_are_done_at_once(tmp_path):
     failures = Failures(tmp_path)
     failures.note("3", done=[], failed=[(number, "download", "") for number in range(20)])

@@ -13,6 +13,7 @@ from webhooks import KEY, annotated, project
 from backend.corrections.store import CorrectionStore
 from backend.images.host import LabelStudioHost
 from backend.metrics import Metrics
+from backend.predicting.failures import Failures
 from backend.predicting.predictor import Predictor, PredictorOptions
 from backend.settings import Settings
 from backend.web.app import create_app, reason_phrase
@@ -354,6 +355,47 @@ class TestNewTasks:
         with service.predictor._ahead.giving_way():
             send(action="TASKS_CREATED", tasks=tasks("ok"), project=project(5))
             assert service.predictor._ahead.waits_for("5")
+
+
+class TestDeletedTasks:
+    """What failed in tasks that are no more is told no longer."""
+
+    @pytest.fixture
+    def left(self, tmp_path):
+        """Send a webhook; return which of the failed tasks 1 and 2 of the projects 4 and 5 are still told of."""
+        metrics, failures = Metrics(), Failures(tmp_path)
+        predictor = Predictor(FakeCore(), FakeLoader(), PredictorOptions(), metrics, failures=failures)
+        service = make_service(Settings(data_dir=tmp_path), predictor, metrics)
+        for number in ("4", "5"):
+            failures.note(number, done=[], failed=[(1, "download", ""), (2, "download", "")])
+        client = create_app(service).test_client()
+
+        def _left(**body):
+            assert client.post("/webhook", json=body).status_code in (201, 400)
+            return {(one.project, one.task) for one in failures.recent(9)}
+
+        yield _left
+        service.close()
+
+    def test_tasks(self, left):
+        gone = left(action="TASKS_DELETED", tasks=[{"id": 2}, {"id": 9}], project=project(4))
+        assert gone == {("4", "1"), ("5", "1"), ("5", "2")}
+
+    def test_a_project(self, left):
+        assert left(action="PROJECT_DELETED", project={"id": 4}) == {("5", "1"), ("5", "2")}
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            {"action": "TASKS_CREATED", "tasks": [{"id": 1}], "project": project(4)},
+            {"action": "TASKS_DELETED", "tasks": "all", "project": project(4)},
+            {"action": "TASKS_DELETED", "tasks": [{"id": 1}], "project": None},
+            {"action": "PROJECT_DELETED", "project": "4"},
+        ],
+        ids=repr,
+    )
+    def test_others_and_what_cannot_be_read_are_left_alone(self, left, body):
+        assert len(left(**body)) == 4
 
 
 def test_a_webhook_without_its_payload_is_refused_in_words(client):
