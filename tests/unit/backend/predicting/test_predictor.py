@@ -12,8 +12,8 @@ from backend.images.host import LabelStudioHost
 from backend.labeling.reader import parse_label_config
 from backend.metrics import Metrics
 from backend.predicting.fair_pool import Lane
-from backend.predicting.feature_cache import FeatureCache
-from backend.predicting.predictor import Predictor, PredictorOptions
+from backend.predicting.feature_cache import FeatureCache, content_of
+from backend.predicting.predictor import Predictor, PredictorOptions, Running
 
 PARSED = parse_label_config(CONFIG)
 
@@ -309,6 +309,7 @@ def test_unknown_words_are_warned_of_once(make, caplog):
     for _ in range(3):
         predictor.predict(tasks("ok"), PARSED)
     assert caplog.text.count("unknown: Dog") == 1
+    assert predictor.look_at(PARSED) == ("unknown: Dog",), "said to whoever asks, however often"
 
 
 def test_predictions_are_handed_over_as_they_are_finished(make):
@@ -462,6 +463,128 @@ class TestBehind:
         assert len(predictor._ahead) == 0
         name = "clipdiy_predict_seconds_count"
         assert predictor.metrics.registry.get_sample_value(name) == 0, "no request took so long"
+
+
+class TestWhatOthersAskOfIt:
+    """Steps of a prediction for those that do not answer a request: learning, bulk runs, the page."""
+
+    def test_pictures_are_brought_and_answered_as_a_request_would(self, make):
+        predictor = make()
+        [task] = tasks("ok:8x6")
+        brought = predictor.bring(task, PARSED, project="7", host=LabelStudioHost("http://ls"))
+        [(key, (content, features))] = brought.items()
+        assert key == ("image", None)
+        assert content == content_of(b"ok:8x6")
+        assert features.size_hw == (8, 6)
+        assert predictor.loader.seen == [("ok:8x6", 1, LabelStudioHost("http://ls"))]
+        version = predictor.model_version(PARSED)
+        assert [predictor.answer(task, PARSED, {key: features}, version=version)] == predictor.predict([task], PARSED)
+
+    def test_bringing_is_given_up_at_the_deadline_of_a_request(self, make):
+        told = []
+        predictor = make(deadline_s=5)
+        bring = predictor._pictures.bring_behind
+        predictor._pictures.bring_behind = lambda value, task_id, asker: (
+            told.append(asker),
+            bring(value, task_id, asker),
+        )
+        own = Deadline.after(60)
+        for deadline in (None, own):
+            predictor.bring(tasks("ok")[0], PARSED, project="7", deadline=deadline)
+        assert [(asker.owner, asker.deadline.seconds) for asker in told] == [("7", 5), ("7", 60)]
+
+    def test_features_that_are_kept_are_known(self):
+        cache = FeatureCache(None, memory_bytes=10**6, disk_bytes=0)
+        predictor = Predictor(FakeCore(), FakeLoader(), PredictorOptions(), Metrics(), cache)
+        predictor.predict(tasks("ok:8x6"), PARSED)
+        assert predictor.known_features(content_of(b"ok:8x6")).size_hw == (8, 6)
+        assert predictor.known_features(content_of(b"other")) is None
+        predictor.close()
+
+    def test_tasks_are_taken_as_far_as_segmentation(self, make):
+        failures = []
+        [control] = PARSED.controls
+
+        def made(task, features, segment):
+            return task["id"], {key: segment(one, control).label_map.shape for key, one in features.items()}
+
+        def told(*failure):
+            failures.append(failure)
+
+        predictor = make(deadline_s=0)
+        these = tasks("ok:8x6", "fail:timeout", "ok:4x5")
+        found = predictor.segment_behind(these, PARSED, make=made, on_failure=told)
+        assert found == [(1, {("image", None): (8, 6)}), [], (3, {("image", None): (4, 5)})]
+        assert failures == [(1, "timeout", "this one fails with timeout")]
+        over = Deadline.after(0)
+        assert predictor.segment_behind(these, PARSED, make=made, on_failure=told, deadline=over) == [[], [], []]
+
+    def test_features_that_were_kept_are_segmented_in_their_places(self, make):
+        predictor = make()
+        [control] = PARSED.controls
+        kept = [predictor.bring(one, PARSED)["image", None][1] for one in tasks("ok:8x6", "ok:4x5")]
+        found = predictor.segment_known(
+            [kept[0], None, kept[1]], PARSED, lambda place, one, segment: (place, segment(one, control).label_map.shape)
+        )
+        assert found == [(0, (8, 6)), None, (2, (4, 5))]
+
+    def test_nothing_is_segmented_with_words_that_could_not_be_embedded(self, make):
+        core = FakeCore()
+
+        def broken(_prompts):
+            raise RuntimeError("no")
+
+        core.embed_prompts = broken
+        with pytest.raises(RuntimeError):
+            make(core).segment_known([None], PARSED, lambda *_: None)
+
+    def test_a_picture_is_tried_out(self, make):
+        predictor = make(FakeCore(unknown=("Dog",)))
+        tried = predictor.try_out(b"ok", PARSED, deadline=Deadline.never())
+        assert tried.photo.size_hw == tried.segmentation.label_map.shape == (8, 6)
+        assert tried.vocabulary.names == ("background", "Cat", "Dog")
+        assert tried.doubts == ("unknown: Dog",)
+        assert predictor.metrics.registry.get_sample_value("clipdiy_predict_seconds_count") == 1
+
+    def test_what_computes_is_named(self, make):
+        assert make(FakeCore("core-2")).runs == Running("fake", "clip-diy", "cpu", "float32", "core-2")
+
+
+def test_a_gesture_waits_for_its_words_until_the_deadline(make, caplog):
+    predictor = make()
+    answered, free = [], threading.Event()
+    predictor._interactor.answer = lambda *_, **__: (
+        answered.append(predictor._method.embedded[:]) or {"result": ["some"]}
+    )
+    predictor._networks.submit(lambda: free.wait(10))
+    nothing = predictor.interact(tasks("ok")[0], PARSED, CLICK, project="7", deadline=Deadline.after(0.01))
+    assert nothing == {"result": [], "score": 0, "model_version": predictor.model_version(PARSED)}
+    assert answered == []
+    assert outcome(predictor, "deadline") == 1
+    assert "project 7, task 1, interactive: deadline: no time was left" in caplog.text
+    free.set()
+    assert predictor.interact(tasks("ok")[0], PARSED, CLICK, deadline=Deadline.never()) == {"result": ["some"]}
+    [embedded] = answered
+    assert embedded[-1] == ["a photo of a background", "a photo of a Cat", "a photo of a Dog"]
+
+
+def test_a_gesture_that_comes_too_late_begins_nothing(make):
+    predictor = make()
+    predictor._interactor.answer = lambda *_, **__: pytest.fail("there was no time left")
+    assert predictor.interact(tasks("ok")[0], PARSED, CLICK, deadline=Deadline.after(0))["result"] == []
+    assert predictor._method.embedded == []
+    assert outcome(predictor, "deadline") == 1
+
+
+def test_closing_ends_every_thread():
+    before = {*threading.enumerate()}
+    predictor = Predictor(FakeCore(), FakeLoader(), PredictorOptions(ahead=10), Metrics())
+    predictor.predict(tasks("ok"), PARSED)
+    predictor.work_ahead(tasks("ok:8x9"), PARSED)
+    begun = [one for one in {*threading.enumerate()} - before if not one.name.startswith("load")]
+    assert begun
+    predictor.close()
+    assert [one.name for one in begun if one.is_alive()] == []
 
 
 CLICK = {
