@@ -546,7 +546,17 @@ class TestWhatOthersAskOfIt:
         assert tried.doubts == ("unknown: Dog",)
         assert predictor.metrics.registry.get_sample_value("clipdiy_predict_seconds_count") == 1
 
+    def test_others_are_looked_at_before_anybody_asks(self, make):
+        core, chosen = FakeCore(), []
+        core.choose_others = lambda vocabulary, words=None: chosen.append(vocabulary.names)
+        predictor = make(core)
+        predictor.learn_others()
+        predictor._networks.submit(lambda: None).result(10)
+        assert chosen == [("background", "object")]
+
     def test_what_computes_is_named(self, make):
+        core = FakeCore()
+        assert make(core).method is core
         assert make(FakeCore("core-2")).runs == Running("fake", "clip-diy", "cpu", "float32", "core-2")
 
 
@@ -566,6 +576,23 @@ def test_a_gesture_waits_for_its_words_until_the_deadline(make, caplog):
     assert predictor.interact(tasks("ok")[0], PARSED, CLICK, deadline=Deadline.never()) == {"result": ["some"]}
     [embedded] = answered
     assert embedded[-1] == ["a photo of a background", "a photo of a Cat", "a photo of a Dog"]
+
+
+def test_no_gesture_is_no_question(make, caplog):
+    predictor = make()
+    assert predictor.interact(tasks("ok")[0], PARSED, {"result": []})["result"] == []
+    assert caplog.text == ""
+    assert predictor.metrics.registry.get_sample_value("clipdiy_predict_seconds_count") == 0
+
+
+def test_why_a_gesture_failed_shows_its_place_where_it_is_asked_for(make, caplog):
+    predictor = make()
+    predictor._interactor.answer = lambda *_, **__: 1 / 0
+    with caplog.at_level(logging.DEBUG, "backend.predicting.predictor"):
+        predictor.interact(tasks("ok")[0], PARSED, CLICK, project="7")
+    assert caplog.messages == ["project 7, task 1, interactive: inference: unexpected ZeroDivisionError", "task 1"]
+    assert [record.exc_info is not None for record in caplog.records] == [False, True]
+    assert outcome(predictor, "inference") == 1
 
 
 def test_a_gesture_that_comes_too_late_begins_nothing(make):
