@@ -1,7 +1,9 @@
 import logging
+import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from clocks import HandClock
@@ -10,10 +12,13 @@ from fakes import CONFIG, FakeCore, FakeLoader, tasks
 from backend.deadline import Deadline
 from backend.images.host import LabelStudioHost
 from backend.labeling.reader import parse_label_config
+from backend.labeling.taught import Taught
 from backend.metrics import Metrics
+from backend.predicting.failures import Failures
 from backend.predicting.fair_pool import Lane
 from backend.predicting.feature_cache import FeatureCache, content_of
 from backend.predicting.predictor import Predictor, PredictorOptions, Running
+from backend.predicting.request import Window
 
 PARSED = parse_label_config(CONFIG)
 
@@ -289,6 +294,32 @@ def test_model_version_changes_exactly_when_it_should(make):
     )
     assert version != predictor.model_version(parse_label_config(CONFIG, templates=("a {}",)))
     assert version != make(FakeCore("fake-2")).model_version(PARSED)
+
+
+def test_a_model_version_names_the_weights_and_what_was_learned(make):
+    core = FakeCore()
+    core.name = "ViT-B/16 (mine).onnx, " + "x" * 40
+    predictor = make(core)
+    assert re.fullmatch(r"clip-diy-ViT-B-16--mine-\.onnx--x{18}-[0-9a-f]{10}", predictor.model_version(PARSED))
+    learned = replace(PARSED, controls=(replace(PARSED.controls[0], taught=Taught(3)),))
+    assert re.fullmatch(
+        r"clip-diy-ViT-B-16--mine-\.onnx--x{18}-learned3-[0-9a-f]{10}", predictor.model_version(learned)
+    )
+
+
+def test_tasks_enough_to_keep_every_stage_busy_are_under_way():
+    options = PredictorOptions(load_threads=5, image_batch=3, finish_threads=4)
+    assert options.window == Window(unfinished=8, finishing=8 + 8)
+
+
+def test_failures_are_kept_where_they_are_to_be(tmp_path):
+    failures = Failures(tmp_path)
+    predictor = Predictor(FakeCore(), FakeLoader(), PredictorOptions(), Metrics(), failures=failures)
+    predictor.predict(tasks("fail:timeout"), PARSED, project="7")
+    predictor.close()
+    assert predictor.failures is failures
+    [failure] = failures.recent(9)
+    assert (failure.project, failure.task, failure.reason) == ("7", "1", "timeout")
 
 
 def test_region_ids_are_stable(make):
