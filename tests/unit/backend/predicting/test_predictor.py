@@ -798,6 +798,12 @@ class TestAhead:
         predictor.close()
         assert not any(thread.is_alive() for thread in predictor._ahead._running)
 
+    @pytest.mark.parametrize("image_batch", [1, 3])
+    def test_one_more_is_brought_than_go_through_the_networks_together(self, make, image_batch):
+        predictor = make(ahead=10, image_batch=image_batch)
+        predictor.work_ahead(tasks("ok"), PARSED)
+        assert len(predictor._ahead._running) == image_batch + 1
+
     def test_without_room_nothing_is_done(self, make):
         predictor = make(deadline_s=60)
         predictor.work_ahead(tasks("ok"), PARSED)
