@@ -308,8 +308,8 @@ def test_a_model_version_names_the_weights_and_what_was_learned(make):
 
 
 def test_tasks_enough_to_keep_every_stage_busy_are_under_way():
-    options = PredictorOptions(load_threads=5, image_batch=3, finish_threads=4)
-    assert options.window == Window(unfinished=8, finishing=8 + 8)
+    options = PredictorOptions(load_threads=5, image_batch=3, finish_threads=3)
+    assert options.window == Window(unfinished=8, finishing=8 + 6)
 
 
 def test_failures_are_kept_where_they_are_to_be(tmp_path):
