@@ -145,6 +145,21 @@ def test_values_are_bounded_together(make, bring):
     assert [value[0] for value in bring.begun] == ["z", "v"]
 
 
+@pytest.mark.parametrize(("last", "waiting"), [(50, 2), (51, 1)])
+def test_values_that_fill_the_room_exactly_stay(make, last, waiting):
+    ahead = make(most_chars=100)
+    with ahead.giving_way():
+        ahead.add(wanted("x" * 50, "y" * last), "a", host)
+        assert len(ahead) == waiting
+
+
+def test_a_value_that_fills_the_room_alone_stays(make):
+    ahead = make(most_chars=100)
+    with ahead.giving_way():
+        ahead.add(wanted("x" * 100), "a", host)
+        assert len(ahead) == 1
+
+
 def test_projects_are_bounded(make):
     ahead = make()
     with ahead.giving_way():
@@ -222,6 +237,7 @@ def test_one_that_has_nothing_to_do_begins_with_what_comes(make, bring):
     ahead.add(wanted("2"), "a", host)
     bring.let(1)
     assert bring.begun == ["1", "2"]
+    assert len(ahead._running) == 1, "one at a time, unless more are asked for"
 
 
 def test_one_that_has_nothing_to_do_ends_with_the_others(make, bring):
@@ -301,6 +317,8 @@ def test_the_end_drops_what_waits(make, bring):
     assert bring.starts.acquire(timeout=10)
     assert seen[0] == 3
     ahead.stop()
+    assert len(ahead) == 0
+    assert not ahead.waits_for("a")
     bring.ends.release()
     ahead.join()
     assert seen[-1] == 0

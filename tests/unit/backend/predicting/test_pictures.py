@@ -2,6 +2,8 @@
 
 import logging
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
@@ -14,7 +16,7 @@ from backend.images.asking import Asker
 from backend.images.host import LabelStudioHost
 from backend.metrics import Metrics
 from backend.predicting.fair_pool import FairPool, Lane
-from backend.predicting.feature_cache import FeatureCache
+from backend.predicting.feature_cache import FeatureCache, content_of
 from backend.predicting.pictures import Pictures
 from backend.predicting.segmenting import Segmenting
 
@@ -138,6 +140,7 @@ def test_somebody_else_was_quicker_between_loading_and_encoding(room):
     assert loaded.photo is not None
     room.ask("ok:8x9").result(10)
     assert room.pictures.encode(loaded, "8").result(0).size_hw == (8, 9)
+    room.networks.submit(lambda: None).result(10)
     assert room.encoded(9) == 1
 
 
@@ -183,6 +186,31 @@ def test_who_is_in_less_of_a_hurry_goes_along(room):
     room.core.gate.set()
     assert futures[0].result(10) is futures[2].result(10)
     assert room.core.sizes == [[3], [9], [10]]
+
+
+def test_who_is_in_less_of_a_hurry_makes_no_batch_longer(make):
+    room = make(image_batch=2)
+    room.hold()
+    futures = [
+        room.ask("ok:8x9", "7"),
+        room.ask("ok:8x9", "8", Lane.BACKGROUND),
+        room.ask("ok:8x20", "8", Lane.BACKGROUND),
+    ]
+    room.core.gate.set()
+    for future in futures:
+        future.result(10)
+    assert room.core.sizes == [[3], [9], [20]]
+
+
+def test_where_one_stood_that_was_in_more_of_a_hurry_later_a_batch_goes_on(make):
+    room = make(image_batch=2)
+    room.hold()
+    futures = [room.ask(f"ok:8x{width}", "7", Lane.BACKGROUND) for width in (20, 9, 21)]
+    futures.append(room.ask("ok:8x9", "7"))
+    room.core.gate.set()
+    for future in futures:
+        future.result(10)
+    assert room.core.sizes == [[3], [9], [20, 21]]
 
 
 def test_what_nobody_waits_for_is_in_no_batch_of_those_who_do(make):
@@ -238,6 +266,7 @@ def test_an_unchanged_picture_is_not_downloaded(room):
         room.ask("versioned:a").result(10)
     assert room.counted("not-downloaded") == 1
     assert room.loader.decoded == 1
+    assert len(room.loader.seen) == 2, "asked once each time"
     room.loader.versions["a"] = "2"
     room.ask("versioned:a").result(10)
     assert room.counted("miss") == 2
@@ -296,6 +325,25 @@ def test_closing_tells_those_who_still_wait(room):
     assert [future.cancelled() for future in waiting] == [True] * 3
 
 
+def test_closing_waits_for_what_is_being_kept(room, monkeypatch):
+    put, keep = room.cache.put, room.pictures._keeping
+    keeping, go_on = threading.Event(), threading.Event()
+
+    def slow(*arguments):
+        keeping.set()
+        assert go_on.wait(10)
+        put(*arguments)
+
+    monkeypatch.setattr(room.cache, "put", slow)
+    asked = room.ask("ok:8x9")
+    assert keeping.wait(10)
+    close = keep.close
+    monkeypatch.setattr(keep, "close", lambda: (go_on.set(), close()))
+    room.close()
+    assert asked.result(0).size_hw == (8, 9)
+    go_on.set()
+
+
 def test_it_is_measured_how_long_a_picture_takes_in_the_networks_and_before(make, monkeypatch):
     room = make(image_batch=2)
     clock = HandClock()
@@ -321,6 +369,26 @@ def test_it_is_measured_how_long_a_picture_takes_in_the_networks_and_before(make
     assert measured("count", "load") == 4
 
 
+def test_what_nobody_waits_for_is_brought_behind_what_somebody_does(room):
+    room.hold()
+    brought = []
+    with ThreadPoolExecutor(1) as pool:
+        behind = pool.submit(lambda: brought.append(room.pictures.bring_behind("ok:8x9", 1, ASKER)))
+        while not room.networks._queue._lanes[Lane.BACKGROUND]:
+            time.sleep(0.001)
+        asked = room.ask("ok:8x10")
+        room.core.gate.set()
+        asked.result(10)
+        behind.result(10)
+    assert room.core.sizes == [[3], [10], [9]]
+    [(content, features)] = brought
+    assert content == content_of(b"ok:8x9")
+    assert features.size_hw == (8, 9)
+    with pytest.raises(TaskError) as caught:
+        room.pictures.bring_behind("fail:timeout", 1, ASKER)
+    assert caught.value.reason == "timeout"
+
+
 class TestForGestures:
     def test_bring(self, room):
         picture = room.pictures.bring("ok:8x9", 1, ASKER)
@@ -344,10 +412,22 @@ class TestForGestures:
         assert len(room.loader.seen) == fetched + 3
 
     def test_a_picture_that_changed_is_not_read(self, room):
-        picture = room.pictures.bring("versioned:a", 1, ASKER)
-        room.loader.versions["a"] = "2"
-        with pytest.raises(TaskError, match="has changed since"):
-            picture.read((slice(0, 1), slice(0, 1)), Deadline.never())
+        picture = room.pictures.bring("versioned:c", 1, ASKER)
+        for version in "23456":  # some of the digests come before the first in the order of texts, some behind it
+            room.loader.versions["c"] = version
+            with pytest.raises(TaskError, match="has changed since") as caught:
+                picture.read((slice(0, 1), slice(0, 1)), Deadline.never())
+            assert caught.value.reason == "download"
+
+    def test_a_picture_that_is_handed_over(self, room):
+        for outcomes in ((0, 1), (1, 1)):
+            photo, features = room.pictures.bring_file(b"ok:8x9", ASKER)
+            assert photo.size_hw == (8, 6), "the fake's, for any address that it does not know"
+            assert features.size_hw == (8, 6)
+            assert (room.counted("hit"), room.counted("miss")) == outcomes
+        assert room.core.sizes == [[6]], "encoded once"
+        assert room.loader.decoding == [(None, ASKER.deadline)] * 2
+        assert room.loader.seen == []
 
     def test_networks_that_are_busy_until_the_deadline(self, room):
         room.hold()

@@ -1,7 +1,9 @@
 import logging
+import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from clocks import HandClock
@@ -10,10 +12,13 @@ from fakes import CONFIG, FakeCore, FakeLoader, tasks
 from backend.deadline import Deadline
 from backend.images.host import LabelStudioHost
 from backend.labeling.reader import parse_label_config
+from backend.labeling.taught import Taught
 from backend.metrics import Metrics
+from backend.predicting.failures import Failures
 from backend.predicting.fair_pool import Lane
-from backend.predicting.feature_cache import FeatureCache
-from backend.predicting.predictor import Predictor, PredictorOptions
+from backend.predicting.feature_cache import FeatureCache, content_of
+from backend.predicting.predictor import Predictor, PredictorOptions, Running
+from backend.predicting.request import Window
 
 PARSED = parse_label_config(CONFIG)
 
@@ -291,6 +296,32 @@ def test_model_version_changes_exactly_when_it_should(make):
     assert version != make(FakeCore("fake-2")).model_version(PARSED)
 
 
+def test_a_model_version_names_the_weights_and_what_was_learned(make):
+    core = FakeCore()
+    core.name = "ViT-B/16 (mine).onnx, " + "x" * 40
+    predictor = make(core)
+    assert re.fullmatch(r"clip-diy-ViT-B-16--mine-\.onnx--x{18}-[0-9a-f]{10}", predictor.model_version(PARSED))
+    learned = replace(PARSED, controls=(replace(PARSED.controls[0], taught=Taught(3)),))
+    assert re.fullmatch(
+        r"clip-diy-ViT-B-16--mine-\.onnx--x{18}-learned3-[0-9a-f]{10}", predictor.model_version(learned)
+    )
+
+
+def test_tasks_enough_to_keep_every_stage_busy_are_under_way():
+    options = PredictorOptions(load_threads=5, image_batch=3, finish_threads=3)
+    assert options.window == Window(unfinished=8, finishing=8 + 6)
+
+
+def test_failures_are_kept_where_they_are_to_be(tmp_path):
+    failures = Failures(tmp_path)
+    predictor = Predictor(FakeCore(), FakeLoader(), PredictorOptions(), Metrics(), failures=failures)
+    predictor.predict(tasks("fail:timeout"), PARSED, project="7")
+    predictor.close()
+    assert predictor.failures is failures
+    [failure] = failures.recent(9)
+    assert (failure.project, failure.task, failure.reason) == ("7", "1", "timeout")
+
+
 def test_region_ids_are_stable(make):
     first, second = (make().predict(tasks("ok"), PARSED)[0]["result"][0]["id"] for _ in range(2))
     assert first == second
@@ -309,6 +340,7 @@ def test_unknown_words_are_warned_of_once(make, caplog):
     for _ in range(3):
         predictor.predict(tasks("ok"), PARSED)
     assert caplog.text.count("unknown: Dog") == 1
+    assert predictor.look_at(PARSED) == ("unknown: Dog",), "said to whoever asks, however often"
 
 
 def test_predictions_are_handed_over_as_they_are_finished(make):
@@ -464,6 +496,155 @@ class TestBehind:
         assert predictor.metrics.registry.get_sample_value(name) == 0, "no request took so long"
 
 
+class TestWhatOthersAskOfIt:
+    """Steps of a prediction for those that do not answer a request: learning, bulk runs, the page."""
+
+    def test_pictures_are_brought_and_answered_as_a_request_would(self, make):
+        predictor = make()
+        [task] = tasks("ok:8x6")
+        brought = predictor.bring(task, PARSED, project="7", host=LabelStudioHost("http://ls"))
+        [(key, (content, features))] = brought.items()
+        assert key == ("image", None)
+        assert content == content_of(b"ok:8x6")
+        assert features.size_hw == (8, 6)
+        assert predictor.loader.seen == [("ok:8x6", 1, LabelStudioHost("http://ls"))]
+        version = predictor.model_version(PARSED)
+        assert [predictor.answer(task, PARSED, {key: features}, version=version)] == predictor.predict([task], PARSED)
+
+    def test_bringing_is_given_up_at_the_deadline_of_a_request(self, make):
+        told = []
+        predictor = make(deadline_s=5)
+        bring = predictor._pictures.bring_behind
+        predictor._pictures.bring_behind = lambda value, task_id, asker: (
+            told.append(asker),
+            bring(value, task_id, asker),
+        )
+        own = Deadline.after(60)
+        for deadline in (None, own):
+            predictor.bring(tasks("ok")[0], PARSED, project="7", deadline=deadline)
+        assert [(asker.owner, asker.deadline.seconds) for asker in told] == [("7", 5), ("7", 60)]
+
+    def test_features_that_are_kept_are_known(self):
+        cache = FeatureCache(None, memory_bytes=10**6, disk_bytes=0)
+        predictor = Predictor(FakeCore(), FakeLoader(), PredictorOptions(), Metrics(), cache)
+        predictor.predict(tasks("ok:8x6"), PARSED)
+        assert predictor.known_features(content_of(b"ok:8x6")).size_hw == (8, 6)
+        assert predictor.known_features(content_of(b"other")) is None
+        predictor.close()
+
+    def test_tasks_are_taken_as_far_as_segmentation(self, make):
+        failures = []
+        [control] = PARSED.controls
+
+        def made(task, features, segment):
+            return task["id"], {key: segment(one, control).label_map.shape for key, one in features.items()}
+
+        def told(*failure):
+            failures.append(failure)
+
+        predictor = make(deadline_s=0)
+        these = tasks("ok:8x6", "fail:timeout", "ok:4x5")
+        found = predictor.segment_behind(these, PARSED, make=made, on_failure=told)
+        assert found == [(1, {("image", None): (8, 6)}), [], (3, {("image", None): (4, 5)})]
+        assert failures == [(1, "timeout", "this one fails with timeout")]
+        over = Deadline.after(0)
+        assert predictor.segment_behind(these, PARSED, make=made, on_failure=told, deadline=over) == [[], [], []]
+
+    def test_features_that_were_kept_are_segmented_in_their_places(self, make):
+        predictor = make()
+        [control] = PARSED.controls
+        kept = [predictor.bring(one, PARSED)["image", None][1] for one in tasks("ok:8x6", "ok:4x5")]
+        found = predictor.segment_known(
+            [kept[0], None, kept[1]], PARSED, lambda place, one, segment: (place, segment(one, control).label_map.shape)
+        )
+        assert found == [(0, (8, 6)), None, (2, (4, 5))]
+
+    def test_nothing_is_segmented_with_words_that_could_not_be_embedded(self, make):
+        core = FakeCore()
+
+        def broken(_prompts):
+            raise RuntimeError("no")
+
+        core.embed_prompts = broken
+        with pytest.raises(RuntimeError):
+            make(core).segment_known([None], PARSED, lambda *_: None)
+
+    def test_a_picture_is_tried_out(self, make):
+        predictor = make(FakeCore(unknown=("Dog",)))
+        tried = predictor.try_out(b"ok", PARSED, deadline=Deadline.never())
+        assert tried.photo.size_hw == tried.segmentation.label_map.shape == (8, 6)
+        assert tried.vocabulary.names == ("background", "Cat", "Dog")
+        assert tried.doubts == ("unknown: Dog",)
+        assert predictor.metrics.registry.get_sample_value("clipdiy_predict_seconds_count") == 1
+
+    def test_others_are_looked_at_before_anybody_asks(self, make):
+        core, chosen = FakeCore(), []
+        core.choose_others = lambda vocabulary, words=None: chosen.append(vocabulary.names)
+        predictor = make(core)
+        predictor.learn_others()
+        predictor._networks.submit(lambda: None).result(10)
+        assert chosen == [("background", "object")]
+
+    def test_what_computes_is_named(self, make):
+        core = FakeCore()
+        assert make(core).method is core
+        assert make(FakeCore("core-2")).runs == Running("fake", "clip-diy", "cpu", "float32", "core-2")
+
+
+def test_a_gesture_waits_for_its_words_until_the_deadline(make, caplog):
+    predictor = make()
+    answered, free = [], threading.Event()
+    predictor._interactor.answer = lambda *_, **__: (
+        answered.append(predictor._method.embedded[:]) or {"result": ["some"]}
+    )
+    predictor._networks.submit(lambda: free.wait(10))
+    nothing = predictor.interact(tasks("ok")[0], PARSED, CLICK, project="7", deadline=Deadline.after(0.01))
+    assert nothing == {"result": [], "score": 0, "model_version": predictor.model_version(PARSED)}
+    assert answered == []
+    assert outcome(predictor, "deadline") == 1
+    assert "project 7, task 1, interactive: deadline: no time was left" in caplog.text
+    free.set()
+    assert predictor.interact(tasks("ok")[0], PARSED, CLICK, deadline=Deadline.never()) == {"result": ["some"]}
+    [embedded] = answered
+    assert embedded[-1] == ["a photo of a background", "a photo of a Cat", "a photo of a Dog"]
+
+
+def test_no_gesture_is_no_question(make, caplog):
+    predictor = make()
+    assert predictor.interact(tasks("ok")[0], PARSED, {"result": []})["result"] == []
+    assert caplog.text == ""
+    assert predictor.metrics.registry.get_sample_value("clipdiy_predict_seconds_count") == 0
+
+
+def test_why_a_gesture_failed_shows_its_place_where_it_is_asked_for(make, caplog):
+    predictor = make()
+    predictor._interactor.answer = lambda *_, **__: 1 / 0
+    with caplog.at_level(logging.DEBUG, "backend.predicting.predictor"):
+        predictor.interact(tasks("ok")[0], PARSED, CLICK, project="7")
+    assert caplog.messages == ["project 7, task 1, interactive: inference: unexpected ZeroDivisionError", "task 1"]
+    assert [record.exc_info is not None for record in caplog.records] == [False, True]
+    assert outcome(predictor, "inference") == 1
+
+
+def test_a_gesture_that_comes_too_late_begins_nothing(make):
+    predictor = make()
+    predictor._interactor.answer = lambda *_, **__: pytest.fail("there was no time left")
+    assert predictor.interact(tasks("ok")[0], PARSED, CLICK, deadline=Deadline.after(0))["result"] == []
+    assert predictor._method.embedded == []
+    assert outcome(predictor, "deadline") == 1
+
+
+def test_closing_ends_every_thread():
+    before = {*threading.enumerate()}
+    predictor = Predictor(FakeCore(), FakeLoader(), PredictorOptions(ahead=10), Metrics())
+    predictor.predict(tasks("ok"), PARSED)
+    predictor.work_ahead(tasks("ok:8x9"), PARSED)
+    begun = [one for one in {*threading.enumerate()} - before if not one.name.startswith("load")]
+    assert begun
+    predictor.close()
+    assert [one.name for one in begun if one.is_alive()] == []
+
+
 CLICK = {
     "result": [
         {
@@ -616,6 +797,12 @@ class TestAhead:
         predictor.work_ahead(tasks("ok"), PARSED)
         predictor.close()
         assert not any(thread.is_alive() for thread in predictor._ahead._running)
+
+    @pytest.mark.parametrize("image_batch", [1, 3])
+    def test_one_more_is_brought_than_go_through_the_networks_together(self, make, image_batch):
+        predictor = make(ahead=10, image_batch=image_batch)
+        predictor.work_ahead(tasks("ok"), PARSED)
+        assert len(predictor._ahead._running) == image_batch + 1
 
     def test_without_room_nothing_is_done(self, make):
         predictor = make(deadline_s=60)

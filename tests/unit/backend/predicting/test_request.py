@@ -1,8 +1,10 @@
 """One request against its deadline, by a clock that a test sets, with stages that take as long as they are told."""
 
 import logging
+import threading
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from time import sleep
 
 import pytest
 from clocks import Simulation
@@ -408,6 +410,23 @@ def test_real_waiting_returns_with_the_first_that_is_done_and_at_the_time_limit(
     wait_for([never, done], 60)
     wait_for([never], 0)
     wait_for([], 60)
+
+
+def test_real_waiting_waits():
+    future = Future()
+
+    def end_it():
+        for _ in range(10_000):
+            if future._waiters:
+                break
+            sleep(0.001)
+        future.set_result(1)
+
+    ending = threading.Thread(target=end_it)
+    ending.start()
+    wait_for([future, Future()], 20)
+    assert future.done()
+    ending.join()
 
 
 @pytest.mark.parametrize(
