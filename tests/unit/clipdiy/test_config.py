@@ -1,7 +1,7 @@
 """Presets, and values that make no sense."""
 
 import re
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, fields, replace
 
 import pytest
 
@@ -14,6 +14,7 @@ from clipdiy.config import (
     ObjectnessConfig,
     OthersConfig,
     Pamr,
+    SegmentOptions,
     preset,
     with_faster_objectness,
 )
@@ -31,6 +32,21 @@ def test_presets():
         preset("papre")
     with pytest.raises(ConfigError, match="devize"):
         preset("paper", devize="cpu")
+
+
+def test_what_is_used_where_nothing_is_said():
+    assert Pamr() == Pamr(long_px=320, iterations=10, dilations=(1, 2, 4, 8, 12, 24), temperature=0.1)
+    assert OthersConfig() == OthersConfig(gate_logits=2.0, absent_quantile=0.85)
+    assert CleanUp() == CleanUp(0.001)
+    assert ObjectnessConfig() == ObjectnessConfig("found", 640, None)
+
+
+@pytest.mark.parametrize(
+    "config", [CoreConfig(), CropGrid(), ObjectnessConfig(), CleanUp(), Pamr(), OthersConfig(), SegmentOptions()]
+)
+def test_a_configuration_never_changes(config):
+    with pytest.raises(FrozenInstanceError):
+        setattr(config, fields(config)[0].name, None)
 
 
 SENSELESS = {
