@@ -82,7 +82,7 @@ def test_high_positions_survive():
     assert set(np.unique(cleaned)) == {0, 40_000}
 
 
-@pytest.mark.parametrize("size_hw", [(1, 1), (7, 5), (300, 401)], ids=str)
+@pytest.mark.parametrize("size_hw", [(1, 1), (7, 5), (300, 401), (2, 1100)], ids=str)
 def test_pixels_are_counted_as_numpy_does(monkeypatch, size_hw):
     monkeypatch.setattr("clipdiy.clean_up.HISTOGRAM_PX", 1000)  # several strips
     label_map = np.random.default_rng(0).integers(0, 40_000, size_hw).astype(np.uint16)

@@ -44,6 +44,8 @@ def test_pixels_are_normalised_by_channel(network):
     torch.testing.assert_close(white.flatten(), torch.tensor([1.0, 1.0, 0.0]))
     black = encoder.normalise(torch.zeros(1, 3, 1, 1, dtype=torch.uint8))
     torch.testing.assert_close(black.flatten(), torch.tensor([0.0, -1.0, -4.0]))
+    grey = encoder.normalise(torch.full((1, 3, 1, 1), 51, dtype=torch.uint8))
+    torch.testing.assert_close(grey.flatten(), torch.tensor([0.2, -0.6, -3.2]))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

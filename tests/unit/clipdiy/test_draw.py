@@ -125,6 +125,23 @@ def test_legend_goes_below_the_picture(entries, not_found, size):
         assert (below == entry.colour).all(axis=2).any()
 
 
+@pytest.mark.parametrize(("width", "columns"), [(320, 1), (720, 2), (1600, 3)])
+def test_a_legend_has_as_many_columns_as_fit(width, columns):
+    below = np.asarray(with_legend(Image.new("RGB", (width, 10)), ENTRIES))[10:]
+    patches = [np.argwhere((below == entry.colour).all(axis=2)) for entry in ENTRIES]
+    sides = {tuple(found.max(axis=0) - found.min(axis=0)) for found in patches}
+    assert len(sides) == 1, "no patch lies on another"
+    corners = [tuple(found.min(axis=0).tolist()) for found in patches]
+    rows, lefts = sorted({row for row, _ in corners}), sorted({left for _, left in corners})
+    assert corners == [(row, left) for row in rows for left in lefts][:9], "row by row"
+    assert len(lefts) == columns
+    assert len(set(np.diff(lefts))) <= 1
+    written = np.flatnonzero((below < 200).any(axis=(0, 2)))
+    margin = lefts[0]
+    assert written[0] == margin
+    assert width - margin - columns - 2 <= written[-1] <= width - margin, "numbers end at the right edge"
+
+
 def test_text_ends_where_it_must():
     sheet = Image.new("RGB", (300, 40), "white")
     draw_text(ImageDraw.Draw(sheet), (0, 0), "many words that do not fit into this line", 20, max_px=120)

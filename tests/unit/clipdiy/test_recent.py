@@ -46,6 +46,13 @@ def test_bytes_are_bounded():
     assert recent.used_bytes == 3
 
 
+def test_without_sizes_nothing_is_weighed():
+    recent = Recent(2, most_bytes=0)
+    recent.put("a", "xx")
+    assert recent.get("a") == "xx"
+    assert recent.used_bytes == 0
+
+
 def test_pop():
     recent = Recent(2, most_bytes=5, size_of=len)
     recent.put("a", "xx")

@@ -28,8 +28,10 @@ def test_only_the_tokens_that_count_are_run(monkeypatch):
     network = make_network()
     seen = []
     network.transformer.register_forward_pre_hook(lambda _module, arguments: seen.append(arguments[0].shape[1]))
-    make_encoder(network).embed_texts(["a photo of a cat", "cat"])
+    encoder = make_encoder(network)
+    encoder.embed_texts(["a photo of a cat", "cat"])
     assert seen == [7]
+    assert encoder.trims_texts
 
 
 @pytest.mark.parametrize(
@@ -45,6 +47,7 @@ def test_only_the_tokens_that_count_are_run(monkeypatch):
 def test_other_towers_run_as_they_are(text):
     network = make_network(text, custom=True)
     assert causal_text_tower(network) is None
+    assert not make_encoder(network).trims_texts
     torch.testing.assert_close(
         make_encoder(network).embed_texts(PROMPTS), untrimmed(network, PROMPTS), atol=1e-5, rtol=0
     )

@@ -22,6 +22,7 @@ from clipdiy.weights import (
     PUBLISHED_HUBS,
     WeightFile,
     clip_tag_config,
+    default_weights_dir,
     expected_sha256,
     fault_of,
     fetch,
@@ -363,6 +364,46 @@ def test_openai_weights_are_pinned_by_their_address():
         assert file.sha256 in file.url
     else:
         assert file.hub[0].endswith("openai")
+
+
+DIGEST = "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af"
+# What OpenCLIP's table may say of weights, which differs between its versions.
+ENTRIES = {
+    "an address that holds the digest": (
+        {"url": f"https://models.example/clip/models/{DIGEST}/ViT-B-32.pt"},
+        ("ViT-B-32-openai/ViT-B-32.pt", DIGEST, None),
+    ),
+    "an address without": (
+        {"url": "https://files.example/releases/download/v0.2-weights/vit_b_32-d867053b.pt"},
+        ("ViT-B-32-openai/vit_b_32-d867053b.pt", None, None),
+    ),
+    "an address without a folder": ({"url": "https://files.example/x.pt"}, ("ViT-B-32-openai/x.pt", None, None)),
+    "a repository of the hub": (
+        {"hf_hub": "somebody/models/"},
+        ("models/open_clip_model.safetensors", None, ("somebody/models", "open_clip_model.safetensors")),
+    ),
+    "a file in one": (
+        {"hf_hub": "somebody/models/clip.bin"},
+        ("models/clip.bin", None, ("somebody/models", "clip.bin")),
+    ),
+}
+
+
+@pytest.mark.parametrize(("entry", "expected"), ENTRIES.values(), ids=ENTRIES)
+def test_where_weights_of_clip_come_from(entry, expected, monkeypatch):
+    monkeypatch.setattr("clipdiy.weights.clip_tag_config", lambda _name: entry)
+    file = required_files(CoreConfig(clip="ViT-B-32:openai"))[0]
+    assert (file.name, file.sha256, file.hub) == expected
+    if file.hub is None:
+        assert file.url == entry["url"]
+    else:
+        assert file.url == f"https://huggingface.co/{file.hub[0]}/resolve/main/{file.hub[1]}"
+        # The same weights as they were written before there were safetensors.
+        assert file.instead == (("models/open_clip_pytorch_model.bin",) if "safetensors" in file.name else ())
+
+
+def test_the_folder_where_no_other_is_named():
+    assert default_weights_dir() == Path("~/.cache/clipdiy/weights").expanduser()
 
 
 @pytest.mark.parametrize("architecture", ["ViT-B-32", "ViT-L-14", "convnext_base_w", "RN50"])

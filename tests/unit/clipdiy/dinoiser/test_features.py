@@ -22,7 +22,10 @@ WINDOWS = DinoiserFeatures(
 )
 
 
-@pytest.mark.parametrize("features", [WHOLE, WINDOWS], ids=["whole", "windows and a picture"])
+PIXEL = DinoiserFeatures((tile(1, 1, Window(0, 0, 1, 1)),), None, (1, 1), "core-3")
+
+
+@pytest.mark.parametrize("features", [WHOLE, WINDOWS, PIXEL], ids=["whole", "windows and a picture", "one cell"])
 def test_round_trip(features):
     back = DinoiserFeatures.from_bytes(features.to_bytes())
     for ours, theirs in zip(features.tiles, back.tiles, strict=True):

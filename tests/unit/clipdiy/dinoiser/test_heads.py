@@ -3,6 +3,7 @@ import torch
 import torch.nn.functional as F
 from dinoiser_tiny import GOLDEN_DINOISER
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from clipdiy.dinoiser.heads import DinoiserHeads, correlations, pool
 from clipdiy.dinoiser.loading import load_heads
@@ -71,6 +72,33 @@ def test_directions_repeat_the_border():
         heads.obj_proj.weight[0] = 1
         directions = heads.directions(torch.ones(1, 1, 3, 4))
     torch.testing.assert_close(directions[0, 0], torch.full((3, 4), 0.5**0.5))
+
+
+class OnGpu(torch.Tensor):
+    """A tensor that says it is on a GPU: what is computed there can be compared without one."""
+
+    device = property(lambda _: torch.device("cuda"))
+
+
+@torch.inference_mode()
+def test_directions_are_the_same_where_the_convolution_is_a_product(monkeypatch):
+    made = torch.Generator().manual_seed(0)
+    heads = DinoiserHeads(6, 5)
+    seen = torch.randn(2, 6, 3, 4, generator=made)
+    expected = F.normalize(heads.obj_proj(seen), dim=1)
+    torch.testing.assert_close(heads.directions(seen), expected)
+    monkeypatch.delattr(nn.Conv2d, "forward")  # no convolution is run there
+    product = heads.directions(seen.as_subclass(OnGpu)).as_subclass(torch.Tensor)
+    torch.testing.assert_close(product, expected)
+
+
+@torch.inference_mode()
+def test_each_picture_of_a_batch_has_a_background():
+    heads = DinoiserHeads(6, 5)
+    seen = torch.randn(2, 6, 3, 4, generator=torch.Generator().manual_seed(0))
+    logits = heads.background_logits(seen)
+    assert logits.shape == (2, 3, 4)
+    torch.testing.assert_close(logits, heads.bkg_decoder(F.normalize(seen, dim=1))[:, 0])
 
 
 def test_the_background_head_sees_vectors_of_unit_length():

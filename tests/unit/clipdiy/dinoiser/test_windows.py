@@ -53,8 +53,15 @@ SIDES = {
 
 @pytest.mark.parametrize(("side", "expected"), SIDES.values(), ids=SIDES)
 def test_windows_of_a_side(side, expected):
-    assert spans(sliding_windows((side, 448), 448, 224), 0) == expected
-    assert spans(sliding_windows((448, side), 448, 224), 1) == expected
+    for axis, size_hw in enumerate([(side, 448), (448, side)]):
+        windows = sliding_windows(size_hw, 448, 224)
+        assert spans(windows, axis) == expected
+        assert len(windows) == len(expected), "each once"
+
+
+def test_a_window_has_a_size_wherever_it_lies():
+    assert Window(0, 0, 4, 6).size_hw == (4, 6)
+    assert Window(3, 5, 7, 12).size_hw == (4, 7)
 
 
 def test_windows_go_row_by_row():

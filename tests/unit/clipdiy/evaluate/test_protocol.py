@@ -1,6 +1,7 @@
 """The authors' rules of counting beside ours: each difference on a miniature where it decides."""
 
 import json
+from dataclasses import asdict
 from queue import Queue
 
 import numpy as np
@@ -60,6 +61,40 @@ def test_a_crowd_that_comes_first_wins_with_the_authors(tmp_path):
 def test_authors_leave_out_pictures_with_fewer_than_1000_labelled_pixels(coco, tmp_path):
     dataset = open_dataset(coco, tmp_path, AUTHORS)
     assert (dataset.image_ids, dataset.left_out) == (("1", "3"), 3)
+
+
+def test_the_rules_are_those_that_the_documentation_names():
+    ours, theirs = asdict(CLEAN), asdict(AUTHORS)
+    assert ours == {
+        "name": "clean",
+        "first_on_top": False,
+        "crowds_count": False,
+        "least_labelled_px": 0,
+        "voc_dining_table": "dining table",
+        "voc_tv": "tv/monitor",
+        "own_size": False,
+        "pillow_sizes": False,
+        "answer_as_compared": False,
+        "turned": True,
+        "absent_counts": False,
+    }
+    assert {name: value for name, value in theirs.items() if value != ours[name]} == {
+        "name": "authors",
+        "first_on_top": True,
+        "crowds_count": True,
+        "least_labelled_px": 1000,
+        "voc_dining_table": "diningtable",
+        "pillow_sizes": True,
+        "answer_as_compared": True,
+        "turned": False,
+        "absent_counts": True,
+    }
+    others = asdict(PROTOCOLS["mmseg"])
+    assert {name: value for name, value in others.items() if value != ours[name]} == {
+        "name": "mmseg",
+        "voc_tv": "tvmonitor",
+        "own_size": True,
+    }
 
 
 def test_names_are_written_as_each_wrote_them(tmp_path):

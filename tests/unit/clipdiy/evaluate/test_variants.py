@@ -33,6 +33,9 @@ def test_table_3_has_the_papers_scales():
     voc = {"scales-0": 56.0, "scales-01": 58.8, "scales-012": 59.9, "scales-0123": 59.5, "scales-01234": 59.3,
            "scales-123": 53.8}  # fmt: skip
     assert {variant.key: variant.published["voc"] for variant in chosen if variant.published} == voc
+    coco = {"scales-0": 25.9, "scales-01": 28.7, "scales-012": 31.0, "scales-0123": 29.9, "scales-01234": 29.4,
+            "scales-123": 26.4}  # fmt: skip
+    assert {variant.key: variant.published["coco"] for variant in chosen if variant.published} == coco
 
 
 def test_backbones_bring_their_own_preset():
@@ -46,6 +49,16 @@ def test_variants_change_only_what_they_are_named_for():
     base = preset("starter")
     assert VARIANTS["clip-diy"].configure(base) == base
     assert VARIANTS["stride-full"].configure(base).grid == CropGrid(stride_ratio=1.0)
+    apart = replace(base, grid=CropGrid(stride_ratio=1.0), clean_up=CleanUp(0), pamr=Pamr())
+    assert VARIANTS["stride-half"].configure(apart) == replace(apart, grid=CropGrid(stride_ratio=0.5))
+    refined = {
+        "plain": (CleanUp(0), None),
+        "clean-up": (CleanUp(), None),
+        "pamr": (CleanUp(0), Pamr()),
+        "pamr-clean-up": (CleanUp(), Pamr()),
+    }
+    for key, (clean_up, pamr) in refined.items():
+        assert VARIANTS[key].configure(base) == replace(base, clean_up=clean_up, pamr=pamr), key
     assert VARIANTS["pamr"].configure(base) == replace(base, pamr=Pamr(), clean_up=CleanUp(0))
     assert VARIANTS["prune-4"].configure(base) == replace(base, prune_logits=4)
     assert VARIANTS["no-objectness"].configure(base).objectness == ObjectnessConfig(method="none", square_px=256)
@@ -72,7 +85,9 @@ def test_dinoiser_is_the_published_one_through_windows_unless_the_starter_is_eva
 
 
 def test_each_preset_stands_for_its_method():
-    assert [variant.key for variant in choose(None, [], "dinoiser")[1]] == ["dinoiser"]
+    for name, own in (("paper", "clip-diy"), ("paper-b16", "clip-diy"), ("starter", "clip-diy"), ("dinoiser",) * 2):
+        assert [variant.key for variant in choose(None, [], name)[1]] == [own]
+    assert choose(None, [], "an earlier name")[1][0].key == "clip-diy"
     assert [variant.key for variant in choose("methods", [], "dinoiser")[1]] == ["clip-diy", "dinoiser"]
     beside = VARIANTS["clip-diy"].configure(preset("dinoiser", method_config=DinoiserConfig()))
     assert (beside.method, beside.method_config, beside.clip) == ("clip-diy", None, preset("paper-b16").clip)

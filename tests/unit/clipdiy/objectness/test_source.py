@@ -1,10 +1,12 @@
 """The registry of objectness sources: a new one is an entry, and comes out where Eq. 3 takes it."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from tiny import TINY, VOCABULARY, photo
+from torch import nn
 
 from clipdiy.build import build_segmenter
 from clipdiy.config import ObjectnessConfig
@@ -19,6 +21,7 @@ from clipdiy.objectness.source import (
     objectness_named,
     register_objectness,
 )
+from clipdiy.patches import PatchProduct
 from clipdiy.weights import WeightFile
 
 
@@ -92,3 +95,17 @@ def test_what_one_network_cannot_give_is_refused(weights_dir):
     with_found = build_segmenter(TINY, warm_up=False)
     with pytest.raises(ConfigError, match="not by 'left-half'"):
         with_found.objectness(photo(0, 40, 60), ["left-half"])
+
+
+@pytest.mark.parametrize(
+    ("device", "kind"), [("cuda", PatchProduct), ("cpu", nn.Conv2d), ("mps", nn.Conv2d)], ids=["cuda", "cpu", "mps"]
+)
+def test_patches_are_products_on_a_gpu_where_those_are_faster(device, kind, monkeypatch):
+    network = nn.Sequential(nn.Conv2d(3, 4, 2, 2))
+    moved = []
+    monkeypatch.setattr(network, "to", lambda **where: moved.append(where) or network)
+    monkeypatch.setattr("clipdiy.objectness.loading.load_found", lambda _files: network)
+    loaded = objectness_named("found").load(TINY, Path(), torch.device(device), torch.float16)
+    assert loaded.network is network
+    assert type(network[0]) is kind
+    assert moved == [{"device": torch.device(device), "dtype": torch.float16}]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from clipdiy.others.choice import KEPT_CHOICES, Chooser, kin_matrix, near_cosines
+from clipdiy.others.choice import KEPT_CHOICES, LEAST_NOUNS, Chooser, kin_matrix, near_cosines
 from clipdiy.others.kin import Kinship
 from clipdiy.others.nouns import default_nouns
 from clipdiy.vocabulary import make_vocabulary
@@ -88,7 +88,19 @@ def test_words_that_wordnet_knows_need_more(label, goes):
 
 
 def test_a_short_list_says_nothing_about_cosines():
-    assert chooser(names=LIST[:4]).near() == (float("inf"), float("inf"))
+    unknown = near_cosines(torch.eye(LEAST_NOUNS - 1), torch.eye(LEAST_NOUNS - 1, dtype=torch.bool))
+    assert unknown == (float("inf"), float("inf"))
+    assert near_cosines(torch.eye(LEAST_NOUNS), torch.eye(LEAST_NOUNS, dtype=torch.bool)) == (0.5, 0)
+    assert chooser(names=LIST[:4]).near() == unknown
+
+
+def test_what_is_near_is_told_by_directions_whatever_the_templates_average_to():
+    # Two of three templates say the same of both nouns of a pair: means of (2, 1, 0) and (2, 0, 1), a cosine of 0.8.
+    templates = ("a {}", "the {}", "my {}")
+    pairs = zip(LIST[::2], LIST[1::2], strict=True)
+    same = {template.format(noun): pair[0] for pair in pairs for noun in pair for template in templates[:2]}
+    close, apart = chooser(Texts(same), templates=templates).near()
+    assert (close, apart) == (pytest.approx(0.9), pytest.approx(0.8))
 
 
 def test_how_near_is_too_near_is_read_off_the_list():

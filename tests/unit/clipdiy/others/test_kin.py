@@ -120,6 +120,11 @@ def related(label, other, relations, known):
     return kinship(meaning_of((label,), relations), noun_for(other, relations, known), relations)
 
 
+def test_what_lies_in_files_is_read_once():
+    assert default_nouns() is default_nouns()
+    assert load_relations() is load_relations()
+
+
 def test_a_list_is_asked_at_once(relations, known):
     kin = Kin([known[name] for name in ("cat", "dog", "chair", "puppy")], relations)
     assert kin.of(meaning_of(("dog",), relations)) == {1: Kinship.SAME, 3: Kinship.KIND}

@@ -76,6 +76,13 @@ def test_stuff_keeps_no_other_out():
     assert competing_classes(cosines, 3, SCALE, GATE, stuff=(1,)).tolist() == [0, 1, 2, 3]
 
 
+def test_stuff_is_known_by_its_position():
+    # The sky is the third label here, and the other leads the two that are left.
+    cosines = grids((0.0, 0.0), (0.5, 0.1), (0.1, 0.1), (0.9, 0.9), (0.3, 0.3))
+    assert competing_classes(cosines, 4, SCALE, GATE).tolist() == [0, 1, 2, 3]
+    assert competing_classes(cosines, 4, SCALE, GATE, stuff=(3,)).tolist() == [0, 1, 2, 3, 4]
+
+
 def test_where_only_stuff_is_there_the_objects_are_left_to_one_other():
     cosines = grids((0.0,), (0.9,), (0.2,), (0.3,), (0.1,))
     assert competing_classes(cosines, 2, SCALE, OthersConfig(gate_logits=1000), stuff=(1,)).tolist() == [0, 1, 3]
