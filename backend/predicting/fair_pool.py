@@ -87,9 +87,13 @@ class FairPool:
             raise
         return future
 
-    def close(self) -> None:
-        """End the threads: what has begun is finished, the rest is cancelled."""
-        self._threads.shutdown(cancel_futures=True)
+    def close(self, *, finish: bool = False) -> None:
+        """End the threads: what has begun is finished, the rest is cancelled.
+
+        Args:
+            finish: Nothing is cancelled: all that waits is done first.
+        """
+        self._threads.shutdown(cancel_futures=not finish)
         while (waiting := self._take()) is not None:
             waiting[0].cancel()
 

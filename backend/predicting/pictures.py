@@ -134,7 +134,7 @@ class Pictures:
 
     def close(self) -> None:
         """Keep what has been encoded. The networks' thread is to be ended first."""
-        self._keeping.close()
+        self._keeping.close(finish=True)
         with self._lock:
             for encoding in self._encodings.values():
                 for future in encoding.waiting:

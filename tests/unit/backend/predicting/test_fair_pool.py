@@ -128,3 +128,14 @@ def test_several_threads_work_at_the_same_time():
     for future in [pool.submit(meet.wait), pool.submit(meet.wait)]:
         future.result(10)
     pool.close()
+
+
+def test_the_end_can_wait_for_all_that_waits(pool, gate):
+    done = [pool.submit(lambda number=number: number, owner=str(number)) for number in range(3)]
+    closing = threading.Thread(target=pool.close, kwargs={"finish": True})
+    closing.start()
+    gate.set()
+    closing.join(10)
+    assert [future.result(0) for future in done] == [0, 1, 2]
+    with pytest.raises(RuntimeError):
+        pool.submit(lambda: None)

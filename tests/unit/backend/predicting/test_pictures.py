@@ -325,7 +325,8 @@ def test_closing_tells_those_who_still_wait(room):
     assert [future.cancelled() for future in waiting] == [True] * 3
 
 
-def test_closing_waits_for_what_is_being_kept(room, monkeypatch):
+def test_closing_waits_for_what_is_being_kept_and_is_to_be(make, monkeypatch):
+    room = make(image_batch=2)
     put, keep = room.cache.put, room.pictures._keeping
     keeping, go_on = threading.Event(), threading.Event()
 
@@ -335,13 +336,15 @@ def test_closing_waits_for_what_is_being_kept(room, monkeypatch):
         put(*arguments)
 
     monkeypatch.setattr(room.cache, "put", slow)
-    asked = room.ask("ok:8x9")
+    held = room.hold()
+    asked = [room.ask("ok:8x9"), room.ask("ok:8x10")]
+    room.core.gate.set()
     assert keeping.wait(10)
+    room.networks.submit(lambda: None).result(10)  # both are encoded, and the first picture of all is being kept
     close = keep.close
-    monkeypatch.setattr(keep, "close", lambda: (go_on.set(), close()))
+    monkeypatch.setattr(keep, "close", lambda **options: (go_on.set(), close(**options)))
     room.close()
-    assert asked.result(0).size_hw == (8, 9)
-    go_on.set()
+    assert [future.result(0).size_hw for future in (held, *asked)] == [(3, 3), (8, 9), (8, 10)]
 
 
 def test_it_is_measured_how_long_a_picture_takes_in_the_networks_and_before(make, monkeypatch):
