@@ -1,7 +1,7 @@
 """Do corrections make the next masks better, and never worse than the words?
 
-    python -m benchmarks.learning [--seeds S,S] [--tasks NAME,NAME] [--counts N,N] [--unseen ZIP] [--cache DIR]
-        [--others] [--quick]
+    python -m benchmarks.learning [--method NAME] [--seeds S,S] [--tasks NAME,NAME] [--counts N,N] [--unseen ZIP]
+        [--cache DIR] [--others] [--quick]
     python -m benchmarks.learning --cost [--others]
     python -m benchmarks.learning --calibration [--seeds S,S] [--cache DIR]
 
@@ -30,6 +30,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,7 +39,6 @@ from numpy.typing import NDArray
 from benchmarks.learning_pictures import TO_CORRECT, TO_MEASURE, Picture, art_set
 from benchmarks.scores import spearman
 from benchmarks.timing import extra_memory_mb
-from clipdiy.build import build_segmenter
 from clipdiy.config import SegmentOptions, preset
 from clipdiy.evaluate.confusion import confusion_matrix, quality
 from clipdiy.features import ImageFeatures
@@ -47,8 +47,8 @@ from clipdiy.learning.evidence import CorrectedPicture, cell_embeddings, class_s
 from clipdiy.learning.learn import learn
 from clipdiy.learning.learned import Learned, label_keys
 from clipdiy.learning.naming import fit_naming, naming_rows, newcomer_bias
+from clipdiy.method import METHODS, Method, build_method, method_named
 from clipdiy.objectness.found import ObjectnessMap
-from clipdiy.segmenter import Segmenter
 from clipdiy.vocabulary import Label, Vocabulary, make_vocabulary
 
 SEEDS = (104, 105, 106)
@@ -106,12 +106,25 @@ def make_task(nouns: Sequence[str], kind: str) -> Task:
     return Task(tuple(nouns[::2]), np.where(every % 2 == 1, (every + 1) // 2, 0))
 
 
-def corrected(pictures: Sequence[Picture], task: Task) -> list[CorrectedPicture]:
+def corrected(pictures: Sequence[Picture], task: Task, method: str = "clip-diy") -> list[CorrectedPicture]:
     """Correct pictures to the truth."""
-    return [CorrectedPicture(p.identity, p.features, class_shares(task.position_of[p.truth])) for p in pictures]
+    evidence = method_named(method).evidence
+    assert evidence is not None, "it learns"
+    return [
+        CorrectedPicture(p.identity, evidence(p.features), class_shares(task.position_of[p.truth])) for p in pictures
+    ]
 
 
-def miou(segmenter: Segmenter, vocabulary: Vocabulary, task: Task, pictures: Sequence[Picture], fit: Learned) -> float:
+def taught(segmenter: Method[Any], pictures: Sequence[CorrectedPicture], vocabulary: Vocabulary) -> Learned:
+    """Learn as the service does."""
+    learn = method_named(segmenter.config.method).learn
+    assert learn is not None, "it learns"
+    return learn(segmenter, pictures, vocabulary)
+
+
+def miou(
+    segmenter: Method[Any], vocabulary: Vocabulary, task: Task, pictures: Sequence[Picture], fit: Learned
+) -> float:
     """Segment pictures with a fit and return their pooled mIoU in points."""
     counts = np.zeros((len(vocabulary), len(vocabulary)), np.int64)
     step = pictures[0].truth.shape[0] // MEASURED_PX
@@ -124,7 +137,7 @@ def miou(segmenter: Segmenter, vocabulary: Vocabulary, task: Task, pictures: Seq
 
 
 def without_guard(
-    pictures: Sequence[CorrectedPicture], vocabulary: Vocabulary, texts: NDArray[np.float32], segmenter: Segmenter
+    pictures: Sequence[CorrectedPicture], vocabulary: Vocabulary, texts: NDArray[np.float32], segmenter: Method[Any]
 ) -> Learned:
     """Fit naming with a fixed prior, whatever held-out pictures say."""
     ordered, tau = in_order(pictures), segmenter.clip.logit_scale
@@ -144,7 +157,7 @@ def without_guard(
 
 
 def measure(
-    segmenter: Segmenter,
+    segmenter: Method[Any],
     task: Task,
     to_correct: Sequence[Picture],
     to_measure: Sequence[Picture],
@@ -157,13 +170,11 @@ def measure(
     if others:
         vocabulary = vocabulary.with_others(segmenter.choose_others(vocabulary).competing)
     texts = segmenter.clip.embed_vocabulary(vocabulary).cpu().numpy()
-    tau, encoder = segmenter.clip.logit_scale, segmenter.encoder_identity
-    nothing = learn([], vocabulary, texts, logit_scale=tau, encoder=encoder)
-    words = miou(segmenter, vocabulary, task, to_measure, nothing)
+    words = miou(segmenter, vocabulary, task, to_measure, taught(segmenter, [], vocabulary))
     measured = {}
     for count in counts:
-        pictures = corrected(to_correct[:count], task)
-        fit = learn(pictures, vocabulary, texts, logit_scale=tau, encoder=encoder)
+        pictures = corrected(to_correct[:count], task, segmenter.config.method)
+        fit = taught(segmenter, pictures, vocabulary)
         learned = words if fit.is_words_only else miou(segmenter, vocabulary, task, to_measure, fit)
         unguarded = None
         if count <= UNGUARDED_UP_TO:
@@ -259,7 +270,7 @@ def measure_cost(count: int = 1000, embed_dim: int = 512, classes: int = 16, oth
 
 
 def regions_of(
-    segmenter: Segmenter, vocabulary: Vocabulary, task: Task, pictures: Sequence[Picture]
+    segmenter: Method[Any], vocabulary: Vocabulary, task: Task, pictures: Sequence[Picture]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
     """Segment by the words: score and IoU of every region, and the number of its picture."""
     scores, truths, numbers = [], [], []
@@ -274,7 +285,7 @@ def regions_of(
     return np.array(scores), np.array(truths), np.array(numbers)
 
 
-def calibration_table(segmenter: Segmenter, seeds: Sequence[int], cache: Path | None) -> list[str]:
+def calibration_table(segmenter: Method[Any], seeds: Sequence[int], cache: Path | None) -> list[str]:
     """Compare scores and calibrated scores on pictures that were not learned from."""
     lines = [
         "| seed | corrected pictures, regions | ECE, raw | ECE, calibrated | Spearman, raw | Spearman, calibrated |"
@@ -300,6 +311,7 @@ def calibration_table(segmenter: Segmenter, seeds: Sequence[int], cache: Path | 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--method", default="clip-diy", choices=[name for name in METHODS if METHODS[name].learn])
     parser.add_argument("--seeds", default=",".join(map(str, SEEDS)))
     parser.add_argument("--tasks", default=",".join(TASKS))
     parser.add_argument("--counts", default=",".join(map(str, COUNTS)))
@@ -320,8 +332,8 @@ def main() -> None:
         sizes = {"to_correct": 5, "to_measure": 10}
     if max(counts) > TO_CORRECT:
         parser.error(f"--counts go up to {TO_CORRECT}")
-    segmenter = build_segmenter(preset("starter", dtype="float32", device="cpu"))
-    print(f"weights {segmenter.name}, core {segmenter.identity}, seeds {chosen.seeds}", flush=True)
+    segmenter = build_method(preset("starter", method=chosen.method, dtype="float32", device="cpu"))
+    print(f"{chosen.method}, weights {segmenter.name}, core {segmenter.identity}, seeds {chosen.seeds}", flush=True)
     if chosen.calibration:
         print("\n".join(calibration_table(segmenter, [int(seed) for seed in chosen.seeds.split(",")], chosen.cache)))
         return

@@ -228,6 +228,11 @@ def test_names_and_first_bytes_are_given_once(entry):
         register_method(entry)
 
 
+def test_what_learns_says_from_what():
+    with pytest.raises(ConfigError, match="`evidence` is missing"):
+        replace(TOY, learn=lambda method, pictures, vocabulary: None)
+
+
 def test_first_bytes_are_six():
     with pytest.raises(ConfigError, match="must begin with 6 bytes"):
         replace(TOY, magic=b"TOY")

@@ -51,6 +51,7 @@ def learning(tmp_path):
         parse_label_config,
         encoder="fake",
         learn=lambda lesson: words(),
+        evidence=lambda features: features,
         wishes=Wishes("on-training"),
         now=lambda: time[0],
     )
