@@ -486,8 +486,9 @@ class Dinoiser(ClipMethod):
         texts = self.clip.embed_vocabulary(vocabulary)
         patches = [F.normalize(tile.pooled.to(self.device).float(), dim=2) for tile in features.tiles]
         maps = [adapted_maps(learned, vocabulary, texts, [grid], None) for grid in patches]
-        # What words say is not there may have been learned.
-        competing = self._competing([one.naming[0] for one in maps], vocabulary)
+        # What words say is not there may have been learned. What they say is there decides what is foreground.
+        by_words, by_names = [one.words[0] for one in maps], [one.naming[0] for one in maps]
+        competing = torch.cat([self._competing(grids, vocabulary) for grids in (by_words, by_names)]).unique()
         delta = self._refines(vocabulary, self.settings.background)
         ground = torch.tensor([0, *vocabulary.stuff], device=self.device)
         is_ground = torch.isin(competing, ground)

@@ -15,6 +15,7 @@ from clipdiy.cli import main
 from clipdiy.config import AS_CONFIGURED, CoreConfig, SegmentOptions
 from clipdiy.errors import ConfigError, FeaturesError, WeightsError
 from clipdiy.explanation import ExplainedPicture, ExplainedStep, Explanation
+from clipdiy.features import ImageFeatures
 from clipdiy.method import (
     METHODS,
     MethodEntry,
@@ -231,6 +232,11 @@ def test_names_and_first_bytes_are_given_once(entry):
 def test_what_learns_says_from_what():
     with pytest.raises(ConfigError, match="`evidence` is missing"):
         replace(TOY, learn=lambda method, pictures, vocabulary: None)
+
+
+def test_a_picture_is_nothing_to_learn_from():
+    features = ImageFeatures((), None, (3, 4), "core", b"a picture")
+    assert method_named("clip-diy").evidence(features) == replace(features, picture=None)
 
 
 def test_first_bytes_are_six():

@@ -227,6 +227,13 @@ class TestApplied:
         learned = fit(VOCABULARY, names(2, newcomer=1000.0), known=(1, 2))
         assert_array_equal(patches(plain, features, VOCABULARY, learned), np.where(LOOKS > 0, 3, 0))
 
+    def test_what_words_say_is_not_there_may_have_been_learned(self, plain, windows):
+        pruned = plain.with_config(changed(plain.config, prune_logits=5.0))
+        vocabulary = make_vocabulary(["cat", "dog", "sofa", "tree"])
+        features = drawn(plain, vocabulary, windows=windows)
+        learned = fit(vocabulary, names(4, bias=(0, 0, 0, 1000)))
+        assert_array_equal(patches(pruned, features, vocabulary, learned), np.where(LOOKS > 0, 4, 0))
+
     def test_stuff_changes_names_on_the_backgrounds_side_alone(self, plain, windows):
         features = drawn(plain, WITH_STUFF, windows=windows)
         learned = fit(WITH_STUFF, names(2, bias=(1000, 0)), lying=names(2, bias=(0, 1000)))
