@@ -2,7 +2,7 @@
 
     python -m benchmarks.learning [--method NAME] [--seeds S,S] [--tasks NAME,NAME] [--counts N,N] [--unseen ZIP]
         [--cache DIR] [--others] [--quick]
-    python -m benchmarks.learning --cost [--others]
+    python -m benchmarks.learning --cost [--method NAME] [--others]
     python -m benchmarks.learning --calibration [--seeds S,S] [--cache DIR]
 
 A seed is a project with 16 nouns (`benchmarks.learning_pictures`). N of its pictures are corrected to the truth, the
@@ -40,6 +40,8 @@ from benchmarks.learning_pictures import TO_CORRECT, TO_MEASURE, Picture, art_se
 from benchmarks.scores import spearman
 from benchmarks.timing import extra_memory_mb
 from clipdiy.config import SegmentOptions, preset
+from clipdiy.dinoiser.config import DinoiserConfig
+from clipdiy.dinoiser.learning import EVIDENCE_SIDE, OwnAnswer
 from clipdiy.evaluate.confusion import confusion_matrix, quality
 from clipdiy.features import ImageFeatures
 from clipdiy.learning.calibration import calibrate, calibration_error
@@ -214,7 +216,9 @@ def _worse(cases: list[tuple[float, str]]) -> str:
     return f"{len(worse)} of {len(cases)}" + (f", worst {worse[0][0]:.1f}. {named}" if worse else "")
 
 
-def invented_pictures(count: int, embed_dim: int, classes: int) -> tuple[list[CorrectedPicture], NDArray[np.float32]]:
+def invented_pictures(
+    count: int, embed_dim: int, classes: int, sides: Sequence[int] = (1, 3, 7)
+) -> tuple[list[CorrectedPicture], NDArray[np.float32]]:
     """Make up pictures whose crops scatter around their classes, as those of a CLIP do, and texts for the classes.
 
     There is something to learn for both fits, so that a whole fit is paid for: texts point far beside their classes,
@@ -230,8 +234,9 @@ def invented_pictures(count: int, embed_dim: int, classes: int) -> tuple[list[Co
             top, left = rng.integers(0, 5, 2)
             labels[top : top + 3, left : left + 3] = position
         scales = []
-        for side in (1, 3, 7):
-            seen = centers[labels[:: 7 // side, :: 7 // side][:side, :side]]
+        for side in sides:
+            nearest = np.arange(side) * 7 // side
+            seen = centers[labels[np.ix_(nearest, nearest)]]
             noisy = torch.from_numpy(seen + 1.5 * rng.standard_normal(seen.shape).astype(np.float32))
             scales.append(torch.nn.functional.normalize(noisy, dim=-1).half())
         grid = torch.from_numpy(np.kron(labels > 0, np.ones((4, 4))) * 4 - 2).half()
@@ -241,9 +246,13 @@ def invented_pictures(count: int, embed_dim: int, classes: int) -> tuple[list[Co
     return pictures, texts / np.linalg.norm(texts, axis=1, keepdims=True)
 
 
-def measure_cost(count: int = 1000, embed_dim: int = 512, classes: int = 16, others: int = 0) -> str:
+def measure_cost(
+    method: str = "clip-diy", count: int = 1000, embed_dim: int = 512, classes: int = 16, others: int = 0
+) -> str:
     """Time one whole fit and its memory beyond the features."""
-    pictures, texts = invented_pictures(count, embed_dim, classes)
+    is_patches = method == "clip-dinoiser"
+    told_by = OwnAnswer(DinoiserConfig().delta) if is_patches else None
+    pictures, texts = invented_pictures(count, embed_dim, classes, (EVIDENCE_SIDE,) if is_patches else (1, 3, 7))
     vocabulary = make_vocabulary([f"class {i}" for i in range(classes)])
     if others:
         vocabulary = vocabulary.with_others([Label(f"other {i}", (f"other {i}",)) for i in range(others)])
@@ -253,7 +262,7 @@ def measure_cost(count: int = 1000, embed_dim: int = 512, classes: int = 16, oth
     start = time.process_time()
 
     def fit() -> None:
-        fits.append(learn(pictures, vocabulary, texts, logit_scale=100.0, encoder="invented"))
+        fits.append(learn(pictures, vocabulary, texts, logit_scale=100.0, encoder="invented", told_by=told_by))
 
     fit()
     taken = time.process_time() - start
@@ -323,7 +332,7 @@ def main() -> None:
     parser.add_argument("--calibration", action="store_true", help="measure what calibrated scores promise instead")
     chosen = parser.parse_args()
     if chosen.cost:
-        print(measure_cost(others=OTHERS if chosen.others else 0))
+        print(measure_cost(chosen.method, others=OTHERS if chosen.others else 0))
         return
     counts = tuple(map(int, chosen.counts.split(",")))
     sizes = {"to_correct": max(counts), "to_measure": TO_MEASURE}

@@ -41,6 +41,7 @@ class Brightness:
     values: np.ndarray
     size_hw: tuple[int, int]
     made_by: str
+    picture: None = None
 
     def to_bytes(self):
         rows, cols = self.values.shape
