@@ -91,6 +91,17 @@ class TestEvidence:
         assert grid.shape == (EVIDENCE_SIDE, EVIDENCE_SIDE, DIM)
         assert_allclose(grid.float().norm(dim=2), 1, atol=2e-3)
 
+    def test_what_lies_beyond_the_picture_is_no_evidence(self):
+        columns = torch.eye(4).half().expand(4, 4, 4)
+        logits = torch.tensor([-2.0, 4.0, 4.0, 9.0]).half().expand(4, 4)
+        tile = FeatureTile(columns, logits, Window(0, 0, 64, 32), (4.0, 2.0))
+        evidence = evidence_of(DinoiserFeatures((tile,), None, (64, 32), "core"))
+        (grid,) = evidence.crop_embeddings
+        # A photo of two columns, of which the last is read a quarter of a column beyond its middle.
+        assert_allclose(grid[0, 3].float(), np.array([0, 3, 1, 0]) / 10**0.5, atol=1e-3)
+        chance = cell_objectness(evidence).reshape(CELLS, CELLS)
+        assert logit(chance[0, -1:].astype(np.float64)) == pytest.approx([4.0], abs=1e-3)
+
     def test_of_windows_it_covers_the_whole_picture(self, loaded):
         dinoiser = loaded.with_config(WINDOWED)
         ones, twos = torch.zeros(3, 3, 4), torch.zeros(3, 3, 4)
@@ -267,6 +278,13 @@ class TestApplied:
         weights = ObjectnessWeights(np.concatenate([[-1, -1, 0], direction]), 0.0)
         answer = patches(plain, features, VOCABULARY, fit(VOCABULARY, objectness=weights))
         assert_array_equal(answer, np.where(LOOKS == 3, 3, 0))
+
+
+def test_where_nothing_is_an_object_no_rule_is_asked(plain):
+    features = drawn(plain, WITH_STUFF)
+    learned = fit(ALL_STUFF, objectness=rule(constant=50))
+    words, same = (segmented(plain, features, ALL_STUFF, one).label_map for one in (None, learned))
+    assert_array_equal(same, words)
 
 
 def test_where_every_pixel_has_a_label_the_words_decide(clear):
