@@ -213,7 +213,8 @@ def make_learning(
     settings: Settings, method: Method[Any], predictor: Predictor, introductions: Introductions
 ) -> Learning:
     """Connect the room that learns: to the method, to what predicts, and to the Label Studios that it reads from."""
-    own = method_named(method.config.method).learn
+    entry = method_named(method.config.method)
+    own = entry.learn
 
     def host_of(key: str) -> LabelStudioHost:
         host = introductions.of(key)
@@ -274,6 +275,7 @@ def make_learning(
         lambda xml: read_label_config(xml, settings),
         encoder=method.encoder_identity,
         learn=None if own is None else learn_lesson,
+        evidence=entry.evidence,
         wishes=Wishes(settings.learn, settings.annotators),
         host_of=host_of,
         sync=sync_from,

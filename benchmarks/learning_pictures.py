@@ -24,9 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from clipdiy.features import ImageFeatures
+from clipdiy.method import Features, Method, read_features
 from clipdiy.photo import Photo
-from clipdiy.segmenter import Segmenter
 from clipdiy.starter.scenes import NOUNS, Scene, Sprites, compose_scene, load_sprites
 from clipdiy.starter.training.art import ICONS, save_sprites, trim
 
@@ -47,12 +46,12 @@ class Picture:
 
     Attributes:
         identity: Names the picture, as a digest of its bytes would.
-        features: What the segmenter's `encode` made of it.
+        features: What the method's `encode` made of it.
         truth: (H, W) uint8; 0 is background, i + 1 is the project's noun i.
     """
 
     identity: str
-    features: ImageFeatures
+    features: Any
     truth: NDArray[np.uint8]
 
 
@@ -86,7 +85,7 @@ def degrade(image: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
 
 
 def art_set(
-    segmenter: Segmenter,
+    method: Method[Any],
     art: str,
     seed: int,
     *,
@@ -98,7 +97,7 @@ def art_set(
     """Compose and encode the pictures of a project.
 
     Args:
-        segmenter: With the starter's weights.
+        method: With the starter's weights.
         art: One of `ARTS`.
         seed: The project.
         unseen: Drawings for `unseen`, as `load_sprites` reads them.
@@ -120,16 +119,16 @@ def art_set(
             if art == "degraded":
                 scene = Scene(degrade(scene.image, scene_seed), scene.labels, scene.nouns)
             identity = f"{art}-{scene_seed}"
-            yield Picture(identity, _encode(segmenter, scene.image, identity, cache), rank[scene.labels])
+            yield Picture(identity, _encode(method, scene.image, identity, cache), rank[scene.labels])
 
     return ArtSet(nouns, tuple(pictures(0, to_correct)), tuple(pictures(MEASURED_FROM, to_measure)))
 
 
-def _encode(segmenter: Segmenter, image: NDArray[np.uint8], identity: str, cache: Path | None) -> ImageFeatures:
-    kept = None if cache is None else cache / f"{identity}-{segmenter.encoder_identity}.features"
+def _encode(method: Method[Any], image: NDArray[np.uint8], identity: str, cache: Path | None) -> Features:
+    kept = None if cache is None else cache / f"{identity}-{method.encoder_identity}.features"
     if kept is not None and kept.is_file():
-        return ImageFeatures.from_bytes(kept.read_bytes())
-    (features,) = segmenter.encode([Photo.from_array(image)])
+        return read_features(kept.read_bytes())
+    (features,) = method.encode([Photo.from_array(image)])
     if kept is not None:
         kept.parent.mkdir(parents=True, exist_ok=True)
         kept.write_bytes(features.to_bytes())

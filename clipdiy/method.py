@@ -31,13 +31,15 @@ Does another kind of method fit? Take CLIP-DINOiser (Wysoczanska et al., ECCV 20
   captions and maps, not a picture, and `clipdiy.panel` draws whatever they are. It gets the photo besides the features,
   for a method that has to run its network again because it does not keep what it shows.
 
-Learning from corrections needs two things of a method: *evidence*, embeddings (h, w, D) for a photo from its features
-alone, to be set against corrected masks (`MethodEntry.learn`); and weights that are *applied at segment time*
-(`SegmentOptions.learned`). CLIP-DINOiser does neither yet.
+Learning from corrections needs three things of a method: *evidence*, embeddings (h, w, D) for a photo and what it takes
+for an object, from its features alone, to be set against corrected masks (`MethodEntry.evidence`); a fit of these
+(`MethodEntry.learn`); and weights that are *applied at segment time* (`SegmentOptions.learned`). CLIP-DINOiser's
+patches are evidence like CLIP-DIY's crops, so both have one fit. They differ in where objectness starts: from FOUND, or
+from the answer that the background head had a part in.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -51,8 +53,10 @@ from clipdiy.weights import WeightFile, default_weights_dir, fetch_command, requ
 if TYPE_CHECKING:
     import torch
 
+    from clipdiy.dinoiser.features import DinoiserFeatures
     from clipdiy.explanation import Explanation
-    from clipdiy.learning.evidence import CorrectedPicture
+    from clipdiy.features import ImageFeatures
+    from clipdiy.learning.evidence import CorrectedPicture, Evidence
     from clipdiy.learning.learned import Learned
     from clipdiy.others.choice import Choice
     from clipdiy.photo import Photo
@@ -73,6 +77,10 @@ class Features(Protocol):
     @property
     def made_by(self) -> str:
         """`Method.encoder_identity` of what made them."""
+
+    @property
+    def picture(self) -> bytes | None:
+        """The photo, reduced, as a JPEG, where the method keeps it; for a person to look at."""
 
     def to_bytes(self) -> bytes:
         """Pack into bytes that begin with the method's `MethodEntry.magic` and hold no code."""
@@ -235,6 +243,7 @@ class MethodEntry:
         scales: What `SegmentOptions.scales` may choose from, under a configuration; nothing by default.
         learn: Learns from corrected pictures (see `clipdiy.learning.learn.learn`), given the method, the pictures and
             the vocabulary that their shares are of; `None` for a method that does not.
+        evidence: What is learned from of a picture's features, to be held for many pictures at once; goes with `learn`.
         profile: What `clipdiy bench` can time besides `encode` and `segment`, if anything.
     """
 
@@ -247,11 +256,14 @@ class MethodEntry:
     templates: Callable[[CoreConfig], tuple[str, ...]] = _one_template
     scales: Callable[[CoreConfig], tuple[int, ...]] = _no_scales
     learn: "Callable[[Any, Sequence[CorrectedPicture], Vocabulary], Learned] | None" = None
+    evidence: "Callable[[Any], Evidence] | None" = None
     profile: "Callable[[Any, Photo, Vocabulary], Profile] | None" = None
 
     def __post_init__(self) -> None:
         if len(self.magic) != MAGIC_BYTES:
             raise ConfigError(f"the features of {self.name!r} must begin with {MAGIC_BYTES} bytes, got {self.magic!r}")
+        if self.learn is not None and self.evidence is None:
+            raise ConfigError(f"{self.name!r} is to learn, and nothing says from what: `evidence` is missing")
 
 
 def register_method(entry: MethodEntry) -> None:
@@ -360,6 +372,10 @@ def _learn_clip_diy(method: Any, pictures: "Sequence[CorrectedPicture]", vocabul
     return learn(pictures, vocabulary, texts, logit_scale=method.clip.logit_scale, encoder=method.encoder_identity)
 
 
+def _evidence_clip_diy(features: "ImageFeatures") -> "Evidence":
+    return replace(features, picture=None)
+
+
 def _profile_clip_diy(method: Any, photo: "Photo", vocabulary: "Vocabulary") -> "Profile":
     from clipdiy.profile import profile_segmenter
 
@@ -380,6 +396,25 @@ def _read_dinoiser(data: bytes) -> Features:
     return DinoiserFeatures.from_bytes(data)
 
 
+def _evidence_dinoiser(features: "DinoiserFeatures") -> "Evidence":
+    from clipdiy.dinoiser.learning import evidence_of
+
+    return evidence_of(features)
+
+
+def _learn_dinoiser(method: Any, pictures: "Sequence[CorrectedPicture]", vocabulary: "Vocabulary") -> "Learned":
+    from clipdiy.learning.learn import learn
+
+    return learn(
+        pictures,
+        vocabulary,
+        method.clip.embed_vocabulary(vocabulary).cpu().numpy(),
+        logit_scale=method.clip.logit_scale,
+        encoder=method.encoder_identity,
+        told_by=method.foreground_rule(vocabulary),
+    )
+
+
 def _profile_dinoiser(method: Any, photo: "Photo", vocabulary: "Vocabulary") -> "Profile":
     from clipdiy.dinoiser.profile import profile_dinoiser
 
@@ -398,6 +433,7 @@ METHODS: dict[str, MethodEntry] = {
             required_files=clip_diy_files,
             scales=lambda config: config.grid.patch_px,
             learn=_learn_clip_diy,
+            evidence=_evidence_clip_diy,
             profile=_profile_clip_diy,
         ),
         MethodEntry(
@@ -408,6 +444,8 @@ METHODS: dict[str, MethodEntry] = {
             read_features=_read_dinoiser,
             required_files=dinoiser_files,
             templates=templates_of,
+            learn=_learn_dinoiser,
+            evidence=_evidence_dinoiser,
             profile=_profile_dinoiser,
         ),
     )

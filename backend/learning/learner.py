@@ -33,6 +33,7 @@ from backend.learning.lessons import MOST_PICTURES, CountedAnnotations, Lesson, 
 from backend.learning.when import is_due
 from clipdiy.errors import ClipDiyError
 from clipdiy.learning.calibration import Calibration, calibrate
+from clipdiy.learning.evidence import Evidence
 from clipdiy.learning.learned import Learned
 from clipdiy.method import Features
 
@@ -51,6 +52,8 @@ NICENESS = 10
 
 Learn = Callable[[Lesson], Learned]
 """Teaches a method a lesson, beside what competes with its labels."""
+AsEvidence = Callable[[Features], Evidence]
+"""Says what is learned from of a picture's features: it is held for all pictures at once."""
 
 
 class Predicting(Protocol):
@@ -105,6 +108,7 @@ class Learner:
         read_config: ReadConfig,
         folder: Path,
         *,
+        evidence: AsEvidence | None,
         wishes: Wishes = Wishes(),
         host_of: Callable[[str], LabelStudioHost] = lambda _key: LabelStudioHost(),
         sync: Callable[[str], None] = lambda _key: None,
@@ -121,6 +125,7 @@ class Learner:
             learn: The method's own; `None` if it cannot learn.
             read_config: Reads a labeling config.
             folder: Where the lock lies.
+            evidence: The method's own; `None` if it cannot learn.
             wishes: What the operator wants.
             host_of: Which Label Studio a project is in.
             sync: Makes the store equal to what Label Studio has of a project, where there is a token; called when
@@ -134,6 +139,7 @@ class Learner:
         self._in_use = in_use
         self._predicting = predicting
         self._learn = learn
+        self._as_evidence = evidence
         self._read_config = read_config
         self._folder = folder
         self._wishes = wishes
@@ -255,9 +261,9 @@ class Learner:
             return
         annotations = counted(self._store.annotations(key), self._wishes.several)
         self._say(key, "looks at what was corrected")
-        features = _FeaturesOnce(self._predicting.known_features)
-        missing = self._look_at_pictures(key, config, annotations, features)
-        made = lessons(self._store, key, config, annotations, features.of)
+        evidence = _EvidenceOnce(self._predicting.known_features, self._as_evidence)
+        missing = self._look_at_pictures(key, config, annotations, evidence)
+        made = lessons(self._store, key, config, annotations, evidence.of)
         pictures = max((len(lesson.pictures) for lesson in made), default=0)
         if self._learn is None:
             self._note(key, len(annotations.by_task), "this method does not learn; corrections are kept", begun)
@@ -349,7 +355,7 @@ class Learner:
         self._on_new_version(key)
 
     def _look_at_pictures(
-        self, key: str, config: LabelConfig, annotations: CountedAnnotations, features: "_FeaturesOnce"
+        self, key: str, config: LabelConfig, annotations: CountedAnnotations, evidence: "_EvidenceOnce"
     ) -> int:
         """Find out which pictures were corrected, and compare what was predicted.
 
@@ -357,7 +363,7 @@ class Learner:
             key: Of the project.
             config: As it is now.
             annotations: Those that count.
-            features: Where they are found afterwards.
+            evidence: Where what is learned from them is found afterwards.
 
         Returns:
             How many tasks' pictures could not be had.
@@ -370,7 +376,7 @@ class Learner:
         missing = 0
         for rank, (task, several) in enumerate(annotations.by_task.items()):
             waiting = [one for one in several if one.number in unexamined]
-            if not waiting and (rank >= MOST_PICTURES or features.has(contents.get(task, ()))):
+            if not waiting and (rank >= MOST_PICTURES or evidence.has(contents.get(task, ()))):
                 continue
             data = self._store.task_data(key, task)
             if data is None:
@@ -390,7 +396,7 @@ class Learner:
                 for (field, page), (content, _) in brought.items():
                     change.is_picture(key, task, field, page, content)
             for content, found in brought.values():
-                features.keep(content, found)
+                evidence.keep(content, found)
             own = {place: found for place, (_, found) in brought.items()}
             for one in waiting:
                 likely = sorted(versions, key=lambda version: (version.at > one.created, -version.at))
@@ -431,28 +437,36 @@ class Learner:
             change.tried(key, pictures, state, begun=begun)
 
 
-class _FeaturesOnce:
-    """Features of corrected pictures, each read once in a fit: from where they are kept, or as they were brought."""
+class _EvidenceOnce:
+    """What is learned from of corrected pictures, each read once in a fit: from where features are kept, or as brought.
 
-    def __init__(self, known: Callable[[str], Features | None]) -> None:
+    Of a method that does not learn it holds nothing, and knows only which features can be had.
+    """
+
+    def __init__(self, known: Callable[[str], Features | None], as_evidence: AsEvidence | None) -> None:
         self._known = known
-        self._read: dict[str, Features] = {}
+        self._as_evidence = as_evidence
+        self._read: dict[str, Evidence | None] = {}
 
-    def of(self, content: str) -> Features | None:
-        """Return those of a picture by the SHA-256 of its file, if they can be had."""
-        found = self._read.get(content) or self._known(content)
-        if found is not None:
-            self.keep(content, found)
-        return found
+    def of(self, content: str) -> Evidence | None:
+        """Return that of a picture by the SHA-256 of its file, if it can be had."""
+        if content not in self._read:
+            features = self._known(content)
+            return None if features is None else self.keep(content, features)
+        return self._read[content]
 
     def has(self, contents: Sequence[str]) -> bool:
         """Whether there are pictures, and the features of all of them."""
-        return bool(contents) and all(self.of(content) is not None for content in contents)
+        for content in contents:
+            self.of(content)
+        return bool(contents) and all(content in self._read for content in contents)
 
-    def keep(self, content: str, features: Features) -> None:
-        """Take features that may be kept nowhere else."""
+    def keep(self, content: str, features: Features) -> Evidence | None:
+        """Take features that may be kept nowhere else; return what is learned from of them."""
+        evidence = None if self._as_evidence is None else self._as_evidence(features)
         if len(self._read) < MOST_PICTURES:
-            self._read[content] = features
+            self._read[content] = evidence
+        return evidence
 
 
 def describe(fit: Fit) -> str:

@@ -15,7 +15,7 @@ from backend.errors import LabelConfigError, RequestError
 from backend.images.host import LabelStudioHost
 from backend.labeling.controls import LabelConfig
 from backend.learning.in_use import InUse
-from backend.learning.learner import Learn, Learner, Predicting, Wishes
+from backend.learning.learner import AsEvidence, Learn, Learner, Predicting, Wishes
 from backend.learning.lessons import counted
 from backend.learning.report import Comparison, ProjectReport
 from backend.learning.reports import StoredReports
@@ -38,6 +38,7 @@ class Learning:
         *,
         encoder: str,
         learn: Learn | None,
+        evidence: AsEvidence | None,
         wishes: Wishes,
         host_of: Callable[[str], LabelStudioHost] = lambda _key: LabelStudioHost(),
         sync: Callable[["Learning", str], None] = lambda _learning, _key: None,
@@ -54,6 +55,7 @@ class Learning:
             read_config: Reads a labeling config.
             encoder: `Method.encoder_identity`.
             learn: The method's own; `None` if it cannot learn.
+            evidence: The method's own; `None` if it cannot learn.
             wishes: What the operator wants.
             host_of: Which Label Studio a project is in.
             sync: See `Learner`.
@@ -80,6 +82,7 @@ class Learning:
             learn,
             read_config,
             folder,
+            evidence=evidence,
             wishes=wishes,
             host_of=host_of,
             sync=lambda key: sync(self, key),

@@ -13,7 +13,7 @@ Rules, each with a reason:
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,16 +24,14 @@ from backend.corrections.intake import mask_controls
 from backend.corrections.store import CorrectionStore, KeptAnnotation, StoredEvidence
 from backend.images.pages import ImageKey
 from backend.labeling.controls import Counting, LabelConfig, MaskControl, Others
-from clipdiy.features import ImageFeatures
-from clipdiy.learning.evidence import ClassShares, CorrectedPicture
-from clipdiy.method import Features
+from clipdiy.learning.evidence import ClassShares, CorrectedPicture, Evidence
 from clipdiy.vocabulary import Vocabulary
 
 MOST_PICTURES = 1000
 
 Doubles = NDArray[np.float64]
-FeaturesOf = Callable[[str], Features | None]
-"""Features of a picture by the SHA-256 of its file, if they can be had."""
+EvidenceOf = Callable[[str], Evidence | None]
+"""What is learned from of a picture by the SHA-256 of its file, if it can be had."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ class Lesson:
         controls: Their `from_name`s.
         vocabulary: Of their labels.
         others: What competes with them.
-        pictures: With features that hold no more than is learned from.
+        pictures: With no more of their features than is learned from.
         annotations: Ids of the annotations that say so.
     """
 
@@ -102,7 +100,7 @@ def counted(annotations: Sequence[KeptAnnotation], rule: Counting) -> CountedAnn
 
 
 def lessons(
-    store: CorrectionStore, key: str, config: LabelConfig, annotations: CountedAnnotations, features_of: FeaturesOf
+    store: CorrectionStore, key: str, config: LabelConfig, annotations: CountedAnnotations, evidence_of: EvidenceOf
 ) -> list[Lesson]:
     """Put together what a project's controls are taught.
 
@@ -111,7 +109,7 @@ def lessons(
         key: Of the project.
         config: As it is now.
         annotations: Those that count.
-        features_of: Brings features; a picture without any is left out.
+        evidence_of: Brings what is learned from; a picture without any is left out.
     """
     groups: dict[tuple[Vocabulary, Others | None], list[MaskControl]] = {}
     for control in mask_controls(config):
@@ -126,13 +124,13 @@ def lessons(
                 content = contents.get((task, *place))
                 if content is None or content in pictures or len(pictures) == MOST_PICTURES:
                     continue
-                features = features_of(content)
-                if not isinstance(features, ImageFeatures):
+                seen = evidence_of(content)
+                if seen is None:
                     continue
-                fitting = [opinion for opinion in opinions if opinion.fits(features.size_hw)]
+                fitting = [opinion for opinion in opinions if opinion.fits(seen.size_hw)]
                 if fitting:
                     shares = _one_opinion(fitting)
-                    pictures[content] = CorrectedPicture(content, replace(features, picture=None), shares)
+                    pictures[content] = CorrectedPicture(content, seen, shares)
                     said.update(opinion.annotation for opinion in fitting)
         names = tuple(control.from_name for control in controls)
         made.append(Lesson(names, vocabulary, others, tuple(pictures.values()), frozenset(said)))

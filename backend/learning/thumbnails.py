@@ -21,7 +21,7 @@ from backend.labeling.controls import LabelConfig
 from backend.labeling.taught import Taught
 from backend.learning.examining import Predicting
 from backend.learning.report import Comparison
-from clipdiy.features import ImageFeatures, unpack_picture
+from clipdiy.features import unpack_picture
 from clipdiy.learning.evidence import WHOLE
 from clipdiy.method import Features
 
@@ -91,7 +91,7 @@ def compare(
     place: ImageKey = evidence.data_key, agreement.page
     content = store.pictures(key).get((annotation.task, *place))
     features = None if content is None else predicting.known_features(content)
-    if not isinstance(features, ImageFeatures) or features.picture is None:
+    if features is None or features.picture is None:
         return None
     pixels = unpack_picture(features.picture).permute(1, 2, 0).numpy()
     picture = Image.fromarray(pixels)

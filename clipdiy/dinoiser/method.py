@@ -19,6 +19,7 @@ from clipdiy.dinoiser.config import METHOD, BackgroundUse, heads_of, settings_of
 from clipdiy.dinoiser.features import DinoiserFeatures, FeatureTile
 from clipdiy.dinoiser.heads import DinoiserHeads, correlations, pool
 from clipdiy.dinoiser.labels import class_scores, direct_label_map, refined_label_map, strip_label_map
+from clipdiy.dinoiser.learning import OwnAnswer, adapted_probabilities
 from clipdiy.dinoiser.probabilities import (
     TEMPERATURE,
     ProbabilityField,
@@ -32,6 +33,8 @@ from clipdiy.dinoiser.windows import Window, limited_size, published_size, slidi
 from clipdiy.errors import ConfigError
 from clipdiy.explanation import ExplainedPicture, ExplainedRegions, ExplainedStep, Explanation
 from clipdiy.features import pack_picture, picture_bytes
+from clipdiy.learning.apply import adapted_maps
+from clipdiy.learning.learned import Learned
 from clipdiy.loading import digest_of
 from clipdiy.others.choice import Chooser
 from clipdiy.others.nouns import LIST_VERSION
@@ -278,15 +281,20 @@ class Dinoiser(ClipMethod):
         Args:
             features: Made by `encode` with the same weights and sizes.
             vocabulary: Background first. What its others win is background in the answer.
-            options: Edges as they are, if they are otherwise refined, or no background; there are no scales.
+            options: Edges as they are, if they are otherwise refined, what corrections taught, or no background, where
+                the words alone decide; there are no scales.
 
         Raises:
             FeaturesError: If the features were made by another core.
+            LearningError: If what was learned is for another CLIP's embeddings.
         """
-        use = self.settings.background
+        use, learned = self.settings.background, options.learned
         if not options.background:
             use, vocabulary = "none", vocabulary.with_others(())
-        probabilities, competing = self._probabilities(features, vocabulary, use)
+        if learned is None or learned.is_words_only or use == "none":
+            probabilities, competing = self._probabilities(features, vocabulary, use)
+        else:
+            probabilities, competing = self._learned_probabilities(learned, features, vocabulary)
         size_hw = features.size_hw
 
         def field(at_hw: tuple[int, int]) -> ProbabilityField:
@@ -465,21 +473,56 @@ class Dinoiser(ClipMethod):
     ) -> tuple[list[ProbabilityTile], Tensor]:
         """Return each tile's probabilities, and which classes they stand for: ascending int64, others last."""
         cosines = self._cosines(features, vocabulary)
+        competing = self._competing(cosines, vocabulary)
+        if use == "none":
+            competing = competing[competing > 0]
+        delta = self._refines(vocabulary, use)
+        tiles = []
+        for tile, grid in zip(features.tiles, cosines, strict=True):
+            values = class_probabilities(grid[competing])
+            if delta is not None:
+                values = refine_background(values, tile.background.to(self.device), delta)
+            tiles.append(ProbabilityTile(values, tile.window, tile.extent_hw))
+        return tiles, competing
+
+    def _learned_probabilities(
+        self, learned: Learned, features: DinoiserFeatures, vocabulary: Vocabulary
+    ) -> tuple[list[ProbabilityTile], Tensor]:
+        """Do what `_probabilities` does, with the weights of a fit."""
+        self._require_own(features.made_by)
+        texts = self.clip.embed_vocabulary(vocabulary)
+        patches = [F.normalize(tile.pooled.to(self.device).float(), dim=2) for tile in features.tiles]
+        maps = [adapted_maps(learned, vocabulary, texts, [grid], None) for grid in patches]
+        # What words say is not there may have been learned. What they say is there decides what is foreground.
+        by_words, by_names = [one.words[0] for one in maps], [one.naming[0] for one in maps]
+        competing = torch.cat([self._competing(grids, vocabulary) for grids in (by_words, by_names)]).unique()
+        delta = self._refines(vocabulary, self.settings.background)
+        ground = torch.tensor([0, *vocabulary.stuff], device=self.device)
+        is_ground = torch.isin(competing, ground)
+        tiles = []
+        for tile, one in zip(features.tiles, maps, strict=True):
+            logits = tile.background.to(self.device).float()
+            values = adapted_probabilities(one.of(competing, 1), is_ground, logits, delta)
+            tiles.append(ProbabilityTile(values, tile.window, tile.extent_hw))
+        return tiles, competing
+
+    def _competing(self, cosines: Sequence[Tensor], vocabulary: Vocabulary) -> Tensor:
+        """Return which classes take part in a picture, from each tile's cosines: ascending int64, others last."""
         patches = torch.cat([grid.flatten(1) for grid in cosines], dim=1)[:, None]
         competing = torch.arange(len(patches), device=self.device)
         if vocabulary.others:
             competing = competing_classes((patches,), len(vocabulary), TEMPERATURE, self.config.others)
         if self.config.prune_logits is not None:
             competing = competing[likely_classes(patches[competing], TEMPERATURE, self.config.prune_logits)]
-        if use == "none":
-            competing = competing[competing > 0]
-        tiles = []
-        for tile, grid in zip(features.tiles, cosines, strict=True):
-            values = class_probabilities(grid[competing])
-            if use == "refined" or (use == "auto" and not vocabulary.stuff):
-                values = refine_background(values, tile.background.to(self.device), self.settings.delta)
-            tiles.append(ProbabilityTile(values, tile.window, tile.extent_hw))
-        return tiles, competing
+        return competing
+
+    def _refines(self, vocabulary: Vocabulary, use: BackgroundUse) -> float | None:
+        """Return how sure a class must be for the background to leave it alone; `None` where it is not refined."""
+        return self.settings.delta if use == "refined" or (use == "auto" and not vocabulary.stuff) else None
+
+    def foreground_rule(self, vocabulary: Vocabulary) -> OwnAnswer:
+        """Return by which objects are told without corrections, so that a fit can start there."""
+        return OwnAnswer(self._refines(vocabulary, self.settings.background))
 
 
 def as_colours(*features: Tensor) -> tuple[Tensor, ...]:

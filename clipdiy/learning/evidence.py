@@ -1,7 +1,8 @@
 """What does a corrected picture say: which class covers how much of each cell, and what did CLIP see there?
 
 Everything is read on a grid of CELLS x CELLS cells over the picture, whatever its size. Crops overlap and are coarse (7
-to a side at the finest), so nothing is lost that the embeddings hold.
+to a side at the finest), so nothing is lost that the embeddings hold. Of a method's features no more is known here than
+`Evidence` says.
 """
 
 import hashlib
@@ -10,15 +11,17 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from clipdiy.aggregate import bilinear_matrix
 from clipdiy.errors import FeaturesError, ShapeError
-from clipdiy.features import ImageFeatures
 from clipdiy.guide import ObjectnessField
+from clipdiy.objectness.found import ObjectnessMap
 
 CELLS = 32  # to a side
 WHOLE = 255  # a share of 1, in the one byte that is kept of it
@@ -98,6 +101,29 @@ class ClassShares:
             raise FeaturesError(f"class shares cannot be read ({err}); read the annotation again") from err
 
 
+class Evidence(Protocol):
+    """What is learned from of a picture's features, whatever the method; `MethodEntry.evidence` gives it."""
+
+    @property
+    def crop_embeddings(self) -> tuple[Tensor, ...]:
+        """Per grid over the whole picture (h, w, D) float16 unit vectors in the space of the texts.
+
+        Of crops, or of patches; the mean over the grids is what the method sees at a place.
+        """
+
+    @property
+    def objectness(self) -> ObjectnessMap | None:
+        """What the method takes for an object; `None` where it has no opinion."""
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """The picture's own height and width in pixels."""
+
+    @property
+    def made_by(self) -> str:
+        """`Method.encoder_identity` of what made the features."""
+
+
 @dataclass(frozen=True)
 class CorrectedPicture:
     """A picture that somebody corrected.
@@ -105,12 +131,12 @@ class CorrectedPicture:
     Attributes:
         identity: Names the picture for good, best by a digest of its content. Cells are drawn, folds dealt and pictures
             put in order by it, so that nothing depends on when or in which order pictures came.
-        features: What `encode` made of it.
+        features: Evidence of what `encode` made of it.
         shares: What the person left, by position in the vocabulary that is learned for.
     """
 
     identity: str
-    features: ImageFeatures
+    features: Evidence
     shares: ClassShares
 
 
@@ -188,14 +214,14 @@ class CellEmbeddings:
         return mapped
 
 
-def cell_embeddings(features: ImageFeatures) -> CellEmbeddings:
+def cell_embeddings(features: Evidence) -> CellEmbeddings:
     """Lay a picture's crop embeddings over the grid of cells."""
     crops = [scale.flatten(0, 1).numpy() for scale in features.crop_embeddings]
     grids = tuple((int(scale.shape[0]), int(scale.shape[1])) for scale in features.crop_embeddings)
     return CellEmbeddings(_pooling(grids), np.concatenate(crops).astype(np.float16, copy=False))
 
 
-def cell_objectness(features: ImageFeatures) -> NDArray[np.float32] | None:
+def cell_objectness(features: Evidence) -> NDArray[np.float32] | None:
     """Read objectness at the centre of every cell, (CELLS * CELLS,) float32 in [0, 1]; `None` if there is none."""
     if features.objectness is None:
         return None

@@ -32,6 +32,7 @@ from clipdiy.learning.naming import (
     newcomer_bias,
 )
 from clipdiy.learning.objectness import (
+    ForegroundRule,
     ObjectnessEvidence,
     ObjectnessWeights,
     fit_objectness,
@@ -88,6 +89,7 @@ def learn(
     *,
     logit_scale: float,
     encoder: str,
+    told_by: ForegroundRule | None = None,
 ) -> Learned:
     """Learn naming and objectness from corrected pictures, as far as the guards let it.
 
@@ -98,6 +100,7 @@ def learn(
         texts: (C, D) float32 unit vectors: its embeddings, from `ClipEncoder.embed_vocabulary`, others last.
         logit_scale: CLIP's tau.
         encoder: `encoder_identity` of the core that made the pictures' features.
+        told_by: By which the method tells objects: where objectness starts. CLIP-DIY's, if left out.
 
     Returns:
         The fit; `is_words_only` where nothing was sure to help.
@@ -126,7 +129,7 @@ def learn(
     embeddings = [cell_embeddings(picture.features) for picture in ordered]
     has_objects = bool(standing.labels or standing.rivals)
     evidence = [
-        objectness_evidence(p.identity, e, cell_objectness(p.features), p.shares, words, stuff)
+        objectness_evidence(p.identity, e, cell_objectness(p.features), p.shares, words, stuff, told_by=told_by)
         for p, e in zip(ordered if has_objects else [], embeddings if has_objects else [], strict=True)
     ]
     # What nobody drew can only be something else where something else competes.

@@ -10,12 +10,15 @@ regression with the paper's rule as its offset. The cosines s are those of the w
 
 Labels that are stuff are on the background's side: s_0 is the best cosine of it and of them (see `clipdiy.guide`).
 
+Another method has another rule of its own; it is handed in (`ForegroundRule`), and corrected in the same way.
+
 Where a class without examples is named, the paper's rule stays: in a project whose people left some objects to the
 background, the fit learns that these are none, and a label that is added for them later must not be drowned by that.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +42,21 @@ PICTURE_WEIGHT = 50.0
 NEWTON_STEPS = 30
 DECREMENT = 1e-6
 
+Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
+
+
+class ForegroundRule(Protocol):
+    """By which a method tells objects, as the sum of two terms that a fit can weigh."""
+
+    def __call__(self, cosines: Floats, ground: NDArray[np.int64], objectness: Doubles) -> Doubles:
+        """Return (n, 2) float64; an object is told where their sum is above 0.
+
+        Args:
+            cosines: (n, C) float32, with the words of every class.
+            ground: Positions of the classes on the background's side, at least one and not all.
+            objectness: (n,) float64 logits, at most `logit(1 - LEAST_CHANCE)` from 0.
+        """
 
 
 @dataclass(frozen=True)
@@ -48,7 +65,8 @@ class ObjectnessEvidence:
 
     Attributes:
         identity: Names the picture.
-        rule: (CELLS * CELLS, 2) float64: logit(o) and the log-margin of the words; the paper's z is their sum.
+        rule: (CELLS * CELLS, 2) float64: logit(o) and the log-margin of the words, or what another method's rule gives;
+            z is their sum.
         named: (CELLS * CELLS,) int64: the best object by the words, never 0 or stuff.
         embeddings: x(p).
         target: (CELLS * CELLS,) float64 in [0, 1]: share of foreground in what is known of a cell.
@@ -100,8 +118,10 @@ def objectness_evidence(
     shares: ClassShares,
     texts: NDArray[np.float32],
     stuff: Sequence[int] = (),
+    *,
+    told_by: ForegroundRule | None = None,
 ) -> ObjectnessEvidence:
-    """Lay the paper's rule and the truth beside each other.
+    """Lay the method's rule and the truth beside each other.
 
     Args:
         identity: Names the picture.
@@ -111,21 +131,28 @@ def objectness_evidence(
         texts: (C, D) float32, background first, what competes with the labels last.
         stuff: Positions of labels that are stuff: they are not foreground, and s_0 is the best of the background's
             side. Something else has to be left.
+        told_by: The rule; the paper's if left out.
     """
     ground = np.array([0, *stuff])
     objects = np.setdiff1d(np.arange(len(texts)), ground)
     cosines = embeddings.dot(np.ascontiguousarray(texts.T))
     named = objects[cosines[:, objects].argmax(axis=1)].astype(np.int64)
-    best = np.take_along_axis(cosines, named[:, None], axis=1)[:, 0].astype(np.float64)
-    lowest = cosines[:, ground].max(axis=1).astype(np.float64)
-    margin = np.log(np.maximum(best, LEAST_COSINE) / np.maximum(lowest, LEAST_COSINE))
     chance = np.full(CELLS * CELLS, 0.5) if objectness is None else objectness.astype(np.float64)
-    rule = np.stack([logit(chance), margin], axis=1)
+    rule = (told_by or published_rule)(cosines, ground, logit(chance))
     covered = shares.shares.reshape(-1, CELLS * CELLS).astype(np.float64) / WHOLE
     is_drawn = ~np.isin(np.array(shares.positions, np.int64), ground)
     known = covered.sum(axis=0)
     target = covered[is_drawn].sum(axis=0) / np.maximum(known, 1e-9)
     return ObjectnessEvidence(identity, rule, named, embeddings, target.clip(0, 1), known.clip(0, 1))
+
+
+def published_rule(cosines: Floats, ground: NDArray[np.int64], objectness: Doubles) -> Doubles:
+    """Return logit(o) and the log-margin of the words: the paper's `ForegroundRule`."""
+    objects = np.setdiff1d(np.arange(cosines.shape[1]), ground)
+    best = cosines[:, objects].max(axis=1).astype(np.float64)
+    lowest = cosines[:, ground].max(axis=1).astype(np.float64)
+    margin = np.log(np.maximum(best, LEAST_COSINE) / np.maximum(lowest, LEAST_COSINE))
+    return np.stack([objectness, margin], axis=1)
 
 
 def logit(chance: Doubles) -> Doubles:

@@ -14,6 +14,7 @@ def make_service(settings, predictor, metrics, *, learn=None, start=False, **opt
         lambda xml: read_label_config(xml, settings),
         encoder=predictor.method.encoder_identity,
         learn=learn,
+        evidence=lambda features: features,
         wishes=Wishes(settings.learn, settings.annotators),
         **options,
     )

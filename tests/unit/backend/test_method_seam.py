@@ -27,6 +27,7 @@ class Brightness:
     share: float
     size_hw: tuple[int, int]
     made_by: str
+    picture: None = None
 
     def to_bytes(self):
         head = json.dumps([self.size_hw, self.made_by]).encode()

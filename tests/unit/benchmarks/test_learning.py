@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
-from benchmarks.learning import Measured, Task, corrected, invented_pictures, make_task, measure, table
+from benchmarks.learning import Measured, Task, corrected, invented_pictures, make_task, measure, table, taught
 from benchmarks.learning_pictures import LABELS, art_set, degrade, project_nouns
 from clipdiy.build import build_segmenter
 from clipdiy.config import preset
+from clipdiy.method import build_method
+from clipdiy.vocabulary import make_vocabulary
 from clipdiy.weights import STARTER_DIR
 
 
@@ -78,11 +80,19 @@ def test_meaningless_labels_are_learned_and_known_ones_left_alone():
 
 
 @needs_starter
-def test_encoded_pictures_are_kept(tmp_path):
-    segmenter = build_segmenter(preset("starter", dtype="float32", device="cpu"))
+@pytest.mark.parametrize("method", ["clip-diy", "clip-dinoiser"])
+def test_encoded_pictures_are_kept(tmp_path, method):
+    segmenter = build_method(preset("starter", method=method, dtype="float32", device="cpu"), warm_up=False)
     first = art_set(segmenter, "known", 900, cache=tmp_path, to_correct=1, to_measure=1)
     segmenter.encode = None
     again = art_set(segmenter, "known", 900, cache=tmp_path, to_correct=1, to_measure=1)
     assert again.to_correct[0].features.to_bytes() == first.to_correct[0].features.to_bytes()
-    (picture,) = corrected(first.to_correct, Task(("x",), np.minimum(np.arange(LABELS + 1), 1)))
+    (picture,) = corrected(first.to_correct, Task(("x",), np.minimum(np.arange(LABELS + 1), 1)), method)
     assert picture.shares.positions == (0, 1)
+    assert taught(segmenter, [picture], make_vocabulary(["x"])).encoder == segmenter.encoder_identity
+
+
+def test_invented_patches_are_one_grid():
+    pictures, _ = invented_pictures(2, 32, 5, sides=(16,))
+    (grid,) = pictures[0].features.crop_embeddings
+    assert grid.shape == (16, 16, 32)

@@ -15,6 +15,7 @@ from clipdiy.cli import main
 from clipdiy.config import AS_CONFIGURED, CoreConfig, SegmentOptions
 from clipdiy.errors import ConfigError, FeaturesError, WeightsError
 from clipdiy.explanation import ExplainedPicture, ExplainedStep, Explanation
+from clipdiy.features import ImageFeatures
 from clipdiy.method import (
     METHODS,
     MethodEntry,
@@ -40,6 +41,7 @@ class Brightness:
     values: np.ndarray
     size_hw: tuple[int, int]
     made_by: str
+    picture: None = None
 
     def to_bytes(self):
         rows, cols = self.values.shape
@@ -226,6 +228,16 @@ def test_another_method_is_not_built_as_clip_diy():
 def test_names_and_first_bytes_are_given_once(entry):
     with pytest.raises(ConfigError, match="has the name or the first bytes"):
         register_method(entry)
+
+
+def test_what_learns_says_from_what():
+    with pytest.raises(ConfigError, match="`evidence` is missing"):
+        replace(TOY, learn=lambda method, pictures, vocabulary: None)
+
+
+def test_a_picture_is_nothing_to_learn_from():
+    features = ImageFeatures((), None, (3, 4), "core", b"a picture")
+    assert method_named("clip-diy").evidence(features) == replace(features, picture=None)
 
 
 def test_first_bytes_are_six():

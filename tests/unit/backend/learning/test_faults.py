@@ -34,7 +34,16 @@ def make(tmp_path):
         predictors.append(predictor)
         wishes = Wishes("on-training")
         rooms.append(
-            Learning(tmp_path, predictor, parse_label_config, encoder="fake", learn=learn, wishes=wishes, **options)
+            Learning(
+                tmp_path,
+                predictor,
+                parse_label_config,
+                encoder="fake",
+                learn=learn,
+                evidence=lambda features: features,
+                wishes=wishes,
+                **options,
+            )
         )
         return rooms[-1]
 
@@ -64,7 +73,8 @@ def learn(lesson):
 
 predictor = Predictor(FakeCore(), FakeLoader(), PredictorOptions(), Metrics())
 room = Learning(
-    Path({str(tmp_path)!r}), predictor, parse_label_config, encoder="fake", learn=learn, wishes=Wishes("on-training")
+    Path({str(tmp_path)!r}), predictor, parse_label_config, encoder="fake", learn=learn,
+    evidence=lambda features: features, wishes=Wishes("on-training"),
 )
 room.receive(annotated(1, 1, [brushed(left_half(), "Dog")]))
 room.receive(train())

@@ -64,6 +64,7 @@ class Room:
             parse_label_config,
             encoder="fake",
             learn=self.lessons if learn == "own" else learn,
+            evidence=None if learn is None else lambda features: features,
             wishes=Wishes(**wishes),
             host_of=lambda key: LabelStudioHost(f"http://ls/{key}"),
             sync=lambda learning, key: self.synced.append(key),

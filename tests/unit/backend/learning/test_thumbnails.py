@@ -4,6 +4,7 @@ import io
 
 import numpy as np
 import pytest
+import torch
 from fakes import FakeCore
 from learned import words
 from PIL import Image
@@ -16,6 +17,8 @@ from backend.learning.thumbnails import KEPT, PREDICTED, worst
 from backend.metrics import Metrics
 from backend.predicting.feature_cache import FeatureCache
 from backend.predicting.predictor import Predictor, PredictorOptions
+from clipdiy.dinoiser.features import DinoiserFeatures, FeatureTile
+from clipdiy.dinoiser.windows import Window
 from clipdiy.features import ImageFeatures, pack_picture
 from clipdiy.photo import Photo
 
@@ -23,11 +26,18 @@ SIZE = (100, 200)
 
 
 class PicturesCore(FakeCore):
-    """Keeps a picture in its features, as the real one does for its edges."""
+    """Keeps a picture in its features, as the real ones do for its edges."""
+
+    def __init__(self, way):
+        super().__init__()
+        self.way = way
 
     def encode(self, photos):
-        grey = Photo.from_array(np.full((100, 200, 3), 90, np.uint8))
-        return [ImageFeatures((), None, SIZE, self.encoder_identity, pack_picture(grey, 336)) for _ in photos]
+        grey = pack_picture(Photo.from_array(np.full((100, 200, 3), 90, np.uint8)), 336)
+        if self.way == "clip-diy":
+            return [ImageFeatures((), None, SIZE, self.encoder_identity, grey) for _ in photos]
+        tile = FeatureTile(torch.zeros(1, 1, 4).half(), torch.zeros(1, 1).half(), Window(0, 0, *SIZE), (1.0, 1.0))
+        return [DinoiserFeatures((tile,), None, SIZE, self.encoder_identity, grey) for _ in photos]
 
 
 class Files:
@@ -40,10 +50,10 @@ class Files:
         return Photo.from_array(np.zeros((*SIZE, 3), np.uint8))
 
 
-@pytest.fixture
-def learning(tmp_path):
+@pytest.fixture(params=["clip-diy", "clip-dinoiser"])
+def learning(tmp_path, request):
     cache = FeatureCache(None, memory_bytes=10**7, disk_bytes=0)
-    predictor = Predictor(PicturesCore(), Files(), PredictorOptions(), Metrics(), cache)
+    predictor = Predictor(PicturesCore(request.param), Files(), PredictorOptions(), Metrics(), cache)
     time = [2_000_000_000.0]
     made = Learning(
         tmp_path,
@@ -51,6 +61,7 @@ def learning(tmp_path):
         parse_label_config,
         encoder="fake",
         learn=lambda lesson: words(),
+        evidence=lambda features: features,
         wishes=Wishes("on-training"),
         now=lambda: time[0],
     )
