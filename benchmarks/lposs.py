@@ -151,11 +151,10 @@ class ColourGraph:
         for down in range(reach + 1):
             for right in range(-reach if down else 1, reach + 1):
                 here, there = _ends(size_hw, down, right)
-                if lab[here].numel():
-                    weights = torch.exp((lab[here] - lab[there]).square().sum(dim=0).sqrt() / -settings.tau)
-                    degree[here[1:]] += weights
-                    degree[there[1:]] += weights
-                    self._edges.append((here, there, weights))
+                weights = torch.exp((lab[here] - lab[there]).square().sum(dim=0).sqrt() / -settings.tau)
+                degree[here[1:]] += weights
+                degree[there[1:]] += weights
+                self._edges.append((here, there, weights))
         scale = _inverse_root(degree)
         for here, there, weights in self._edges:
             weights.mul_(scale[here[1:]]).mul_(scale[there[1:]])
@@ -233,7 +232,6 @@ def over_pixels(given: Tensor, image: Tensor, settings: Pixels) -> Tensor:
 
 
 def _as_shares(values: Tensor) -> Tensor:
-    values = values.clamp(min=0)  # ten steps may end a little below
     return values / values.sum(dim=0).clamp(min=torch.finfo(torch.float32).tiny)
 
 

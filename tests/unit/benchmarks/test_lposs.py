@@ -26,6 +26,7 @@ from clipdiy.objectness.found import ObjectnessMap
 
 # Three nodes in a row, both edges of weight 1.
 CHAIN = torch.tensor([[0.0, 1, 0], [1, 0, 1], [0, 1, 0]])
+ONCE = Pamr(iterations=1)  # with all ten it finds the same edges as the graph of pixels
 
 
 def random_keys(seed=0, size_hw=(4, 5)):
@@ -189,6 +190,23 @@ def test_every_way_moves_a_shifted_mask_towards_its_edges(way):
     labels = way(seen)
     assert labels.shape == (64, 64)
     assert wrong_pixels(labels) < 0.75 * wrong_pixels(by_lposs(None)(seen))
+
+
+def test_a_second_graph_goes_on_from_the_first():
+    seen = seen_by_hand()
+    first, pixels, by_colour = (by_lposs(Patches(neighbours=15), then)(seen) for then in (None, Pixels(), ONCE))
+    assert not torch.equal(pixels, first)
+    assert not torch.equal(by_colour, first)
+    assert not torch.equal(by_colour, pixels)
+
+
+def test_what_is_spread_are_guided_cosines_under_the_logit_scale():
+    seen = seen_by_hand()
+    objectness = 1 / (1 + np.exp(-6))
+    guided = 100 * np.array([0.25 * (1 - objectness), 0.3 * objectness])
+    background = 1 / (1 + np.exp(guided[1] - guided[0]))
+    at_the_middle = seen.probabilities(seen.winners(), (8, 8))[:, 3, 4]
+    assert at_the_middle.tolist() == pytest.approx([background, 1 - background], rel=1e-4)
 
 
 def test_likeness_by_truth_does_not_look_at_the_keys():
