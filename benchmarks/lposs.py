@@ -22,8 +22,8 @@ scaled to sum to 1.
 Rows that are not `as published` have the numbers that did best on other 60 scenes (`--tune`).
 
 The starter's DINO is a small stand-in that was trained for objectness: its keys tell object from background and hardly
-one object from another. So there are rows for the truth's patches, which no network can reach: patches are alike by what
-they truly show.
+one object from another. So there are rows for the truth's patches, which are alike by what they truly show: no network
+can reach them.
 
 Starter weights, scenes as of `clipdiy evaluate scenes:N`, 48 nouns and the background as labels, specks removed as in
 the service. mIoU and boundary IoU are pooled, intervals are 95 % by bootstrap over scenes, differences paired. ms is
