@@ -2,6 +2,7 @@
 
     python -m benchmarks.lposs [--sets 1,2,3] [--count 60] [--single]
     python -m benchmarks.lposs --tune                  every number that was tried, on other scenes
+    python -m benchmarks.lposs --keys                  what DINO's keys tell apart
     python -m benchmarks.lposs --cost [--classes N]    at the published networks' shapes
 
 A trial; nothing of it is in the product. Numbers, units of distances and forms of weights are those of the authors'
@@ -420,6 +421,37 @@ def table(measured: dict[str, Measured]) -> None:
         print(f"| {name} | {' | '.join(cells)} | {taken:.0f} | {taken / pamrs:.1f}x |", flush=True)
 
 
+def key_cosines(seen: Seen) -> dict[str, float]:
+    """Return mean cosines of keys by what two patches show, of those that show one class alone.
+
+    A kind of pair that a picture does not have is NaN.
+    """
+    share, shown = seen.truth.flatten(1).max(dim=0)
+    alone = share == 1
+    unit, shown = F.normalize(seen.keys.flatten(1)[:, alone], dim=0), shown[alone]
+    cosines, alike, drawn = unit.T @ unit, shown[:, None] == shown, shown > 0
+    both = drawn[:, None] & drawn
+    other = ~torch.eye(len(shown), dtype=torch.bool)
+    kinds = {
+        "one object": both & alike & other,
+        "two objects": both & ~alike,
+        "object and background": drawn[:, None] & ~drawn,
+        "background": ~drawn[:, None] & ~drawn & other,
+    }
+    return {name: float(cosines[kind].mean()) for name, kind in kinds.items()}
+
+
+@torch.inference_mode()
+def print_keys(segmenter: Segmenter, chosen: Iterator[tuple[int, tuple[int, int]]], sprites: Sprites) -> None:
+    """Print the mean of `key_cosines` over scenes."""
+    found = []
+    for seed, size_hw in chosen:
+        scene = compose_scene(seed, size_hw=size_hw, n_objects=OBJECTS, sprites=sprites)
+        found.append(key_cosines(see(segmenter, Photo.from_array(scene.image), scene.labels)))
+    for name in found[0]:
+        print(f"| {name} | {np.nanmean([one[name] for one in found]):+.2f} |")
+
+
 @torch.inference_mode()
 def cost(classes: int, repeats: int) -> None:
     """Print what each way takes of a photo of 640x480 with ViT-B/32's and DINO ViT-S/8's shapes, random values."""
@@ -445,6 +477,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=60)
     parser.add_argument("--single", action="store_true", help="one object a scene")
     parser.add_argument("--tune", action="store_true")
+    parser.add_argument("--keys", action="store_true")
     parser.add_argument("--cost", action="store_true")
     parser.add_argument("--classes", type=int, default=5, help="that win somewhere, for --cost")
     parser.add_argument("--repeats", type=int, default=5)
@@ -455,6 +488,9 @@ def main() -> None:
         return
     segmenter = build_segmenter(preset("starter", device="cpu", dtype="float32", pamr=Pamr()), warm_up=False)
     sets = [TUNING_SET] if arguments.tune else [int(number) for number in arguments.sets.split(",")]
+    if arguments.keys:
+        print_keys(segmenter, scenes(sets, arguments.count), load_sprites())
+        return
     objects = SINGLE_OBJECT if arguments.single else OBJECTS
     ways = tuned_ways() if arguments.tune else WAYS
     print(f"core {segmenter.identity}, sets {sets} of {arguments.count} scenes of {objects[0]} to {objects[1]} objects")

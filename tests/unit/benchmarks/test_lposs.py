@@ -13,6 +13,7 @@ from benchmarks.lposs import (
     Seen,
     by_lposs,
     by_pamr,
+    key_cosines,
     normalised,
     over_patches,
     over_pixels,
@@ -215,6 +216,17 @@ def test_likeness_by_truth_does_not_look_at_the_keys():
     assert torch.equal(way(blind), way(seen))
     other = by_lposs(Patches(neighbours=15))
     assert not torch.equal(other(blind), other(seen))
+
+
+def test_what_keys_tell_apart_by_hand():
+    """Five patches: background, two of one object, one of another, and one that shows two things."""
+    keys = torch.tensor([[1.0, 0, 0.6, 0.6, 1], [0, 1, 0.8, 0.8, 0]])[:, None]
+    truth = torch.tensor([[1.0, 0, 0, 0, 0.5], [0, 1, 1, 0, 0.5], [0, 0, 0, 1, 0]])[:, None]
+    found = key_cosines(replace(seen_by_hand(), keys=keys, truth=truth))
+    assert np.isnan(found.pop("background")), "there is no second patch of it"
+    assert found == pytest.approx(
+        {"one object": 0.8, "two objects": (0.8 + 1) / 2, "object and background": (0 + 0.6 + 0.6) / 3}
+    )
 
 
 def test_scenes_are_those_of_the_evaluation():
