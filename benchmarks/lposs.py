@@ -322,7 +322,6 @@ WAYS: dict[str, Way] = {
     "patches": by_lposs(PATCHES),
     "pixels": by_lposs(None, PIXELS),
     "pixels, square of 7": by_lposs(None, CHEAP),
-    "patches, pixels": by_lposs(PATCHES, PIXELS),
     "patches, PAMR": by_lposs(PATCHES, Pamr()),
     "truth's patches, as published": by_lposs(Patches(truth=True)),
     "truth's patches, PAMR": by_lposs(Patches(truth=True), Pamr()),
