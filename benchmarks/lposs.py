@@ -325,6 +325,7 @@ WAYS: dict[str, Way] = {
     "patches, PAMR": by_lposs(PATCHES, Pamr()),
     "truth's patches, as published": by_lposs(Patches(truth=True)),
     "truth's patches, PAMR": by_lposs(Patches(truth=True), Pamr()),
+    "truth's patches, k = 10, PAMR": by_lposs(Patches(10, truth=True), Pamr()),
 }
 
 
