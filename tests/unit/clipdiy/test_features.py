@@ -85,6 +85,7 @@ SHAPES = {
     "reduced, high": ((90, 60), 45, (45, 30)),
     "as large as it may be": ((30, 45), 45, (30, 45)),
     "never enlarged": ((7, 20), 45, (7, 20)),
+    "a little smaller already": ((7, 40), 45, (7, 40)),
     "a little too large": ((30, 46), 45, (29, 45)),
     "narrower than a pixel": ((1, 200), 20, (1, 20)),
 }

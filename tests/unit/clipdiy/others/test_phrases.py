@@ -10,6 +10,8 @@ WHOLE = {
     "an article that is part of a name": ("dog of the year", ("dog", "year")),
     "a template": ("a photo of a dog", ("dog",)),
     "what is photographed last": ("itap of a photo of my dog.", ("dog",)),
+    "what kind of photo": ("a group photo of dogs", ("dogs",)),
+    "a photo that is something else": ("a photo album of a trip", ("photo album", "trip")),
     "a photo that is meant": ("a photo", ("photo",)),
     "a photo beside a thing": ("a photo and a dog", ("photo", "dog")),
     "a photo in a list": ("a photo, a dog", ("photo", "dog")),
