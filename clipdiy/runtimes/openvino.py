@@ -81,7 +81,7 @@ def _quantised(model: Any, samples: Sequence[Inputs]) -> Any:
 
     names = [entry.get_any_name() for entry in model.inputs]
     data = [{name: tensor.numpy() for name, tensor in zip(names, inputs, strict=True)} for inputs in samples]
-    nncf.set_log_level(logging.ERROR)
+    logging.getLogger("nncf").setLevel(logging.ERROR)  # its own way sets the level of whoever listens to it, too
     with contextlib.redirect_stdout(io.StringIO()):  # its progress bars
         return nncf.quantize(
             model,
