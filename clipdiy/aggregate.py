@@ -65,7 +65,7 @@ def samples_on(
 def bilinear_matrix(size_out: int, size_in: int, device: torch.device = CPU) -> Tensor:
     """Return the matrix that upsamples `size_in` samples to `size_out`, (size_out, size_in) float32; made once."""
     with torch.inference_mode(False):
-        return as_matrix(bilinear_samples(size_out, size_in), size_in).to(device)
+        return as_matrix(samples_on(size_out, size_in, None, device), size_in)
 
 
 def grid_similarity(crop_embeddings: Sequence[Tensor], text_embeddings: Tensor) -> tuple[Tensor, ...]:

@@ -7,8 +7,7 @@ from torch import Tensor, nn
 class PatchProduct(nn.Conv2d):
     """A convolution whose kernels lie side by side: patches, each a row of numbers, times one matrix.
 
-    The same weights, under the same names. For three channels cuDNN has no kernel that uses a GPU's matrix units well:
-    this layer, the least work of all, would take longer than any of the blocks behind it.
+    The same weights, under the same names. For three channels cuDNN has no kernel that uses a GPU's matrix units well.
     """
 
     def __init__(self, convolution: nn.Conv2d) -> None:

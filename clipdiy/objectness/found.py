@@ -228,7 +228,7 @@ class FoundNetwork(nn.Module):
         return LastAttention(keys, weights[:, :, 0, 1:].reshape(batch, heads, rows, cols))
 
     def _positions(self, rows: int, cols: int) -> Tensor:
-        """Return the position embedding of a grid, fitted once: that takes a GPU about as long as the whole network."""
+        """Return the position embedding of a grid, fitted once: a GPU has no fast way to do it."""
         known = self._known_positions.get((rows, cols))
         if known is not None and known.device == self.backbone.pos_embed.device:
             return known
