@@ -242,8 +242,8 @@ class Segmenter(ClipMethod):
         # pictures are packed.
         with ThreadPoolExecutor(min(len(photos), HELPING_THREADS)) as helping:
             ready = helping.map(self._ready, photos)
-            for count in (len(photos[first : first + at_once]) for first in range(0, len(photos), at_once)):
-                images += (some := [self._sent(image) for image in islice(ready, count)])
+            while some := [self._sent(image) for image in islice(ready, at_once)]:
+                images += some
                 # All scales of these photos go through the tower together: full batches.
                 embedded.append(self.clip.embed_crops(self._crops(some)).half())
             pictures = [helping.submit(pack_picture, photo, pamr.long_px) if pamr else None for photo in photos]
