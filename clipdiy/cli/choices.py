@@ -80,7 +80,7 @@ def why_not(config: CoreConfig, processor: Processor) -> str | None:
 
     if processor.lacks_int8 and needs_int8(config):
         return "gains less than 1.5 times: no instructions for 8 bits (VNNI, AMX) here"
-    if config.runtime == "openvino" and processor.lacks_bfloat16:
+    if processor.lacks_bfloat16 and (config.runtime == "openvino" or config.dtype == "bfloat16"):
         return "gains nothing: no instructions for bfloat16 here"
     if missing := [package for package in RUNTIMES.get(config.runtime, ()) if find_spec(package) is None]:
         return f"not installed: {', '.join(missing)}"

@@ -92,7 +92,8 @@ def test_why_a_runtime_is_not_tried(monkeypatch):
     assert "no instructions for 8 bits" in why_not(others["openvino-int8"], AVX2)
     assert "less than 1.5 times" in why_not(others["onnxruntime"], AVX2)
     assert "no instructions for bfloat16" in why_not(others["openvino"], AVX2)
-    assert [why_not(others[name], AVX2) for name in (BOTH, "bfloat16", FAST_PRESET)] == [None] * 3
+    assert "no instructions for bfloat16" in why_not(others["bfloat16"], AVX2)
+    assert [why_not(others[name], AVX2) for name in (BOTH, FAST_PRESET)] == [None] * 2
     monkeypatch.setattr(room, "find_spec", lambda name: None if name == "nncf" else name)
     assert why_not(others["openvino-int8"], ZEN4) == "not installed: nncf"
     assert why_not(others["openvino"], ZEN4) is None
@@ -115,13 +116,19 @@ def test_choices_run_in_turns_with_what_was_measured():
         assert runs == [CLIP, FOUND] * 2, "the networks of both, nothing else"
         return {"own": 900.0, "other": 300.0}
 
-    made = {one.name: one for one in compared(method, lambda one: profile(runs=runs), build, in_turns, AVX2)}
-    assert made["bfloat16"] == Choice("bfloat16", 300.0, 3.0, "measured, in turns")
+    def choices(processor):
+        built.clear()
+        return {one.name: one for one in compared(method, lambda one: profile(runs=runs), build, in_turns, processor)}
+
+    assert choices(ZEN4)["bfloat16"] == Choice("bfloat16", 300.0, 3.0, "measured, in turns")
+    assert ("bfloat16", "torch") in [(config.dtype, config.runtime) for config in built]
+    made = choices(AVX2)
     assert made["paper-fast"].gain == 3.0
     assert made[BOTH].how == "does not run: too far off"
     assert made["onnxruntime"].gain is None
     assert made["openvino"].gain is None
-    assert [(config.dtype, config.runtime) for config in built] == [("bfloat16", "torch"), ("auto", "onnxruntime")]
+    assert made["bfloat16"].gain is None, "would take minutes"
+    assert [(config.dtype, config.runtime) for config in built] == [("auto", "onnxruntime")]
 
 
 def test_libraries_are_quiet_only_meanwhile():
