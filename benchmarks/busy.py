@@ -30,6 +30,8 @@ def ways(cores: int) -> dict[str, dict[str, str]]:
         "as it comes": {},
         "PASSIVE": {"OMP_WAIT_POLICY": "PASSIVE"},
         "spin 1,000": {"GOMP_SPINCOUNT": "1000"},
+        "spin 2,000": {"GOMP_SPINCOUNT": "2000"},
+        "spin 4,000": {"GOMP_SPINCOUNT": "4000"},
         "spin 10,000": {"GOMP_SPINCOUNT": "10000"},
         "a thread fewer": {"OMP_NUM_THREADS": str(max(1, cores - 1))},
         "a thread fewer, PASSIVE": {"OMP_NUM_THREADS": str(max(1, cores - 1)), "OMP_WAIT_POLICY": "PASSIVE"},

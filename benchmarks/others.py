@@ -120,6 +120,16 @@ class Cell:
         pictures = [picture for tally in self.tallies for picture in tally.pictures]
         return correlation(regions), correlation(pictures)
 
+    def exact(self) -> tuple[float, float]:
+        """Return which share of the pictures have an IoU of exactly 1, and the rho of a perfect score without ties.
+
+        Spearman's correlation gives equal values their mean rank, so a score that orders pictures perfectly, but is
+        nowhere equal, stays below 1 where many of the pictures are equally good.
+        """
+        ious = np.array([iou for tally in self.tallies for _, iou in tally.pictures])
+        order = ious.argsort(kind="stable").argsort()
+        return float((ious == 1).mean()), correlation(list(zip(order.tolist(), ious.tolist(), strict=True)))
+
     def __str__(self) -> str:
         """Write the columns that every table has."""
         miou, low, high = self.miou()
@@ -222,12 +232,14 @@ def open_list(rest: Sequence[str], share: float) -> Callable[[Picture], list[str
 def default_rows(segmenter: Segmenter, sets: Sequence[list[Picture]], draws: int) -> None:
     """Print the labels alone and beside the default list."""
     print("\n| labels | others | mIoU | false | rho, regions | rho, pictures |\n|---|---|---|---|---|---|")
+    exact = {}
     for size in SIZES:
         for name, others in (("none", ()), ("default", None)):
             cell = Cell()
             for number, labels, _ in drawings(len(sets), draws, size):
                 cell.tallies.append(measure(segmenter, sets[number], labels, lambda _, o=others: o))
             print(f"| {size} | {name} | {cell} |", flush=True)
+            exact[f"{size}, {name}"] = cell.exact()
     vocabulary = make_vocabulary(NOUNS)
     full = vocabulary.with_others(segmenter.choose_others(vocabulary).competing)
     different, cell = 0, Cell()
@@ -241,6 +253,9 @@ def default_rows(segmenter: Segmenter, sets: Sequence[list[Picture]], draws: int
     print(
         f"| {len(NOUNS)} | default ({len(full.others)}) | {cell} |\n\nPixels that differ at {len(NOUNS)}: {different}."
     )
+    print("\nPictures whose masks are exact, and rho of a perfect score of which no two are equal:")
+    for name, (share, best) in exact.items():
+        print(f"{name}: {share:.0%}, {best:.2f}")
 
 
 def coverage_rows(segmenter: Segmenter, sets: Sequence[list[Picture]], draws: int) -> None:

@@ -37,6 +37,12 @@ def test_figures_by_hand():
     assert cell.rho()[0] == pytest.approx(1)
 
 
+def test_what_ties_leave_of_a_perfect_score():
+    share, best = Cell([Tally(pictures=[(0.3, 1.0), (0.9, 0.5), (0.1, 1.0)])]).exact()
+    assert share == pytest.approx(2 / 3)
+    assert best == pytest.approx(0.866, abs=1e-3)  # ranks 1, 2, 3 against 1, 2.5, 2.5
+
+
 def test_a_difference_is_of_the_same_scenes():
     cell, worse = Cell([tally_by_hand()]), Cell([tally_by_hand()])
     assert cell.above(worse) == "+0.0 (+0.0 to +0.0)", "one scene drawn twice in both, or in neither"
