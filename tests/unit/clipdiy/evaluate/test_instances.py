@@ -24,12 +24,12 @@ LEFT, TOP, ALL = mask("##..", "##.."), mask("####", "...."), mask("####", "####"
         ([LEFT, TOP], [0.5, 0.5], [[1, 1, 0.5, 0.5], [0.5, 0.5, 0, 0]]),
         ([LEFT, TOP], [0.3, 0.9], [[1, 1, 0.75, 0.75], [0.25, 0.25, 0, 0]]),
         ([LEFT, ALL], [0.8, 0.2999], [[1, 1, 0, 0], [1, 1, 0, 0]]),
-        ([ALL], [0.31], np.ones((2, 4))),
+        ([ALL], [0.3], np.ones((2, 4))),
         ([LEFT], [0.1], np.zeros((2, 4))),
         ([], [], np.zeros((2, 4))),
         ([~ALL], [0.9], np.zeros((2, 4))),
     ],
-    ids=["two", "weighted by score", "below 0.3", "one", "none left", "none", "empty mask"],
+    ids=["two", "weighted by score", "below 0.3", "one, exactly 0.3", "none left", "none", "empty mask"],
 )
 def test_eq_5_by_hand(masks, scores, expected):
     objectness = combine_instances(masks, scores, (2, 4))
@@ -110,6 +110,11 @@ def test_results_in_every_form(tmp_path, form):
     np.testing.assert_array_equal(file.objectness("12", (2, 4)).grid.numpy(), LEFT)
     # An image without instances has no object in it.
     np.testing.assert_array_equal(file.objectness("13", (3, 2)).grid.numpy(), np.zeros((3, 2)))
+
+
+def test_a_score_of_exactly_the_threshold_counts(tmp_path):
+    results = [{"image_id": 12, "segmentation": FORMS["polygon"], "score": 0.3}]
+    np.testing.assert_array_equal(open_instances(write(tmp_path, results)).objectness("12", (2, 4)).grid.numpy(), LEFT)
 
 
 def test_a_whole_coco_file_tells_sizes_and_names(tmp_path):
