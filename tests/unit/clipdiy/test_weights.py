@@ -438,6 +438,7 @@ def test_missing_weights_name_every_file_its_source_and_the_folder(tmp_path):
         assert str(tmp_path / file.name) in str(raised.value)
         assert file.url in str(raised.value)
     assert "`clipdiy weights fetch`" in str(raised.value)
+    assert "CLIPDIY_PRESET=starter" in str(raised.value), "as it is set for the service"
     with pytest.raises(WeightsError, match="fetch --clip ViT-B-16:laion2b_s34b_b88k`"):
         require_weights(preset("paper-b16"), tmp_path)
     assert fetch_command(CoreConfig(method="other")) == "clipdiy weights fetch --method other"
