@@ -1,6 +1,7 @@
 """What is needed, where it is looked for, and fetching it from a real server on this machine."""
 
 import hashlib
+import re
 import threading
 import zipfile
 from contextlib import contextmanager
@@ -431,7 +432,7 @@ def test_names_that_do_not_exist(config, message):
 
 
 @pytest.mark.usefixtures("no_hub_cache")
-def test_missing_weights_name_every_file_its_source_and_the_folder(tmp_path):
+def test_missing_weights_name_every_file_its_source_and_the_folder(tmp_path, monkeypatch):
     with pytest.raises(WeightsError) as raised:
         require(required_files(preset("paper")), tmp_path)
     for file in required_files(preset("paper")):
@@ -441,6 +442,9 @@ def test_missing_weights_name_every_file_its_source_and_the_folder(tmp_path):
     assert "CLIPDIY_PRESET=starter" in str(raised.value), "as it is set for the service"
     with pytest.raises(WeightsError, match="fetch --clip ViT-B-16:laion2b_s34b_b88k`"):
         require_weights(preset("paper-b16"), tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    with pytest.raises(WeightsError, match=re.escape(str(tmp_path / "home" / ".cache" / "clipdiy" / "weights"))):
+        require_weights(preset("paper"))
     assert fetch_command(CoreConfig(method="other")) == "clipdiy weights fetch --method other"
 
 
