@@ -38,7 +38,11 @@ def test_eq_5_by_hand(masks, scores, expected):
     assert objectness.extent_hw == (2, 4)
 
 
-@pytest.mark.parametrize(("masks", "scores"), [([LEFT], []), ([LEFT[:1]], [0.5])], ids=["scores", "size"])
+@pytest.mark.parametrize(
+    ("masks", "scores"),
+    [([LEFT], []), ([LEFT], [0.5, 0.5]), ([LEFT[:1]], [0.5])],
+    ids=["fewer scores", "more scores", "size"],
+)
 def test_what_does_not_fit_is_refused(masks, scores):
     with pytest.raises(ShapeError):
         combine_instances(masks, scores, (2, 4))
@@ -75,8 +79,9 @@ def test_a_detector_that_finds_nothing():
         (torch.zeros(1, 2, 4), torch.zeros(1)),
         (torch.zeros(1, 1, 3, 4), torch.zeros(1)),
         (torch.zeros(2, 1, 2, 4), torch.zeros(1)),
+        (torch.zeros(1, 1, 2, 4), torch.zeros(2)),
     ],
-    ids=["no channel", "other size", "scores"],
+    ids=["no channel", "other size", "fewer scores", "more scores"],
 )
 def test_a_detector_with_another_output_is_refused(masks, scores):
     with pytest.raises(ShapeError, match="detector must return"):
