@@ -61,18 +61,32 @@ class TextCache:
         """Keep embeddings. If the folder cannot be written to, that is logged and they are not kept."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            files = sorted(self._folder.glob(f"*{ENDING}"), key=lambda path: path.stat().st_mtime)
+            sizes = self._sizes()
+            while sum(sizes.values()) > MOST_BYTES:
+                oldest = next(iter(sizes))
+                del sizes[oldest]
+                self._remove(oldest)
             together: dict[str, Tensor] = {}
-            if len(files) >= MOST_FILES:
-                for file in files:
-                    together.update(self._read(file.name))
-            while files and sum(file.stat().st_size for file in files) > MOST_BYTES:
-                files.pop(0).unlink(missing_ok=True)
+            if len(sizes) >= MOST_FILES:
+                for name in sizes:
+                    together.update(self._read(name))
             self._write({**together, **embeddings})
-            for file in files if together else ():
-                file.unlink(missing_ok=True)
+            for name in sizes if together else ():
+                self._remove(name)
         except OSError as err:
             logger.warning("text embeddings are not kept in %s: %s", self._folder, err)
+
+    def _sizes(self) -> dict[str, int]:
+        """Return the files that are there with their bytes, the oldest first."""
+        found = []
+        for file in self._folder.glob(f"*{ENDING}"):
+            with contextlib.suppress(FileNotFoundError):  # another process has just merged it with others
+                status = file.stat()
+                found.append((status.st_mtime, file.name, status.st_size))
+        return {name: size for _, name, size in sorted(found)}
+
+    def _remove(self, name: str) -> None:
+        (self._folder / name).unlink(missing_ok=True)  # another process may have been quicker
 
     def _write(self, embeddings: Mapping[str, Tensor]) -> None:
         values = torch.stack(list(embeddings.values())).float().cpu().numpy().astype("<f4")

@@ -368,7 +368,7 @@ def fetch(
         os.replace(part, target)
     except OSError as err:  # also what requests raises
         raise WeightsError(
-            f"cannot fetch {file.what} from {file.url} into {target}: {err}. "
+            f"cannot fetch {file.what} from {file.url} into {target}: {err}. Run it again to go on where it stopped. "
             "On a machine without a network, put the file there by hand."
         ) from err
     return target
@@ -403,6 +403,7 @@ def _silent(_done: int, _total: int | None) -> None:
 
 
 def _append(response: "requests.Response", part: Path, have: int, progress: Callable[[int, int | None], None]) -> None:
+    """Write what comes behind what is there; requests raises where it is less than was announced, and takes no more."""
     length = response.headers.get("Content-Length")
     total = have + int(length) if length else None
     with part.open("ab" if have else "wb") as out:
@@ -411,8 +412,6 @@ def _append(response: "requests.Response", part: Path, have: int, progress: Call
             out.write(chunk)
             have += len(chunk)
             progress(have, total)
-    if total is not None and have != total:
-        raise OSError(f"the connection ended after {have} of {total} bytes; run it again to continue")
 
 
 def sha256_of(path: Path) -> str:

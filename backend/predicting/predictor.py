@@ -455,8 +455,9 @@ class Predictor:
             ):
                 deadline.remaining_s()
                 own = config.for_task(task.get("data")).without_others()  # a gesture does not ask them
-                for learned in self._words.learn(own, project, Lane.INTERACTIVE):
-                    learned.result(deadline.left_s)
+                with self._words.learning(own, project, Lane.INTERACTIVE) as learning:
+                    for learned in learning:
+                        learned.result(deadline.left_s)
                 return self._interactor.answer(task, config, gesture, asker=asker, model_version=version)
         except Exception as err:
             reason, message = ("deadline", "no time was left") if isinstance(err, TimeoutError) else reason_of(err)

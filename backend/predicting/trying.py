@@ -72,10 +72,10 @@ class Trying:
         [control] = config.controls
         asker = Asker(LabelStudioHost(), deadline, OWNER)
         try:
-            learning = self._words.learn(config, OWNER, Lane.INTERACTIVE)
-            photo, features = self._pictures.bring_file(data, asker)
-            for learned in learning:
-                learned.result(deadline.left_s)
+            with self._words.learning(config, OWNER, Lane.INTERACTIVE) as learning:
+                photo, features = self._pictures.bring_file(data, asker)
+                for learned in learning:
+                    learned.result(deadline.left_s)
             vocabulary, choice = control.vocabulary, None
             if control.others is not None:
                 choice = self._method.choose_others(vocabulary, control.others.words)

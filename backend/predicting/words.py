@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from backend.labeling.controls import LabelConfig
@@ -48,6 +49,16 @@ class Words:
             One future for each slice, to be waited for before a picture is segmented; none if all is known.
         """
         return self._begin(self._prompts(config), owner, lane)
+
+    @contextmanager
+    def learning(self, config: LabelConfig, owner: str, lane: Lane) -> "Iterator[list[Future[None]]]":
+        """Begin as `learn` does, for somebody who may give up: nothing that has not begun is embedded afterwards."""
+        begun = self.learn(config, owner, lane)
+        try:
+            yield begun
+        finally:
+            for future in begun:
+                future.cancel()
 
     def learn_others(self) -> "list[Future[Any]]":
         """Begin to embed the list of others, which most projects need, and to look once what belongs to whom."""

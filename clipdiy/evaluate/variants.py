@@ -175,6 +175,14 @@ TABLES: dict[str, Table] = {
     "prune": Table("Absent classes left out", ("clip-diy", "prune-16", "prune-8", "prune-4", "prune-2")),
 }
 OWN_BACKBONE = Table("Table 1: backbone", ("clip-diy",))
+WHOLE_SYSTEM = ("clip-diy", "scales-012", "found")
+
+
+def _beside(variant: Variant, preset_name: str) -> Variant:
+    """Return a row with what the paper says of its backbone: of ViT-B/16 it has the whole system's figure only."""
+    if preset_name != "paper-b16" or variant.preset is not None or not variant.published:
+        return variant
+    return replace(variant, published=PUBLISHED_B16 if variant.key in WHOLE_SYSTEM else {})
 
 
 def choose(table: str | None, keys: Sequence[str], preset_name: str) -> tuple[str, tuple[Variant, ...]]:
@@ -202,5 +210,5 @@ def choose(table: str | None, keys: Sequence[str], preset_name: str) -> tuple[st
     if unknown:
         raise ConfigError(f"there is no variant {', '.join(map(repr, unknown))}; there are: {', '.join(VARIANTS)}")
     own_method = "dinoiser" if preset_name == "dinoiser" else "clip-diy"
-    chosen = tuple(VARIANTS[key] for key in dict.fromkeys(wanted or [own_method]))
+    chosen = tuple(_beside(VARIANTS[key], preset_name) for key in dict.fromkeys(wanted or [own_method]))
     return "; ".join(rows.title for rows in tables) or "Comparison", chosen

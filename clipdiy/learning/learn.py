@@ -137,7 +137,7 @@ def learn(
     seen = [(p.identity, e, standing.of(p.shares)) for p, e in zip(ordered, embeddings, strict=True)]
     folds = deal_folds(len(ordered))
     prior, naming = _learn_naming(naming_rows(seen, empty), folds, standing.space(words, logit_scale))
-    drawn = [frozenset(picture.shares.positions) - {0} for picture in ordered]
+    drawn = [frozenset(picture.shares.positions) for picture in ordered]
     objectness = _learn_objectness(evidence, drawn, folds)
     # The background competes with stuff. It has no words that could be learned, but cells where it is.
     lying, lying_naming = _Side(stuff, (0,)), None

@@ -20,6 +20,19 @@ def shown_scores(browser: Browser, project_id: int, view_id: int) -> list[tuple[
     return [(int(task), float(score) if score else None) for _, task, _, score, *_ in browser.page.evaluate(_ROWS)]
 
 
+def order_by_score(browser: Browser, project_id: int, view_id: int) -> list[tuple[int, list[str]]]:
+    """Tick the column and order by it, as README says; return tasks with their cells, from above."""
+    browser.open_data_manager(project_id, view_id)
+    page = browser.page
+    for button in ("Columns", "Order by"):
+        page.get_by_role("button", name=button, exact=True).click()
+        with page.expect_response(lambda answer: "/api/tasks" in answer.url or "/api/dm/views" in answer.url):
+            page.get_by_text("Prediction score", exact=True).last.click()
+        page.keyboard.press("Escape")
+    page.wait_for_timeout(1000)
+    return [(int(cells[1]), cells) for cells in page.evaluate(_ROWS)]
+
+
 def choose_version(browser: Browser, label_studio: LabelStudio, project_id: int, model_version: str) -> None:
     """Settings, Annotation: choose a version, and save."""
     page = browser.page
@@ -58,6 +71,12 @@ def test_the_chosen_versions_scores_are_shown_lowest_first(
     shown = shown_scores(browser, project_id, view_id)
     assert dict(shown) == scores
     assert [score for _, score in shown] == sorted(scores.values())
+
+    # As in a tab that nobody has changed.
+    hidden = {mode: ["tasks:predictions_score"] for mode in ("explore", "labeling")}
+    ordered = order_by_score(browser, project_id, api.create_view(project_id, "Unchanged", hiddenColumns=hidden))
+    assert [scores[task] for task, _ in ordered] == sorted(scores.values()), "README says how"
+    assert all(f"{scores[task]:.3f}".rstrip("0") in cells for task, cells in ordered)
 
     api.update_project(project_id, label_config=label_config("dog", "elephant", "pizza"))
     second, new_scores = retrieved()

@@ -241,8 +241,9 @@ def test_a_picture_is_nothing_to_learn_from():
 
 
 def test_first_bytes_are_six():
-    with pytest.raises(ConfigError, match="must begin with 6 bytes"):
-        replace(TOY, magic=b"TOY")
+    for magic in (b"TOY", b"TOY__\x01\x01"):
+        with pytest.raises(ConfigError, match="must begin with 6 bytes"):
+            replace(TOY, magic=magic)
 
 
 def test_a_question_without_wishes_is_the_configuration():

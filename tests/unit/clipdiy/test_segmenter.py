@@ -109,6 +109,26 @@ def test_features_of_another_core_are_refused(segmenter):
         other.segment(segmenter.encode([photo(0, 20, 20)])[0], VOCABULARY)
 
 
+@pytest.mark.parametrize("made_by", ["", "0" * 16, "~" * 16])
+def test_features_are_refused_whichever_name_comes_first(segmenter, made_by):
+    features = replace(segmenter.encode([photo(0, 20, 20)])[0], made_by=made_by)
+    with pytest.raises(FeaturesError, match="encode the image again"):
+        segmenter.segment(features, VOCABULARY)
+
+
+def test_what_is_cleaned_up_to_nothing_has_no_score_and_counts_in_none(segmenter):
+    labels = torch.zeros(20, 30, dtype=torch.int16)
+    labels[:10], labels[15, 15] = 1, 2
+    model = segmenter.with_config(replace(TINY, clean_up=CleanUp(0.01)))
+    made = model._segmentation(labels, torch.tensor([0.1, 0.5, 0.75, 0.875]), (20, 30), VOCABULARY)
+    np.testing.assert_allclose(made.area, [0.5, 0.5, 0, 0])
+    np.testing.assert_array_equal(made.score, np.float32([0.1, 0.5, 0, 0]))
+    assert made.image_score == 0.5
+    untidy = model._segmentation(labels, torch.tensor([0.1, 0.5, 0.75, 0.875]), (20, 30), VOCABULARY, tidy=False)
+    assert untidy.score[2] == 0.75
+    assert untidy.image_score == pytest.approx(0.625)
+
+
 def test_features_of_paper_and_paper_fast_never_mix(segmenter):
     exact, fast = (
         segmenter.with_config(replace(TINY, objectness=PRESETS[name].objectness)) for name in ("paper", "paper-fast")

@@ -1,5 +1,6 @@
 """Text embeddings on disk: embedded once for all processes, and never believed when damaged."""
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -94,6 +95,49 @@ def test_the_folder_does_not_grow_without_end(network, tmp_path, monkeypatch):
     for i in range(20):
         encoder.embed_texts([f"thing {i}"])
     assert sum(path.stat().st_size for path in tmp_path.rglob(f"*{ENDING}")) < 700
+
+
+class Overtaken(TextCache):
+    """Another process removes every file as soon as this one knows of it."""
+
+    def _sizes(self):
+        sizes = super()._sizes()
+        self.overtaken = [*sizes]
+        for name in sizes:
+            (self._folder / name).unlink()
+        return sizes
+
+
+@pytest.mark.parametrize("limit", ["MOST_FILES", "MOST_BYTES"])
+def test_another_process_may_be_quicker(tmp_path, monkeypatch, caplog, limit):
+    TextCache(tmp_path, "e1").put({"cat": torch.ones(3)})
+    monkeypatch.setattr(f"clipdiy.text_cache.{limit}", 1)
+    cache = Overtaken(tmp_path, "e1")
+    cache.put({"dog": torch.zeros(3)})
+    assert len(cache.overtaken) == 1
+    assert list(TextCache(tmp_path, "e1").unread()) == ["dog"]
+    assert caplog.text == ""
+
+
+def test_a_file_that_went_while_files_were_listed(tmp_path, caplog):
+    cache = TextCache(tmp_path, "e1")
+    cache.put({"cat": torch.ones(3)})
+    (tmp_path / "e1" / f"gone{ENDING}").symlink_to("nowhere")
+    cache.put({"dog": torch.zeros(3)})
+    assert sorted(TextCache(tmp_path, "e1").unread()) == ["cat", "dog"]
+    assert caplog.text == ""
+
+
+def test_the_oldest_go_first_and_no_more_than_have_to(tmp_path, monkeypatch):
+    cache = TextCache(tmp_path, "e1")
+    for age, word in enumerate(["cat", "dog", "cow"]):
+        cache.put({word: torch.ones(3)})
+        [file] = [file for file in (tmp_path / "e1").iterdir() if file.stat().st_mtime > 1000]
+        os.utime(file, (100 + age, 100 + age))
+    one = file.stat().st_size
+    monkeypatch.setattr("clipdiy.text_cache.MOST_BYTES", 2 * one)
+    cache.put({"hen": torch.ones(3)})
+    assert sorted(TextCache(tmp_path, "e1").unread()) == ["cow", "dog", "hen"]
 
 
 def test_many_processes_at_once(network, tmp_path):

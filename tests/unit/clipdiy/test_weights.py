@@ -1,6 +1,7 @@
 """What is needed, where it is looked for, and fetching it from a real server on this machine."""
 
 import hashlib
+import re
 import threading
 import zipfile
 from contextlib import contextmanager
@@ -239,7 +240,7 @@ def test_a_fetched_file_that_is_another_git_blob_is_not_kept(server, tmp_path):
 def test_a_cut_connection_keeps_what_came_and_the_next_try_goes_on(server, tmp_path, pinned):
     file = wanted(server, sha256=pinned)
     server.cut_after = 1_500_000
-    with pytest.raises(WeightsError, match="a test's weights"):
+    with pytest.raises(WeightsError, match=r"a test's weights.*Run it again"):
         fetch(file, tmp_path)
     have = (tmp_path / "folder" / "x.bin.part").stat().st_size
     assert 0 < have <= 1_500_000
@@ -431,15 +432,19 @@ def test_names_that_do_not_exist(config, message):
 
 
 @pytest.mark.usefixtures("no_hub_cache")
-def test_missing_weights_name_every_file_its_source_and_the_folder(tmp_path):
+def test_missing_weights_name_every_file_its_source_and_the_folder(tmp_path, monkeypatch):
     with pytest.raises(WeightsError) as raised:
         require(required_files(preset("paper")), tmp_path)
     for file in required_files(preset("paper")):
         assert str(tmp_path / file.name) in str(raised.value)
         assert file.url in str(raised.value)
     assert "`clipdiy weights fetch`" in str(raised.value)
+    assert "CLIPDIY_PRESET=starter" in str(raised.value), "as it is set for the service"
     with pytest.raises(WeightsError, match="fetch --clip ViT-B-16:laion2b_s34b_b88k`"):
         require_weights(preset("paper-b16"), tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    with pytest.raises(WeightsError, match=re.escape(str(tmp_path / "home" / ".cache" / "clipdiy" / "weights"))):
+        require_weights(preset("paper"))
     assert fetch_command(CoreConfig(method="other")) == "clipdiy weights fetch --method other"
 
 

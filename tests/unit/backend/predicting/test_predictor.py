@@ -10,6 +10,7 @@ from clocks import HandClock
 from fakes import CONFIG, FakeCore, FakeLoader, tasks
 
 from backend.deadline import Deadline
+from backend.errors import TaskError
 from backend.images.host import LabelStudioHost
 from backend.labeling.reader import parse_label_config
 from backend.labeling.taught import Taught
@@ -577,6 +578,16 @@ class TestWhatOthersAskOfIt:
         assert tried.doubts == ("unknown: Dog",)
         assert predictor.metrics.registry.get_sample_value("clipdiy_predict_seconds_count") == 1
 
+    def test_a_trial_that_is_given_up_leaves_nothing_to_do(self, make):
+        predictor, free = make(), threading.Event()
+        before = predictor._method.embedded[:]
+        predictor._networks.submit(lambda: free.wait(10))
+        with pytest.raises(TaskError, match="deadline"):
+            predictor.try_out(b"ok", PARSED, deadline=Deadline.after(0.01))
+        free.set()
+        predictor._networks.submit(lambda: None).result(10)
+        assert predictor._method.embedded == before
+
     def test_others_are_looked_at_before_anybody_asks(self, make):
         core, chosen = FakeCore(), []
         core.choose_others = lambda vocabulary, words=None: chosen.append(vocabulary.names)
@@ -598,12 +609,15 @@ def test_a_gesture_waits_for_its_words_until_the_deadline(make, caplog):
         answered.append(predictor._method.embedded[:]) or {"result": ["some"]}
     )
     predictor._networks.submit(lambda: free.wait(10))
+    before = predictor._method.embedded[:]
     nothing = predictor.interact(tasks("ok")[0], PARSED, CLICK, project="7", deadline=Deadline.after(0.01))
     assert nothing == {"result": [], "score": 0, "model_version": predictor.model_version(PARSED)}
     assert answered == []
     assert outcome(predictor, "deadline") == 1
     assert "project 7, task 1, interactive: deadline: no time was left" in caplog.text
     free.set()
+    predictor._networks.submit(lambda: None).result(10)
+    assert predictor._method.embedded == before, "nobody needs the words of a gesture that was given up"
     assert predictor.interact(tasks("ok")[0], PARSED, CLICK, deadline=Deadline.never()) == {"result": ["some"]}
     [embedded] = answered
     assert embedded[-1] == ["a photo of a background", "a photo of a Cat", "a photo of a Dog"]

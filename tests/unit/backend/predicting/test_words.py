@@ -1,3 +1,5 @@
+import threading
+
 import pytest
 
 from backend.labeling.reader import parse_label_config
@@ -84,6 +86,29 @@ def test_the_first_choice_is_made_before_anybody_asks(words):
     for future in words.learn_others():
         future.result(10)
     assert words.chosen == [(("background", "object"), None, 1)]
+
+
+def test_who_gives_up_leaves_nothing_to_embed(words):
+    free, begun = threading.Event(), threading.Event()
+    words._networks.submit(lambda: begun.set() or free.wait(10))
+    assert begun.wait(10)
+
+    def give_up():
+        with words.learning(config("Cat"), "7", Lane.INTERACTIVE) as learning:
+            learning[0].result(0)
+
+    with pytest.raises(TimeoutError):
+        give_up()
+    free.set()
+    learn(words, "Dog")
+    assert words.slices == [["a photo of a background", "a photo of a Dog"]]
+
+
+def test_who_waits_has_everything(words):
+    with words.learning(config("Cat"), "7", Lane.INTERACTIVE) as learning:
+        for future in learning:
+            future.result(10)
+    assert words.learn(config("Cat"), "7") == []
 
 
 def test_each_slice_takes_turns_as_whoever_asks_for_it(words):

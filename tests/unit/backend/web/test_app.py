@@ -155,6 +155,21 @@ def test_an_interactive_request_is_answered_with_suggestions(client):
     assert (refused.status_code, "params.context.result" in refused.json["error"]) == (400, True)
 
 
+def test_gestures_on_several_tasks_have_one_deadline_together(make, monkeypatch):
+    given = []
+
+    def interact(_predictor, task, *_, deadline, **__):
+        given.append((task["id"], deadline))
+        return {"result": [], "score": 0, "model_version": "v"}
+
+    monkeypatch.setattr(Predictor, "interact", interact)
+    body = {"tasks": tasks("ok", "ok", "ok"), "label_config": CONFIG, "project": "1.5", "params": {"context": {"a": 1}}}
+    assert len(make(deadline_s=8.0).post("/predict", json=body).json["results"]) == 3
+    assert [task for task, _ in given] == [1, 2, 3]
+    assert len({id(deadline) for _, deadline in given}) == 1
+    assert 0 < given[0][1].left_s <= 8
+
+
 def test_too_large_a_body(make):
     answer = make(max_request_bytes=1000).post("/predict", data="x" * 2000, content_type="application/json")
     assert answer.status_code == 413

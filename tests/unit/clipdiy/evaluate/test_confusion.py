@@ -66,3 +66,8 @@ def test_pixels_are_pooled_not_averaged_over_pictures():
 def test_what_does_not_fit_is_refused(truth, prediction):
     with pytest.raises(ShapeError):
         confusion_matrix(array(truth), array(prediction), 3)
+
+
+def test_positions_that_there_may_be_are_said():
+    with pytest.raises(ShapeError, match=r"must hold positions 0\.\.2, got 0\.\.7"):
+        confusion_matrix(array([[0, 1]]), array([[0, 7]]), 3)

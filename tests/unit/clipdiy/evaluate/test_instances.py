@@ -24,12 +24,12 @@ LEFT, TOP, ALL = mask("##..", "##.."), mask("####", "...."), mask("####", "####"
         ([LEFT, TOP], [0.5, 0.5], [[1, 1, 0.5, 0.5], [0.5, 0.5, 0, 0]]),
         ([LEFT, TOP], [0.3, 0.9], [[1, 1, 0.75, 0.75], [0.25, 0.25, 0, 0]]),
         ([LEFT, ALL], [0.8, 0.2999], [[1, 1, 0, 0], [1, 1, 0, 0]]),
-        ([ALL], [0.31], np.ones((2, 4))),
+        ([ALL], [0.3], np.ones((2, 4))),
         ([LEFT], [0.1], np.zeros((2, 4))),
         ([], [], np.zeros((2, 4))),
         ([~ALL], [0.9], np.zeros((2, 4))),
     ],
-    ids=["two", "weighted by score", "below 0.3", "one", "none left", "none", "empty mask"],
+    ids=["two", "weighted by score", "below 0.3", "one, exactly 0.3", "none left", "none", "empty mask"],
 )
 def test_eq_5_by_hand(masks, scores, expected):
     objectness = combine_instances(masks, scores, (2, 4))
@@ -38,7 +38,11 @@ def test_eq_5_by_hand(masks, scores, expected):
     assert objectness.extent_hw == (2, 4)
 
 
-@pytest.mark.parametrize(("masks", "scores"), [([LEFT], []), ([LEFT[:1]], [0.5])], ids=["scores", "size"])
+@pytest.mark.parametrize(
+    ("masks", "scores"),
+    [([LEFT], []), ([LEFT], [0.5, 0.5]), ([LEFT[:1]], [0.5])],
+    ids=["fewer scores", "more scores", "size"],
+)
 def test_what_does_not_fit_is_refused(masks, scores):
     with pytest.raises(ShapeError):
         combine_instances(masks, scores, (2, 4))
@@ -75,8 +79,9 @@ def test_a_detector_that_finds_nothing():
         (torch.zeros(1, 2, 4), torch.zeros(1)),
         (torch.zeros(1, 1, 3, 4), torch.zeros(1)),
         (torch.zeros(2, 1, 2, 4), torch.zeros(1)),
+        (torch.zeros(1, 1, 2, 4), torch.zeros(2)),
     ],
-    ids=["no channel", "other size", "scores"],
+    ids=["no channel", "other size", "fewer scores", "more scores"],
 )
 def test_a_detector_with_another_output_is_refused(masks, scores):
     with pytest.raises(ShapeError, match="detector must return"):
@@ -110,6 +115,11 @@ def test_results_in_every_form(tmp_path, form):
     np.testing.assert_array_equal(file.objectness("12", (2, 4)).grid.numpy(), LEFT)
     # An image without instances has no object in it.
     np.testing.assert_array_equal(file.objectness("13", (3, 2)).grid.numpy(), np.zeros((3, 2)))
+
+
+def test_a_score_of_exactly_the_threshold_counts(tmp_path):
+    results = [{"image_id": 12, "segmentation": FORMS["polygon"], "score": 0.3}]
+    np.testing.assert_array_equal(open_instances(write(tmp_path, results)).objectness("12", (2, 4)).grid.numpy(), LEFT)
 
 
 def test_a_whole_coco_file_tells_sizes_and_names(tmp_path):

@@ -24,6 +24,18 @@ def test_tables_carry_the_papers_figures(name, keys, published):
     assert [(v.published.get("voc"), v.published.get("coco")) for v in chosen] == published
 
 
+def test_beside_the_larger_backbone_stands_what_the_paper_says_of_it():
+    def beside(preset_name):
+        _, chosen = choose("2,4,3", ["b32", "b16"], preset_name)
+        return {variant.key: dict(variant.published) for variant in chosen if variant.published}
+
+    b32, b16 = {"voc": 59.9, "coco": 31.0}, {"voc": 59.0, "coco": 30.4}
+    assert beside("paper-b16") == {"clip-diy": b16, "found": b16, "scales-012": b16, "b32": b32, "b16": b16}
+    assert beside("paper")["no-multi-scale"] == {"voc": 56.0, "coco": 25.9}
+    assert choose(None, [], "paper-b16")[1][0].published == b16
+    assert choose(None, [], "paper")[1][0].published == choose(None, [], "starter")[1][0].published == b32
+
+
 def test_table_3_has_the_papers_scales():
     _, chosen = choose("3", [], "paper")
     sides = {variant.key: variant.configure(preset("paper")).grid.patch_px for variant in chosen}

@@ -53,6 +53,7 @@ def objectness_map(seed=0, side=6):
 
 
 WITH_STUFF = make_vocabulary(["cat", "sky", "sofa", "grass"], stuff=["sky", "grass"])
+MOSTLY_STUFF = make_vocabulary(["cat", "sky", "grass"], stuff=["sky", "grass"])
 ALL_STUFF = make_vocabulary(["cat", "sky"], stuff=["cat", "sky"])
 
 
@@ -74,6 +75,7 @@ def with_others(vocabulary):
         pytest.param({"pamr": Pamr(long_px=64, iterations=2)}, WITH_STUFF, id="stuff, refined"),
         pytest.param({"objectness": ObjectnessConfig(method="none")}, WITH_STUFF, id="stuff, no objectness"),
         pytest.param({"prune_logits": 0.05}, with_others(WITH_STUFF), id="stuff, pruned, others"),
+        pytest.param({}, MOSTLY_STUFF, id="one object among stuff"),
         pytest.param({}, ALL_STUFF, id="nothing but stuff"),
         pytest.param({"pamr": Pamr(long_px=64, iterations=2)}, ALL_STUFF, id="nothing but stuff, refined"),
         pytest.param(

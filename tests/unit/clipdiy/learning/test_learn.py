@@ -9,11 +9,19 @@ import torch
 from clipdiy.errors import ShapeError
 from clipdiy.features import ImageFeatures
 from clipdiy.learning.errors import LearningError
-from clipdiy.learning.evidence import ClassShares, CorrectedPicture, cell_embeddings, cell_objectness, class_shares
-from clipdiy.learning.learn import _scores, learn
+from clipdiy.learning.evidence import (
+    CELLS,
+    ClassShares,
+    CorrectedPicture,
+    cell_embeddings,
+    cell_objectness,
+    class_shares,
+)
+from clipdiy.learning.guards import deal_folds
+from clipdiy.learning.learn import _learn_objectness, _scores, learn
 from clipdiy.learning.learned import MAGIC, Learned, label_keys
 from clipdiy.learning.naming import fit_naming
-from clipdiy.learning.objectness import ObjectnessWeights, objectness_evidence
+from clipdiy.learning.objectness import ObjectnessEvidence, ObjectnessWeights, objectness_evidence
 from clipdiy.objectness.found import ObjectnessMap
 from clipdiy.vocabulary import Label, make_vocabulary
 
@@ -136,6 +144,31 @@ def test_objects_that_are_background_to_the_user_are_learned():
     assert fit.objectness is not None
     assert len(fit.objectness.theta) == 3 + DIM
     assert learned([corrected(number, 0.1) for number in range(12)], words_off=0.1).objectness is None
+
+
+def unsure(number):
+    """A picture that no rule can read: everywhere the same, three tenths of it objects."""
+    target = np.zeros(CELLS * CELLS)
+    target[np.random.default_rng(number).permutation(len(target))[: len(target) * 3 // 10]] = 1
+    nothing = np.zeros((len(target), 2))
+    picture = corrected(number, 0.1)
+    return ObjectnessEvidence(
+        f"picture {number}",
+        nothing,
+        np.ones(len(target), np.int64),
+        cell_embeddings(picture.features),
+        target,
+        np.ones(len(target)),
+    )
+
+
+def test_from_five_pictures_on_the_line_may_lie_lower():
+    # An object is less likely than not (log odds -0.85), and still IoU is larger if everything is taken for one.
+    evidence, drawn = [unsure(number) for number in range(5)], [frozenset([1])] * 5
+    assert _learn_objectness(evidence[:4], drawn[:4], deal_folds(4)) is None
+    fit = _learn_objectness(evidence, drawn, deal_folds(5))
+    assert fit.shift == -1
+    assert -1 < fit.theta[2] < -0.5
 
 
 # --- stuff: class 4 lies where no object is -------------------------------------------------------------------------

@@ -67,6 +67,8 @@ def test_a_file_of_others(tmp_path):
     for name in ("latin", "missing", "missing.txt"):
         with pytest.raises(ConfigError, match=name):
             read_others(str(tmp_path / name))
+    with pytest.raises(ConfigError, match=r"cannot read the others from missing\.txt"):
+        read_others("missing.txt")  # a name that ends so is a file, not a word
 
 
 def test_a_choice_in_words():
