@@ -258,7 +258,7 @@ def _config(config: LabelConfig, weights: Weights | None) -> Iterator[Finding]:
         f"{control.from_name} ({control.kind}, {len(control.drawn)} labels)" for control in config.controls
     )
     yield Finding("ok", "labeling config", names)
-    for note in config.skipped:
+    for note in config.notes:
         yield Finding("note", "labeling config", note)
     vocabularies = [control.vocabulary for control in config.controls if control.drawn]
     doubts = dict.fromkeys(doubt for vocabulary in vocabularies if weights for doubt in weights.doubts(vocabulary))

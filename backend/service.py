@@ -131,6 +131,7 @@ def read_label_config(xml: str, settings: Settings) -> LabelConfig:
         scales=method.scales(config),
         refining=settings.refine,
         others=settings.chosen_others,
+        usual_stuff=settings.stuff == "usual",
     )
 
 

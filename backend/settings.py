@@ -65,6 +65,11 @@ class Settings(BaseSettings):
         description="What competes with labels and stays empty: auto (a list of common things), off, or a file with "
         "a word a line.",
     )
+    stuff: Literal["usual", "off"] = Field(
+        "off",
+        description="Labels that are stuff where nothing is said: usual (those whose words usually mean it: sky, road, "
+        "grass, wall) or off.",
+    )
     min_area: float = Field(
         0.001, ge=0, lt=1, description="Parts and holes smaller than this share of the picture are removed."
     )

@@ -1,6 +1,6 @@
 """What is it worth to say that a label is stuff? The same labels, as objects and as stuff.
 
-    python -m benchmarks.stuff [--seeds S,S] [--counts N,N] [--others]
+    python -m benchmarks.stuff [--seeds S,S] [--counts N,N] [--others] [--by-name]
 
 Starter weights on scenes of objects in front of drawn skies, walls, grass, roads and water (`clipdiy.starter.grounds`).
 A seed is a project with 16 nouns and the five surfaces as labels. The starter's text tower knows no word for a surface,
@@ -9,6 +9,13 @@ so that a name alone shows nothing; two ways lead around it:
 - `shown`: the text embedding of a surface is the mean of the picture embeddings of its cells in 25 pictures, as if the
   text tower knew the word. Labels and words alone, masks at full size, nothing else: Eq. 1 to 4.
 - `learned`: N pictures are corrected to the truth and learned from, as the service does it (`clipdiy.learning`).
+
+With `--by-name` it asks instead what a list of words does that are taken for stuff by their name, as if the surfaces
+and their names were on it (`clipdiy.usual_stuff`). All of it `shown`:
+
+- `surfaces`: as above, where such a list is right.
+- `none there`: other scenes, of the same nouns with nothing behind them that has a name. The surfaces are labels still.
+- `two names wrong`: the first two of the nouns are called by such a word, though they are objects; they count as such.
 
 Prints mIoU over the labels and the background, of the objects and of the stuff, pooled over the 60 pictures of each
 seed that were not learned from, at 256 pixels; and what `stuff` adds, with a 95 % interval by bootstrap over pictures.
@@ -36,7 +43,7 @@ from clipdiy.learning.learn import learn
 from clipdiy.photo import Photo
 from clipdiy.segmenter import Segmenter
 from clipdiy.starter.grounds import STUFF, compose_on_ground
-from clipdiy.starter.scenes import NOUNS, Sprites, load_sprites
+from clipdiy.starter.scenes import NOUNS, Sprites, compose_scene, load_sprites
 from clipdiy.starter.vocabulary import unknown_words
 from clipdiy.vocabulary import Vocabulary, make_vocabulary
 
@@ -59,14 +66,23 @@ class Picture:
     truth: NDArray[np.int64]
 
 
-def pictures_of(segmenter: Segmenter, seed: int, nouns: Sequence[str], sprites: Sprites) -> Iterator[Picture]:
+def pictures_of(
+    segmenter: Segmenter,
+    seed: int,
+    nouns: Sequence[str],
+    sprites: Sprites,
+    *,
+    on_ground: bool = True,
+    count: int = TO_SHOW + TO_MEASURE,
+) -> Iterator[Picture]:
     """Compose and encode a project's pictures: those to learn from, then those to measure on."""
     labels = [*nouns, *STUFF]
     every = [*NOUNS, *STUFF]
     position_of = np.array([0, *(labels.index(name) + 1 if name in labels else 0 for name in every)])
     own = Sprites({noun: sprites.by_noun[noun] for noun in nouns})
-    for number in range(TO_SHOW + TO_MEASURE):
-        scene = compose_on_ground(seed * SEED_STEP + number, sprites=own)
+    compose = compose_on_ground if on_ground else compose_scene
+    for number in range(count):
+        scene = compose(seed * SEED_STEP + number, n_objects=(1, 3), sprites=own)
         features = segmenter.encode([Photo.from_array(scene.image)])[0]
         yield Picture(f"{seed}-{number}", features, position_of[scene.labels])
 
@@ -131,12 +147,64 @@ def compared(way: str, plain: Counts, stuff: Counts, nouns: int) -> str:
     return f"| {way} | " + " | ".join(cells) + " |"
 
 
+def by_name(segmenter: Segmenter, sprites: Sprites, seeds: Sequence[int]) -> None:
+    """Print what words that are taken for stuff do where they are right, where nothing is called so, and wrong."""
+    print("| seed, case | of | as objects | as stuff | |\n|---|---|---|---|---|")
+    gathered: dict[tuple[str, str], list[float]] = {}
+    for seed in seeds:
+        nouns = project_nouns(seed)
+        names = (*nouns, *STUFF)
+        classes = 1 + len(names)
+        pictures = list(pictures_of(segmenter, seed, nouns, sprites))
+        to_show, to_measure = pictures[:TO_SHOW], pictures[TO_SHOW:]
+        empty = list(pictures_of(segmenter, seed, nouns, sprites, on_ground=False, count=TO_MEASURE))
+        objects, every = slice(1, len(nouns) + 1), slice(0, classes)
+        cases = {
+            "surfaces": (to_measure, STUFF, {"all": every, "objects": objects}),
+            # Labels that are nowhere have no IoU of their own: what they take is missing from the others.
+            "none there": (empty, STUFF, {"background": slice(0, 1), "objects": objects}),
+            "two names wrong": (to_measure, (*nouns[:2], *STUFF), {"all": every, "the two": slice(1, 3)}),
+        }
+        for case, (measured, lying, parts) in cases.items():
+            both = []
+            for stuff in ((), lying):
+                vocabulary = make_vocabulary(names, stuff=stuff)
+                texts = shown_texts(segmenter.clip.embed_vocabulary(vocabulary), vocabulary, to_show)
+                both.append(counted(measured, by_texts(texts, vocabulary), classes))
+            for part, rows in parts.items():
+                before, after, gained = difference(both[0], both[1], rows)
+                print(f"| {seed}, {case} | {part} | {before:.1f} | {after:.1f} | {gained} |", flush=True)
+                gathered.setdefault((case, part), []).append(after - before)
+    print()
+    for (case, part), gains in gathered.items():
+        print(f"{case}, {part}: {np.mean(gains):+.1f} in the mean of the seeds")
+
+
+def difference(plain: Counts, stuff: Counts, rows: slice) -> tuple[float, float, str]:
+    """Return the mIoU of some classes before and after, in points, and what was added with its interval."""
+
+    def measure(counts: Counts) -> float:
+        iou = quality(counts).iou[rows]
+        return float(np.nanmean(iou)) * 100 if np.isfinite(iou).any() else float("nan")
+
+    rng = np.random.default_rng(0)
+    drawn = rng.multinomial(len(plain), np.full(len(plain), 1 / len(plain)), REPLICATES)
+    with np.errstate(invalid="ignore"):
+        differences = np.array(
+            [measure(np.tensordot(times, stuff, 1)) - measure(np.tensordot(times, plain, 1)) for times in drawn]
+        )
+    before, after = measure(plain.sum(axis=0)), measure(stuff.sum(axis=0))
+    low, high = interval_around(after - before, differences)
+    return before, after, f"{after - before:+.1f} ({low:+.1f} to {high:+.1f})"
+
+
 def main() -> None:
     """Measure and print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", default=",".join(map(str, SEEDS)))
     parser.add_argument("--counts", default=",".join(map(str, COUNTS)))
     parser.add_argument("--others", action="store_true", help="common things compete, as in the service")
+    parser.add_argument("--by-name", action="store_true", help="what a list of words does that are taken for stuff")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     segmenter, sprites = build_segmenter(preset("starter", device="cpu", dtype="float32")), load_sprites()
@@ -146,6 +214,9 @@ def main() -> None:
         "| as stuff | |"
     )
     print("|---" * 10 + "|")
+    if arguments.by_name:
+        by_name(segmenter, sprites, [int(seed) for seed in arguments.seeds.split(",")])
+        return
     gathered: dict[str, list[tuple[Counts, Counts]]] = {}
     nouns_count = 0
     for seed in map(int, arguments.seeds.split(",")):

@@ -5,7 +5,10 @@ from collections.abc import Iterable, Sequence
 
 from clipdiy.config import PUBLISHED_TEMPLATE
 from clipdiy.errors import VocabularyError
+from clipdiy.usual_stuff import is_usual_stuff
 from clipdiy.vocabulary import BACKGROUND, Vocabulary, make_vocabulary
+
+USUAL, NONE = "usual", "none"
 
 
 def parse_labels(text: str) -> list[tuple[str, tuple[str, ...]]]:
@@ -41,6 +44,12 @@ def parse_vocabulary(
     A label called background (any case) stands for position 0, which every vocabulary has: `background=wall|floor`
     gives it other phrases.
 
+    Args:
+        text: See `parse_labels`.
+        template: As for `make_vocabulary`.
+        stuff: The labels that are stuff, written as they are; `usual`: those that are by their words
+            (`clipdiy.usual_stuff`); `none` or `None`: no label is.
+
     Raises:
         VocabularyError: As `parse_labels` does, and if there is nothing but background, or what is stuff is no label.
     """
@@ -48,7 +57,11 @@ def parse_vocabulary(
     background = [phrase for name, phrases in labels if name.casefold() == BACKGROUND for phrase in phrases]
     background = [BACKGROUND if phrase.casefold() == BACKGROUND else phrase for phrase in background]
     named = [(name, phrases) for name, phrases in labels if name.casefold() != BACKGROUND]
-    lying = [name for name, _ in parse_labels(stuff)] if stuff is not None else []
+    chosen = (stuff or "").strip()
+    if chosen.casefold() == USUAL:
+        lying = [name for name, phrases in named if is_usual_stuff(phrases)]
+    else:
+        lying = [] if stuff is None or chosen.casefold() == NONE else [name for name, _ in parse_labels(stuff)]
     return make_vocabulary(named, template=template, background=background or (BACKGROUND,), stuff=lying)
 
 

@@ -22,7 +22,7 @@ from clipdiy.draw import (
 )
 from clipdiy.explanation import ExplainedPicture, ExplainedRegions, Explanation
 from clipdiy.segmentation import Segmentation
-from clipdiy.vocabulary import Vocabulary
+from clipdiy.vocabulary import Label, Vocabulary
 
 CELL_LONG_PX = 210
 HEAD_LONG_PX = 330
@@ -80,7 +80,7 @@ def explain_panel(
         draw_text(draw, (x, grid_top - caption_px + TEXT_PX + 10), step.detail, SMALL_PX, GREY, cell_wh[0])
     for row, position in enumerate(classes):
         y = grid_top + row * step_y
-        _row_caption(draw, (PAD, y), vocabulary.names[position], colours[position], segmentation, position)
+        _row_caption(draw, (PAD, y), row_name(vocabulary.labels[position]), colours[position], segmentation, position)
         for i, (step, part) in enumerate(zip(explanation.steps, maps, strict=True)):
             place = PAD + NAME_PX + i * step_x, y
             _paste(sheet, draw, _heat(part[row], ranges[step.scale], cell_wh), place)
@@ -91,6 +91,11 @@ def explain_panel(
         _colour_bar(sheet, draw, (left, bar_y), width_px - PAD // 2, ranges[scale])
         left += width_px
     return sheet
+
+
+def row_name(label: Label) -> str:
+    """Return what a class's row is called: stuff says so, as it competes with the background."""
+    return f"{label.name} (stuff)" if label.stuff else label.name
 
 
 def shown_classes(closeness: Tensor, segmentation: Segmentation) -> list[int]:

@@ -9,7 +9,7 @@ from xml.sax.saxutils import quoteattr
 from backend.errors import LabelConfigError
 from backend.labeling.controls import LabelConfig, MaskControl
 from clipdiy.errors import VocabularyError
-from clipdiy.labels import parse_labels, parse_vocabulary
+from clipdiy.labels import NONE, parse_labels, parse_vocabulary
 
 IMAGE_KEY = "image"
 
@@ -19,7 +19,8 @@ def config_for(labels: str, stuff: str | None = None) -> str:
 
     Args:
         labels: As for `clipdiy segment --labels`: `cat, "bread, sliced", pet=dog|hamster`.
-        stuff: As for `clipdiy segment --stuff`: which of them are stuff.
+        stuff: As for `clipdiy segment --stuff`: which of them are stuff, `usual` or `none`; left out, it is for who
+            reads the config.
 
     Raises:
         VocabularyError: If they cannot be read, a phrase holds a comma, which a labeling config cannot say, or what is
@@ -28,6 +29,8 @@ def config_for(labels: str, stuff: str | None = None) -> str:
     lines = []
     written = parse_vocabulary(labels, stuff=stuff).labels if stuff is not None else ()
     lying = {label.name for label in written if label.stuff}
+    # What is said here is all of it.
+    only = "" if stuff is None else f' stuff="{NONE}"'
     for name, phrases in parse_labels(labels):
         attributes = f"value={quoteattr(name)}"
         if phrases != (name,):
@@ -41,7 +44,7 @@ def config_for(labels: str, stuff: str | None = None) -> str:
         [
             "<View>",
             f'  <Image name="img" value="${IMAGE_KEY}"/>',
-            '  <BrushLabels name="brush" toName="img">',
+            f'  <BrushLabels name="brush" toName="img"{only}>',
             *lines,
             "  </BrushLabels>",
             "</View>",

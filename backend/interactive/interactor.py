@@ -33,6 +33,7 @@ from clipdiy.method import Features
 from clipdiy.photo import Photo, Window
 from clipdiy.recent import Recent
 from clipdiy.segmentation import Segmentation
+from clipdiy.usual_stuff import is_usual_stuff
 from clipdiy.vocabulary import phrases_to_prompts
 
 REMEMBERED_S = 300.0
@@ -220,7 +221,8 @@ class Interactor:
         def label_of(text: str, meant: MaskLabel | None) -> MaskLabel:
             # Words for the sky are stuff as the sky is.
             prompts = phrases_to_prompts((text,), templates)
-            return MaskLabel(text, prompts, is_stuff=meant is not None and meant.is_stuff)
+            by_words = meant is None and control.rules.usual_stuff and is_usual_stuff((text,))
+            return MaskLabel(text, prompts, is_stuff=by_words or (meant is not None and meant.is_stuff))
 
         asked = label_of(phrase.text, label)
         # What competes: all other labels, but not `car` with `red car`; and what else was typed.

@@ -14,6 +14,7 @@ from backend.errors import TaskError
 from backend.labeling.data_path import value_at
 from backend.labeling.taught import Taught
 from clipdiy.config import PUBLISHED_TEMPLATE
+from clipdiy.usual_stuff import is_usual_stuff
 from clipdiy.vocabulary import BACKGROUND, Label, Vocabulary, phrases_to_prompts
 
 MAX_PROMPTS = 32_766
@@ -24,6 +25,7 @@ MAX_PAGES = 100
 MAX_OTHERS = 1000
 MAX_PARTS = 100
 """Most regions of one label. The browser holds each of them at the picture's full size: 8 MB at 1920x1080."""
+_LISTED = 20
 USUAL_PARTS = 20
 """Where a control says nothing of how many."""
 
@@ -107,11 +109,13 @@ class LabelRules:
         templates: Texts that phrases are put into; the prompts of all of them are averaged.
         threshold: A region with a lower score is not answered.
         min_area: Connected parts smaller than this are not answered.
+        usual_stuff: A label is stuff if its words usually mean it (`clipdiy.usual_stuff`).
     """
 
     templates: tuple[str, ...] = (PUBLISHED_TEMPLATE,)
     threshold: float = 0.0
     min_area: Area = Area()
+    usual_stuff: bool = False
 
 
 @dataclass(frozen=True)
@@ -127,6 +131,7 @@ class MaskLabel:
         is_rival: It takes part in the decision which pixel is what, but is never answered: a label of another control
             that this one's choices have to hold their own against.
         is_stuff: It is stuff (sky, road), no things: it competes on the background's side (see `clipdiy.guide`).
+        stuff_by_words: Nobody said so, its words did.
     """
 
     value: str
@@ -136,6 +141,7 @@ class MaskLabel:
     min_area: Area = Area()
     is_rival: bool = False
     is_stuff: bool = False
+    stuff_by_words: bool = False
 
     @property
     def identity(self) -> list[object]:
@@ -202,10 +208,12 @@ def make_label(attributes: Mapping[str, str], rules: LabelRules) -> MaskLabel | 
         threshold = _read("threshold", parse_score, attributes)
     if attributes.get("min_area", "").strip():
         min_area = _read("min_area", Area.parse, attributes)
-    is_stuff = bool(attributes.get("stuff", "").strip()) and _read("stuff", _parse_truth, attributes)
-    prompts = phrases_to_prompts(phrases, rules.templates)
+    said = _read("stuff", _parse_truth, attributes) if attributes.get("stuff", "").strip() else None
+    by_words = said is None and rules.usual_stuff and is_usual_stuff(phrases)
     # The background is what stuff joins.
-    return MaskLabel(stored, prompts, is_background, threshold, min_area, is_stuff=is_stuff and not is_background)
+    is_stuff, by_words = (not is_background and bool(which) for which in (said or by_words, by_words))
+    prompts = phrases_to_prompts(phrases, rules.templates)
+    return MaskLabel(stored, prompts, is_background, threshold, min_area, is_stuff=is_stuff, stuff_by_words=by_words)
 
 
 @dataclass(frozen=True)
@@ -361,6 +369,21 @@ class LabelConfig:
         """Number of the version that corrections have brought it to; 0 for the labels' own words."""
         return max((control.taught.number for control in self.controls if control.taught), default=0)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know of how it was read: `skipped`, and which labels nobody called stuff are."""
+        names = dict.fromkeys(
+            label.value for control in self.controls for label in control.drawn if label.stuff_by_words
+        )
+        if not names:
+            return self.skipped
+        listed = ", ".join(repr(name) for name in [*names][:_LISTED]) + (" and more" if len(names) > _LISTED else "")
+        sentence = (
+            f'taken for stuff by their words, so that they need no object: {listed}; stuff="false" on a label, or '
+            'stuff="none" on its control, makes them objects'
+        )
+        return (*self.skipped, sentence)
+
     def taught(self, taught: Mapping[str, Taught]) -> "LabelConfig":
         """Return it with what corrections taught its controls, by `from_name`; where they may learn."""
         if not any(control.learns and control.from_name in taught for control in self.controls):
@@ -438,7 +461,8 @@ def _too_many_prompts(key: str) -> TaskError:
 
 
 def _rules_identity(rules: LabelRules) -> list[object]:
-    return [list(rules.templates), rules.threshold, rules.min_area.amount, rules.min_area.unit]
+    steering: list[object] = [list(rules.templates), rules.threshold, rules.min_area.amount, rules.min_area.unit]
+    return [*steering, *(["usual stuff"] if rules.usual_stuff else [])]
 
 
 def _read(name: str, parse: Any, attributes: Mapping[str, str]) -> Any:

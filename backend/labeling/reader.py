@@ -9,6 +9,7 @@ What is read of a config
                  score_threshold="0.3" min_area="200px"           for all labels that do not say otherwise
                  model_scales="256,128" refine="pamr"             how this control's masks are made
                  parts="separate" max_parts="20"                  a region for each connected part, largest first
+                 stuff="usual"                                    labels named sky or road are stuff: or none
                  others="auto">                                   what competes and stays empty: none, or cup, plate
       <Label value="Sofa" predicted_values="sofa, couch"/>   several phrases, their embeddings averaged
       <Label value="Hund" alias="dog"/>                      Label Studio itself stores "dog" for this one
@@ -126,6 +127,7 @@ def parse_label_config(
     scales: Sequence[int] | None = None,
     refining: Refining = "never",
     others: Others | None = None,
+    usual_stuff: bool = False,
 ) -> LabelConfig:
     """Read a labeling config.
 
@@ -139,6 +141,7 @@ def parse_label_config(
         scales: Crop sizes that are encoded, for checking `model_scales`; `None` takes any.
         refining: Whether the service refines masks; decides what `refine` may say, and what is meant without it.
         others: What competes with the labels of controls that do not say so themselves.
+        usual_stuff: Labels whose words usually mean stuff are stuff, in controls that do not say so themselves.
 
     What it costs to read is bounded: by the limits of `parse_xml`, `MAX_CONTROLS`, `MAX_PROMPTS`, `MAX_TEMPLATES`,
     `MAX_TEMPLATE_CHARS`, `MAX_LABEL_CHARS`, `MAX_NAME_CHARS` and `MAX_TO_NAMES`.
@@ -149,7 +152,7 @@ def parse_label_config(
     """
     phrases_to_prompts((), templates)
     root = parse_xml(xml)
-    reader = _Reader(root, Steering(templates, scales, refining, others))
+    reader = _Reader(root, Steering(templates, scales, refining, others, usual_stuff))
     controls = reader.controls()
     if not controls:
         found = "; ".join(reader.skipped) if reader.skipped else f"found {summary(root)}"
@@ -455,7 +458,9 @@ def _is_judgement(label: MaskLabel) -> bool:
 
 
 def _borrowing(choice: MaskLabel, label: MaskLabel) -> MaskLabel:
-    return replace(choice, prompts=label.prompts, is_stuff=choice.is_stuff or label.is_stuff)
+    said_itself = choice.is_stuff and not choice.stuff_by_words
+    by_words = label.stuff_by_words and not said_itself
+    return replace(choice, prompts=label.prompts, is_stuff=said_itself or label.is_stuff, stuff_by_words=by_words)
 
 
 def _borrows(label: MaskLabel, rivals: Mapping[str, MaskLabel], made: MaskControl) -> bool:

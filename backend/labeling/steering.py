@@ -26,6 +26,7 @@ from backend.labeling.controls import (
 from backend.labeling.xml import attribute, attributes, contradiction, shown, too_much
 from clipdiy.config import PUBLISHED_TEMPLATE
 from clipdiy.errors import VocabularyError
+from clipdiy.labels import USUAL
 from clipdiy.others.words import AUTO, NONE, parse_words
 
 MAX_TEMPLATES = 100
@@ -45,6 +46,7 @@ class Steering:
         scales: Sequence[int] | None,
         refining: Refining,
         others: Others | None,
+        usual_stuff: bool = False,
     ) -> None:
         """Take what holds for controls that say nothing, and what the service can do.
 
@@ -53,18 +55,21 @@ class Steering:
             scales: Crop sizes that are encoded; `None` takes any.
             refining: Whether the service refines masks.
             others: What competes with labels.
+            usual_stuff: Labels whose words usually mean stuff are stuff.
         """
         self._templates = templates
         self._scales = None if scales is None else tuple(scales)
         self._refining = refining
         self._others = others
+        self._usual_stuff = usual_stuff
 
     def rules(self, elements: Sequence[ET.Element]) -> LabelRules:
         """Read what holds for all labels that do not say otherwise."""
         templates = self._first(elements, "prompt", _read_templates)
         threshold = self._first(elements, "score_threshold", _read_score)
         min_area = self._first(elements, "min_area", _read_area)
-        return LabelRules(templates or self._templates, threshold or 0.0, min_area or Area())
+        usual_stuff = self._first(elements, "stuff", _read_stuff, self._usual_stuff)
+        return LabelRules(templates or self._templates, threshold or 0.0, min_area or Area(), usual_stuff)
 
     def scales(self, elements: Sequence[ET.Element]) -> tuple[int, ...] | None:
         """Read `model_scales`: crop sizes, largest first; `None` means all."""
@@ -215,6 +220,17 @@ def _read_learn(element: ET.Element, text: str) -> bool:
     if text.lower() not in ("true", "false"):
         raise contradiction(element, f'learn is "true" or "false", got {shown(text)}', learn="false")
     return text.lower() == "true"
+
+
+def _read_stuff(element: ET.Element, text: str) -> bool:
+    if text.lower() not in (USUAL, NONE):
+        raise contradiction(
+            element,
+            f'stuff of a control is "usual" (labels whose words usually mean it) or "none", got {shown(text)}; of a '
+            'single label it is "true" or "false"',
+            stuff=USUAL,
+        )
+    return text.lower() == USUAL
 
 
 def _read_parts(element: ET.Element, text: str) -> bool:

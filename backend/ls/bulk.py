@@ -43,7 +43,13 @@ def bulk(
     labels: Annotated[
         str | None, typer.Option("--labels", help='Classes, with commas: "cat, dog"; name=phrase|phrase.')
     ] = None,
-    stuff: Annotated[str | None, typer.Option(help='Which of the labels are stuff, no things: "sky, road".')] = None,
+    stuff: Annotated[
+        str | None,
+        typer.Option(
+            metavar="usual|none|LABELS",
+            help='Which of the labels are stuff, no things: "sky, road"; usual: those whose words usually mean it.',
+        ),
+    ] = None,
     config: Annotated[
         Path | None, typer.Option("--config", metavar="FILE", help="A labeling config, instead of labels.")
     ] = None,

@@ -197,7 +197,7 @@ class Predictor:
                 for doubt in self._method.doubts(words)
             )
         )
-        notes = (*config.skipped, *doubts)
+        notes = (*config.notes, *doubts)
         if notes and self._warned.add(self.model_version(config), None):
             for note in notes:
                 logger.warning("%s", note)

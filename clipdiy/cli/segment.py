@@ -50,7 +50,12 @@ def segment(
     ],
     labels: LabelsOption,
     stuff: Annotated[
-        str | None, typer.Option(help='Which of the labels are stuff, no things: "sky, road". They need no object.')
+        str | None,
+        typer.Option(
+            metavar="usual|none|LABELS",
+            help='Which of the labels are stuff, no things, and need no object: "sky, road"; usual: those whose words '
+            "usually mean it.",
+        ),
     ] = None,
     preset_name: PresetOption = "paper",
     method_name: MethodOption = None,
@@ -113,6 +118,9 @@ def segment(
         method = build_method(config, weights_dir=weights_dir, cache_dir=conversions_dir(config), warm_up=False)
     for doubt in method.doubts(vocabulary):
         tell.print(f"[yellow]warning: {escape(doubt)}[/]", soft_wrap=True)
+    if stuff is not None and vocabulary.stuff:
+        lying = ", ".join(vocabulary.names[position] for position in vocabulary.stuff)
+        tell.print(f"stuff, which needs no object: {escape(lying)}", soft_wrap=True)
     if words != ():
         vocabulary = vocabulary.with_others(method.choose_others(vocabulary, words).competing)
     job = _Job(method, vocabulary, explain)

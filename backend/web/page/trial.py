@@ -20,7 +20,7 @@ from backend.settings import Settings
 from clipdiy.draw import OVERLAY_LONG_PX, Pixels, overlay, palette
 from clipdiy.errors import VocabularyError
 from clipdiy.explanation import ExplainedRegions, Explanation
-from clipdiy.labels import parse_vocabulary
+from clipdiy.labels import USUAL, parse_vocabulary
 from clipdiy.method import method_named
 from clipdiy.panel import explain_panel
 from clipdiy.segmentation import Segmentation
@@ -116,14 +116,14 @@ def config_for(labels: str, settings: Settings, stuff: str = "") -> LabelConfig:
     Args:
         labels: See `clipdiy.labels.parse_labels`.
         settings: Of the service.
-        stuff: Which of them are stuff; may be empty.
+        stuff: Which of them are stuff; where it is empty, what the service takes for stuff by its words.
 
     Raises:
         RequestError: If it cannot be read, or is too much.
     """
     core = settings.core_config()
     try:
-        vocabulary = parse_vocabulary(labels, method_named(core.method).templates(core), stuff.strip() or None)
+        vocabulary = parse_vocabulary(labels, method_named(core.method).templates(core), _stuff(stuff, settings))
     except VocabularyError as err:
         raise RequestError(str(err)) from err
     if len(vocabulary) - 1 > MAX_LABELS:
@@ -143,6 +143,10 @@ def config_for(labels: str, settings: Settings, stuff: str = "") -> LabelConfig:
     if control.prompt_count > MAX_PROMPTS:
         raise RequestError(f"expected at most {MAX_PROMPTS:,} prompts, these labels make {control.prompt_count:,}")
     return LabelConfig((control,))
+
+
+def _stuff(stuff: str, settings: Settings) -> str | None:
+    return stuff.strip() or (USUAL if settings.stuff == "usual" else None)
 
 
 def config_as(project: LabelConfig | None, labels: str, settings: Settings, stuff: str = "") -> LabelConfig:
@@ -171,16 +175,17 @@ def config_as(project: LabelConfig | None, labels: str, settings: Settings, stuf
         return LabelConfig((control,))
     [written] = config_for(labels, settings, stuff).controls
     known = {label.value: label for label in control.labels}
+    said = bool(stuff.strip())
     # A name alone is the project's label of that name, with its phrases.
     named = tuple(
-        _with_stuff(known.get(label.value, label), label) if label.prompts == plain.prompts else label
+        _with_stuff(known.get(label.value, label), label, said=said) if label.prompts == plain.prompts else label
         for label, plain in zip(written.labels, _plainly(written, settings), strict=True)
     )
     return LabelConfig((replace(written, labels=named, others=control.others, taught=control.taught),))
 
 
-def _with_stuff(known: MaskLabel, written: MaskLabel) -> MaskLabel:
-    return replace(known, is_stuff=known.is_stuff or written.is_stuff)
+def _with_stuff(known: MaskLabel, written: MaskLabel, *, said: bool) -> MaskLabel:
+    return replace(known, is_stuff=known.is_stuff or (said and written.is_stuff))
 
 
 def _plainly(control: MaskControl, settings: Settings) -> tuple[MaskLabel, ...]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from backend.service import read_label_config
 from backend.settings import Settings, misspelt
 from backend.web.start import start
 from clipdiy.config import PRESETS, CleanUp, Pamr
@@ -133,3 +134,16 @@ def test_the_method_is_the_presets_unless_another_is_named(settings, method):
 def test_a_method_that_nobody_knows():
     with pytest.raises(ValidationError, match="clip-diy, clip-dinoiser"):
         Settings(method="clip-die")
+
+
+@pytest.mark.parametrize(("stuff", "positions"), [("usual", (2,)), ("off", ())])
+def test_whether_words_say_what_is_stuff(monkeypatch, stuff, positions):
+    monkeypatch.setenv("CLIPDIY_STUFF", stuff)
+    xml = (
+        '<View><Image name="img" value="$image"/><BrushLabels name="brush" toName="img">'
+        '<Label value="cat"/><Label value="sky"/></BrushLabels></View>'
+    )
+    [control] = read_label_config(xml, Settings(preset="starter")).controls
+    assert control.vocabulary.stuff == positions
+    monkeypatch.delenv("CLIPDIY_STUFF")
+    assert Settings().stuff == "off", "measured: see benchmarks/stuff.py"

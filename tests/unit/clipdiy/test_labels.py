@@ -66,3 +66,11 @@ def test_only_the_background_is_the_background(name):
     vocabulary = parse_vocabulary(f"{name}, background=wall")
     assert vocabulary.names == ("background", name)
     assert vocabulary.prompts == (("a photo of a wall",), (f"a photo of a {name}",))
+
+
+@pytest.mark.parametrize(
+    ("stuff", "which"), [("usual", (2, 4)), (" Usual ", (2, 4)), ("none", ()), (None, ()), ("cat", (1,))]
+)
+def test_stuff_by_words(stuff, which):
+    text = "cat, sky, wall clock, pavement=sidewalk|road, floor=carpet|floor, background=wall"
+    assert parse_vocabulary(text, ("a map of a {}",), stuff).stuff == which

@@ -8,7 +8,7 @@ import torch
 
 from clipdiy.draw import palette
 from clipdiy.explanation import ExplainedPicture, ExplainedRegions, ExplainedStep, Explanation
-from clipdiy.panel import MAX_CLASSES, explain_panel, shown_classes
+from clipdiy.panel import MAX_CLASSES, explain_panel, row_name, shown_classes
 from clipdiy.segmentation import Segmentation
 from clipdiy.vocabulary import make_vocabulary
 
@@ -102,3 +102,9 @@ def test_panel_of_maps_without_contrast():
     photo, _, segmentation, vocabulary, colours = explained(3)
     flat = Explanation((), (ExplainedStep("flat", "", torch.zeros(3, 64, 64), "x"),), torch.zeros(3))
     assert explain_panel(photo, flat, segmentation, vocabulary, colours).width > 100
+
+
+def test_stuff_says_so_in_its_row():
+    assert [row_name(label) for label in make_vocabulary(["cat", "sky"], stuff=["sky"]).labels] == [
+        *("background", "cat", "sky (stuff)")
+    ]

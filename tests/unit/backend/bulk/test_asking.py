@@ -25,6 +25,9 @@ def test_labels_that_are_stuff():
     assert control.vocabulary.stuff == (2, 3)
     [control] = parse_label_config(config_for("cat, sky")).controls
     assert control.vocabulary.stuff == ()
+    for said, stuff in ((None, (2,)), ("cat", (1,)), ("usual", (2,)), ("none", ())):
+        [control] = parse_label_config(config_for("cat, sky", said), usual_stuff=True).controls
+        assert control.vocabulary.stuff == stuff, "what is said is all of it"
     with pytest.raises(VocabularyError, match="'grass' is none"):
         config_for("cat, sky", "grass")
 

@@ -259,6 +259,12 @@ def test_words_for_stuff_are_stuff(predictor, core):
     assert core.stuff == [("red ellipse",), ("Owl", "red ellipse")]
 
 
+@pytest.mark.parametrize(("said", "stuff"), [("usual", ("blue sky",)), ("none", ())])
+def test_words_that_name_no_label_are_stuff_by_themselves(predictor, core, said, stuff):
+    ask(predictor, words("blue sky"), xml=CONFIG.replace('name="brush"', f'name="brush" stuff="{said}"'))
+    assert core.stuff[0] == stuff
+
+
 @pytest.mark.parametrize("gesture", [keypoint(30, 20, "Owl"), rectangle(20, 0, 40, 60, "Owl")], ids=["point", "box"])
 def test_stuff_that_is_pointed_at_is_stuff_also_alone(predictor, core, gesture):
     ask(predictor, gesture, xml=CONFIG.replace('<Label value="Owl"/>', '<Label value="Owl" stuff="true"/>'))

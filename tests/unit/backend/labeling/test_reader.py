@@ -801,3 +801,66 @@ def test_whether_a_control_learns(written, learns):
 def test_learn_is_true_or_false():
     with pytest.raises(LabelConfigError, match='learn is "true" or "false"'):
         parse_label_config(labelled(brush='learn="sometimes"'))
+
+
+SURFACES = '<Label value="Sky"/><Label value="Himmel" predicted_values="sky, cloud"/><Label value="Sofa" alias="sky"/>'
+OWN = '<Label value="road" stuff="false"/><Label value="Cat" stuff="true"/><Label value="Background" alias="wall"/>'
+
+
+@pytest.mark.parametrize(
+    ("written", "service", "expected"),
+    [
+        pytest.param("", False, (False,) * 3, id="nothing said"),
+        pytest.param("", True, (True,) * 3, id="the service's"),
+        pytest.param('stuff="usual"', False, (True,) * 3, id="the control's"),
+        pytest.param('stuff=" NONE "', True, (False,) * 3, id="not this control's"),
+    ],
+)
+def test_stuff_by_words(written: str, service: bool, expected: tuple[bool, ...]) -> None:
+    read = parse_label_config(config(SURFACES + OWN, brush=f'name="brush" toName="img" {written}'), usual_stuff=service)
+    [control] = read.controls
+    assert tuple(label.is_stuff for label in control.drawn) == (*expected, False, True), "what a label says holds"
+    assert tuple(label.stuff_by_words for label in control.drawn) == (*expected, False, False)
+    assert control.background == ("a photo of a wall",)
+    assert not any(label.is_stuff for label in control.labels if label.is_background)
+    [note] = read.notes or ("",)
+    assert ("'Sky', 'Himmel', 'sky'" in note and "'road'" not in note and "'Cat'" not in note) == any(expected)
+
+
+def test_stuff_by_words_is_what_it_is_when_said() -> None:
+    by_words = parse_label_config(config('<Label value="Sky"/>'), usual_stuff=True)
+    said = parse_label_config(config('<Label value="Sky" stuff="true"/>'))
+    assert by_words.identity == said.identity
+    assert (len(by_words.notes), said.notes) == (1, ())
+    without = config('<Label value="Cat"/>')
+    assert parse_label_config(without, usual_stuff=True).identity == parse_label_config(without).identity
+
+
+def test_stuff_by_words_of_labels_in_tasks() -> None:
+    xml = config("", brush='name="brush" toName="img" value="$labels"')
+    on, off = (parse_label_config(xml, usual_stuff=usual) for usual in (True, False))
+    assert on.identity != off.identity
+    data = {"image": "x", "labels": ["sky", "cat", {"value": "road", "stuff": "false"}]}
+    assert [label.is_stuff for label in on.for_task(data).controls[0].drawn] == [True, False, False]
+    assert [label.is_stuff for label in off.for_task(data).controls[0].drawn] == [False, False, False]
+
+
+def test_stuff_of_a_control_is_usual_or_none() -> None:
+    with pytest.raises(LabelConfigError, match='stuff="usual"'):
+        parse_label_config(labelled(brush='stuff="true"'))
+
+
+@pytest.mark.parametrize(("said", "stuff"), [('stuff="false"', False), ("", True)])
+def test_a_choice_is_stuff_by_words_unless_the_label_says_otherwise(said: str, stuff: bool) -> None:
+    xml = (
+        f'<View>{IMAGE}<Choices name="c" toName="img"><Choice value="Sky"/><Choice value="Cat"/></Choices>'
+        f'<BrushLabels name="b" toName="img"><Label value="Sky" {said}/><Label value="Cat"/></BrushLabels></View>'
+    )
+    choices, _ = parse_label_config(xml, usual_stuff=True).controls
+    assert [(label.is_stuff, label.stuff_by_words) for label in choices.drawn] == [(stuff, stuff), (False, False)]
+
+
+def test_many_are_not_all_named() -> None:
+    many = "".join(f'<Label value="sky {number} sky"/>' for number in range(25))
+    [note] = parse_label_config(config(many), usual_stuff=True).notes
+    assert "'sky 19 sky' and more;" in note

@@ -209,3 +209,13 @@ def test_unknown_words_draw_a_warning_with_the_starter(clipdiy_command, photos):
     assert ran.code == 0
     assert "warning: the starter weights never saw the words of 'xylophone'" in ran.err
     assert "cat" not in re.findall(r"words of '(\w+)'", ran.err)
+
+
+def test_stuff_by_words_is_said(clipdiy_command, photos):
+    ran = clipdiy_command(
+        "segment", photos / "a", "--labels", "cat, sky", "--stuff", "usual", *TINY, "--out", photos / "out"
+    )
+    assert ran.code == 0, ran.err
+    assert "stuff, which needs no object: sky" in ran.err
+    report = json.loads((photos / "out" / "one.json").read_text())
+    assert [label["stuff"] for label in report["labels"]] == [False, False, True]

@@ -48,6 +48,15 @@ def test_some_labels_are_stuff():
         config_for("cat, sky", SETTINGS, "grass")
 
 
+def test_stuff_by_words_where_none_is_written_down():
+    usual = SETTINGS.model_copy(update={"stuff": "usual"})
+    for written, stuff in (("", (2,)), ("cat", (1,)), ("none", ())):
+        [control] = config_for("cat, sky", usual, written).controls
+        assert control.vocabulary.stuff == stuff
+    [control] = config_as(taught_project(PROJECT.replace("Dog", "Sky")), "Sky, road", usual).controls
+    assert [label.is_stuff for label in control.drawn] == [False, True], "the project has said that its sky is none"
+
+
 def test_stuff_beside_a_project():
     config = PROJECT.replace('<Label value="Dog"/>', '<Label value="Dog" stuff="true"/>')
     [control] = config_as(taught_project(config), "Dog, Cat, sky", SETTINGS, "sky, Cat").controls
