@@ -30,7 +30,7 @@ The method was tuned on seeds 0, 1 and 2, and its guards changed twice after a l
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,8 @@ SEEDS = (104, 105, 106)
 COUNTS = (1, 2, 5, 10, 25, 50, 100)
 MEASURED_PX = 128
 OTHERS = 900  # about as many as the list that comes with open-world weights
+ECE_BAR = 0.05
+REGIONS, DRAWS = (30, 40, 60, 100), 10
 WORSE_BY = 0.1  # points of mIoU
 UNGUARDED_PRIOR = 10.0
 UNGUARDED_UP_TO = 10  # pictures
@@ -301,27 +303,60 @@ def regions_of(
     return np.array(scores), np.array(truths), np.array(numbers)
 
 
-def calibration_table(segmenter: Method[Any], seeds: Sequence[int], cache: Path | None) -> list[str]:
+def calibration_table(
+    segmenter: Method[Any], seeds: Sequence[int], cache: Path | None, others: bool = False
+) -> list[str]:
     """Compare scores and calibrated scores on pictures that were not learned from."""
     lines = [
         "| seed | corrected pictures, regions | ECE, raw | ECE, calibrated | Spearman, raw | Spearman, calibrated |"
     ]
     lines.append("|---" * 6 + "|")
+    drawn: dict[int, list[tuple[float, float, bool]]] = {least: [] for least in REGIONS}
     for seed in seeds:
         pictures = art_set(segmenter, "known", seed, cache=cache)
         task = make_task(pictures.nouns, "all")
         vocabulary = make_vocabulary(task.labels)
+        if others:
+            vocabulary = vocabulary.with_others(segmenter.choose_others(vocabulary).competing)
         scores, truths, _ = regions_of(segmenter, vocabulary, task, pictures.to_measure)
+        raw = calibration_error(scores, truths)
+        known = regions_of(segmenter, vocabulary, task, pictures.to_correct)
         for count in (15, 50, 100):
-            seen = regions_of(segmenter, vocabulary, task, pictures.to_correct[:count])
+            seen = only(known, range(count))
             curve = calibrate(*seen)
             expected = scores if curve is None else curve.expected_iou(scores)
             lines.append(
                 f"| {seed} | {count}, {len(seen[0])}{'' if curve else ' (raw kept)'} "
-                f"| {calibration_error(scores, truths):.3f} | {calibration_error(expected, truths):.3f} "
+                f"| {raw:.3f} | {calibration_error(expected, truths):.3f} "
                 f"| {spearman(scores, truths):.3f} | {spearman(expected, truths):.3f} |"
             )
+        rng = np.random.default_rng(seed)
+        for _ in range(DRAWS):
+            order = rng.permutation(len(pictures.to_correct))
+            for least, found in drawn.items():
+                so_far = np.bincount(known[2], minlength=len(order))[order].cumsum()
+                curve = calibrate(*only(known, order[: int((so_far < least).sum()) + 1]))
+                expected = scores if curve is None else curve.expected_iou(scores)
+                found.append((raw, calibration_error(expected, truths), curve is None))
+    lines += ["", f"Pictures drawn {DRAWS} times for each seed, until they have so many regions:", ""]
+    lines.append("| regions | ECE, raw: mean, largest | calibrated: mean, largest | above 0.05 | raw kept |")
+    lines.append("|---" * 5 + "|")
+    for least, found in drawn.items():
+        before, after, kept = np.array(found).T
+        lines.append(
+            f"| {least} | {before.mean():.3f}, {before.max():.3f} | {after.mean():.3f}, {after.max():.3f} "
+            f"| {int((after > ECE_BAR).sum())} of {len(after)} | {int(kept.sum())} |"
+        )
     return lines
+
+
+def only(
+    regions: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]], pictures: Iterable[int]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """Return the regions of some pictures, by their numbers; see `regions_of`."""
+    scores, truths, numbers = regions
+    kept = np.isin(numbers, list(pictures))
+    return scores[kept], truths[kept], numbers[kept]
 
 
 def scores_table(
@@ -374,18 +409,18 @@ def main() -> None:
         parser.error(f"--counts go up to {TO_CORRECT}")
     segmenter = build_method(preset("starter", method=chosen.method, dtype="float32", device="cpu"))
     print(f"{chosen.method}, weights {segmenter.name}, core {segmenter.identity}, seeds {chosen.seeds}", flush=True)
+    seeds = [int(seed) for seed in chosen.seeds.split(",")]
     if chosen.calibration:
-        print("\n".join(calibration_table(segmenter, [int(seed) for seed in chosen.seeds.split(",")], chosen.cache)))
+        print("\n".join(calibration_table(segmenter, seeds, chosen.cache, chosen.others)))
         return
     if chosen.scores:
-        seeds = [int(seed) for seed in chosen.seeds.split(",")]
         print("\n".join(scores_table(segmenter, seeds, chosen.tasks.split(","), counts, chosen.cache)))
         return
     measured: dict[tuple[str, int], dict[int, Measured]] = {}
     names = [name for name in chosen.tasks.split(",") if TASKS[name][0] != "unseen" or chosen.unseen is not None]
     for name in set(chosen.tasks.split(",")) - set(names):
         print(f"{name} is left out: --unseen names no drawings")
-    for seed in map(int, chosen.seeds.split(",")):
+    for seed in seeds:
         for name in names:
             art, kind = TASKS[name]
             pictures = art_set(segmenter, art, seed, unseen=chosen.unseen, cache=chosen.cache, **sizes)

@@ -6,11 +6,14 @@ from numpy.testing import assert_allclose
 
 from clipdiy.errors import ShapeError
 from clipdiy.learning.calibration import (
+    LEAST_ISOTONIC_REGIONS,
+    SMOOTH_KNOTS,
     Calibration,
     calibrate,
     calibration_error,
     cross_validated,
-    fit_curve,
+    fit_isotonic,
+    fit_smooth,
     isotonic,
 )
 
@@ -43,12 +46,12 @@ def test_isotonic_is_what_scipy_has():
 
 
 def test_equal_scores_have_one_value():
-    curve = fit_curve(np.array([0.5, 0.5, 0.9]), np.array([0.0, 1.0, 0.8]))
+    curve = fit_isotonic(np.array([0.5, 0.5, 0.9]), np.array([0.0, 1.0, 0.8]))
     assert curve.knots == ((0.5, 0.5), (0.9, 0.8))
 
 
 def test_order_is_kept_and_the_range_too():
-    curve = fit_curve(np.array([0.2, 0.4, 0.6, 0.8]), np.array([0.5, 0.3, 0.9, 0.7]))
+    curve = fit_isotonic(np.array([0.2, 0.4, 0.6, 0.8]), np.array([0.5, 0.3, 0.9, 0.7]))
     scores = np.linspace(0, 1, 200)
     expected = curve.expected_iou(scores)
     assert (np.diff(expected) > 0).all()
@@ -56,6 +59,35 @@ def test_order_is_kept_and_the_range_too():
     assert expected.max() <= 1
     assert curve.expected_iou(np.array([0.3])) == pytest.approx(0.99 * 0.4 + 0.01 * 0.3)
     assert Calibration(((0.5, 0.7),)).expected_iou(np.array(0.1)) == pytest.approx(0.99 * 0.7 + 0.001)
+
+
+def test_knowing_nothing_is_the_score_itself():
+    knots = np.array(fit_smooth(np.zeros(0), np.zeros(0)).knots)
+    assert len(knots) == SMOOTH_KNOTS
+    assert_allclose(knots[1:-1, 0], knots[1:-1, 1], atol=1e-9)
+
+
+def test_the_smooth_curve_is_where_its_slope_is_nothing():
+    optimize = pytest.importorskip("scipy.optimize")
+    scores, ious, _ = regions(40, lambda s: 0.2 + 0.5 * s**2)
+
+    def loss(found):
+        a, b, c = found
+        logits = a * np.log(scores.clip(0.01, 0.99)) - b * np.log(1 - scores.clip(0.01, 0.99)) + c
+        entropy = np.logaddexp(0, logits) - ious * logits
+        return entropy.sum() + 0.5 * ((a - 1) ** 2 + (b - 1) ** 2 + c**2)
+
+    a, b, c = optimize.minimize(loss, [1, 1, 0], bounds=[(0, None), (0, None), (None, None)], tol=1e-12).x
+    at = np.linspace(0.1, 0.9, 9)
+    expected = 0.99 / (1 + np.exp(-(a * np.log(at) - b * np.log(1 - at) + c))) + 0.01 * at
+    assert_allclose(fit_smooth(scores, ious).expected_iou(at), expected, atol=2e-3)  # linear between its knots
+
+
+def test_the_smooth_curve_never_falls():
+    scores = np.linspace(0, 1, 50)
+    knots = np.array(fit_smooth(scores, 1 - scores).knots)
+    assert (np.diff(knots[:, 1]) >= 0).all()
+    assert_allclose(knots[[0, -1], 1], 0.5, atol=0.05)
 
 
 def regions(count, worth, seed=0):
@@ -86,6 +118,17 @@ def test_when_there_is_enough(count, pictures_of, expected):
     assert (calibrate(scores, ious, pictures_of(count)) is not None) == expected
 
 
+def test_few_regions_have_a_smooth_curve_and_many_what_fits():
+    def steps(s):
+        return np.where(s < 0.5, 0.1, 0.9)
+
+    few, many = (calibrate(*regions(n, steps)) for n in (LEAST_ISOTONIC_REGIONS - 1, LEAST_ISOTONIC_REGIONS))
+    assert len(few.knots) == SMOOTH_KNOTS
+    assert many == fit_isotonic(*regions(LEAST_ISOTONIC_REGIONS, steps)[:2])
+    calm = calibrate(*regions(120, lambda s: 0.2 + 0.4 * s))
+    assert len(calm.knots) == SMOOTH_KNOTS, "nothing is gained by blocks"
+
+
 def test_scores_that_are_right_already_stay():
     scores, _, pictures = regions(60, lambda s: s)
     assert calibrate(scores, scores, pictures) is None
@@ -93,7 +136,7 @@ def test_scores_that_are_right_already_stay():
 
 def test_a_region_is_not_judged_by_its_own_picture():
     scores, ious, pictures = np.array([0.1, 0.2, 0.3]), np.array([0.0, 1.0, 1.0]), np.array([0, 1, 1])
-    held_out = cross_validated(scores, ious, pictures)
+    held_out = cross_validated(scores, ious, pictures, fit_isotonic)
     assert_allclose(held_out, [0.99 + 0.001, 0.002, 0.003], atol=1e-9)
 
 
