@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import count
 
 import numpy as np
 import pytest
@@ -40,6 +41,13 @@ def test_the_published_way_and_the_full_one_differ(folder):
     full = Evaluator(plan("clip-diy", config=config), open_folder(folder)).evaluate("a").outcomes["clip-diy"]
     assert published.confusion.sum() == full.confusion.sum()
     assert (published.confusion != full.confusion).any()
+
+
+def test_what_a_system_takes_is_milliseconds_of_segmenting_alone(folder, monkeypatch):
+    seconds = count(1000.0, 1.25)
+    monkeypatch.setattr("clipdiy.evaluate.evaluator._clock_of", lambda _method: lambda: next(seconds))
+    outcomes = Evaluator(plan("clip-diy", "no-objectness"), open_folder(folder)).evaluate("a").outcomes
+    assert [outcome.segment_ms for outcome in outcomes.values()] == [1250, 1250]
 
 
 def test_coarser_strides_are_part_of_finer_ones():
