@@ -74,6 +74,14 @@ def test_cutler_takes_them(folder, tmp_path):
     assert "nothing of 4 of 5 pictures" in evaluator.doubts[0]
 
 
+def test_a_picture_is_looked_at_with_the_system_that_is_named(evaluator):
+    outcomes = evaluator.evaluate("a").outcomes
+    for key in ("no-objectness", "clip-diy", "no-multi-scale"):
+        seen = evaluator.look("a", key)
+        np.testing.assert_array_equal(confusion_matrix(seen.truth, seen.prediction, 4), outcomes[key].confusion)
+    assert (outcomes["clip-diy"].confusion != outcomes["no-objectness"].confusion).any()
+
+
 def test_pictures_are_drawn(evaluator):
     seen = evaluator.look("a", "clip-diy")
     np.testing.assert_array_equal(seen.pixels, evaluator.dataset.read("a").photo.pixels)
