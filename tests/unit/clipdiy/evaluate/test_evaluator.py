@@ -76,7 +76,7 @@ def test_cutler_takes_them(folder, tmp_path):
 
 def test_a_picture_is_looked_at_with_the_system_that_is_named(evaluator):
     outcomes = evaluator.evaluate("a").outcomes
-    for key in ("no-objectness", "clip-diy", "no-multi-scale"):
+    for key in ("no-objectness", "clip-diy", "no-multi-scale", "found-bkg"):
         seen = evaluator.look("a", key)
         np.testing.assert_array_equal(confusion_matrix(seen.truth, seen.prediction, 4), outcomes[key].confusion)
     assert (outcomes["clip-diy"].confusion != outcomes["no-objectness"].confusion).any()
