@@ -115,6 +115,7 @@ def test_images_are_asked_of_the_host_that_introduced_itself_for_the_project(mak
         ("/predict", '{"tasks": [{"id": true}], "label_config": "x"}', "tasks.0.id"),
         ("/predict", '{"tasks": [{"id": 1.5}], "label_config": "x"}', "tasks.0.id"),
         ("/predict", '{"tasks": [{"id": "1\\nERROR all is lost"}], "label_config": "x"}', "tasks.0.id"),
+        ("/predict", '{"tasks": [{"id": "' + "x" * 201 + '"}], "label_config": "x"}', "tasks.0.id"),
         ("/predict", '{"tasks": [{"id": ' + "9" * 5000 + '}], "label_config": "x"}', "JSON"),
         ("/predict", '{"tasks": [{"id": ' + "9" * 50 + '}], "label_config": "x"}', "tasks.0.id"),
         ("/predict", '{"tasks": [], "label_config": "x", "project": {}}', "project"),

@@ -20,6 +20,7 @@ def test_beyond_a_million_is_no_pixel(number):
 
 def test_as_many_runs_as_it_takes():
     check_mask({"size": [40, 60], "counts": [1200, 1200]}, (40, 60))
+    check_mask({"size": [40, 60], "counts": [2400], "more": 1}, (40, 60))
     for counts in ([1200, 1199], [1200, 1201]):
         with pytest.raises(ValueError, match="must add up to the picture's 40 x 60"):
             check_mask({"size": [40, 60], "counts": counts}, (40, 60))

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import count
 
 import numpy as np
 import pytest
@@ -83,7 +84,9 @@ def test_what_changes_its_answers_changes_what_records_are_of(tmp_path):
     assert identities[0] == json.dumps(evaluator(dataset).identity)
 
 
-def test_it_stands_beside_other_systems_in_the_order_of_the_plan(tmp_path):
+def test_it_stands_beside_other_systems_in_the_order_of_the_plan(tmp_path, monkeypatch):
+    seconds = count(1000.0, 1.25)
+    monkeypatch.setattr("clipdiy.evaluate.evaluator._clock_of", lambda _method: lambda: next(seconds))
     dataset = one_picture(tmp_path, "none")
     write_pair(tmp_path / "x.png", tmp_path / "written" / "a.png", np.full(SIZE_HW, 2))
     written = Predictions("Mine", tmp_path / "written")
@@ -91,5 +94,6 @@ def test_it_stands_beside_other_systems_in_the_order_of_the_plan(tmp_path):
     both = Evaluator(replace(both.plan, variants=(written.variant, *both.plan.variants)), dataset)
     outcomes = both.evaluate("a").outcomes
     assert list(outcomes) == ["predictions:Mine", "dinoiser"]
-    assert outcomes["dinoiser"].segment_ms > 0
+    assert outcomes["dinoiser"].segment_ms == 1250
+    assert outcomes["predictions:Mine"].segment_ms == 0
     assert outcomes["predictions:Mine"].confusion.sum() == outcomes["dinoiser"].confusion.sum() > 0

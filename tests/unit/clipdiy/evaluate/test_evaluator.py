@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import count
 
 import numpy as np
 import pytest
@@ -42,6 +43,13 @@ def test_the_published_way_and_the_full_one_differ(folder):
     assert (published.confusion != full.confusion).any()
 
 
+def test_what_a_system_takes_is_milliseconds_of_segmenting_alone(folder, monkeypatch):
+    seconds = count(1000.0, 1.25)
+    monkeypatch.setattr("clipdiy.evaluate.evaluator._clock_of", lambda _method: lambda: next(seconds))
+    outcomes = Evaluator(plan("clip-diy", "no-objectness"), open_folder(folder)).evaluate("a").outcomes
+    assert [outcome.segment_ms for outcome in outcomes.values()] == [1250, 1250]
+
+
 def test_coarser_strides_are_part_of_finer_ones():
     grids = [CropGrid(patch_px=(256, 64)), CropGrid(patch_px=(128,), stride_ratio=1.0), CropGrid(patch_px=(128,))]
     assert union_grids(grids) == [CropGrid(patch_px=(256, 128, 64))]
@@ -64,6 +72,14 @@ def test_cutler_takes_them(folder, tmp_path):
     assert evaluator.evaluate("b").outcomes["cutler"].confusion.shape == (4, 4)
     assert len(evaluator.doubts) == 1
     assert "nothing of 4 of 5 pictures" in evaluator.doubts[0]
+
+
+def test_a_picture_is_looked_at_with_the_system_that_is_named(evaluator):
+    outcomes = evaluator.evaluate("a").outcomes
+    for key in ("no-objectness", "clip-diy", "no-multi-scale", "found-bkg"):
+        seen = evaluator.look("a", key)
+        np.testing.assert_array_equal(confusion_matrix(seen.truth, seen.prediction, 4), outcomes[key].confusion)
+    assert (outcomes["clip-diy"].confusion != outcomes["no-objectness"].confusion).any()
 
 
 def test_pictures_are_drawn(evaluator):

@@ -68,12 +68,12 @@ def test_cells_of_many_classes_are_small_and_bare():
 
 @pytest.fixture
 def seen():
-    """Dog above, cat below, a corner of neither, in a picture of 40x60; half of the cat is taken for a cow."""
+    """Dog above, cat below, in a picture of 40x60; a corner is ignored, one background; half a cat is called cow."""
     truth = np.full((40, 60), 2, np.uint8)
-    truth[20:], truth[:10, :10] = 1, 255
+    truth[22:], truth[:10, :10], truth[:10, 50:] = 1, 255, 0
     prediction = truth.copy().astype(np.uint16)
     prediction[truth == 255] = 0
-    prediction[20:, 30:] = 3
+    prediction[22:, 30:] = 3
     return Seen(np.full((40, 60, 3), 100, np.uint8), truth, prediction)
 
 
@@ -82,7 +82,7 @@ def test_pictures_stand_side_by_side_and_classes_below(seen):
     width, height = 420, 280
     top = 22 + 17 + 14 + 14 + 10
     legend = top + height + 22
-    assert sheet.shape[:2] == (legend + 26 + 11, 4 * 22 + 3 * width), "three classes, in one line"
+    assert sheet.shape[:2] == (legend + 26 + 11, 4 * 22 + 3 * width), "four classes, in one line"
     starts = [22 + i * (width + 22) for i in range(3)]
     for start in starts:
         frame = (sheet[top - 1, start - 1 : start + width + 1], sheet[top + height, start - 1 : start + width + 1])
@@ -104,4 +104,8 @@ def test_the_largest_classes_have_the_first_colours(seen):
     columns = (sheet.shape[1] - 22) // 240
     column_px = (sheet.shape[1] - 22) // columns
     colours = [sheet[legend + 9, 22 + i * column_px + 8].tolist() for i in range(4)]
-    assert colours == [*palette(4)[1:4].tolist(), WHITE], "cat, dog, what is taken for a cow; the background is nowhere"
+    assert colours == palette(4)[[1, 2, 3, 0]].tolist(), "dog, cat, what is called a cow, and the background last"
+    _, _, prediction = (sheet[77 : 77 + 280, 22 + i * 442 : 442 + i * 442].astype(int) for i in range(3))
+    dog, cat, cow = (prediction[place] for place in ((120, 200), (220, 60), (220, 350)))
+    laid_over = (palette(4)[1:4].astype(int) + 100) // 2  # about: the picture shines through
+    assert [np.abs(laid_over - shown).sum(axis=1).argmin() for shown in (dog, cat, cow)] == [0, 1, 2]

@@ -146,29 +146,56 @@ def test_objects_that_are_background_to_the_user_are_learned():
     assert learned([corrected(number, 0.1) for number in range(12)], words_off=0.1).objectness is None
 
 
-def unsure(number):
-    """A picture that no rule can read: everywhere the same, three tenths of it objects."""
-    target = np.zeros(CELLS * CELLS)
-    target[np.random.default_rng(number).permutation(len(target))[: len(target) * 3 // 10]] = 1
-    nothing = np.zeros((len(target), 2))
+def unsure(number, share, likely, rule=0.0):
+    """A picture in which a share of the cells looks one way and the rest another, and only so many are objects.
+
+    Args:
+        share: Of the cells that look the first way.
+        likely: How many of those are objects, and how many of the others.
+        rule: What the words say everywhere.
+    """
+    count = CELLS * CELLS
+    first = round(count * share)
+    target = np.zeros(count)
+    for (begin, end), part in zip(((0, first), (first, count)), likely, strict=True):
+        target[begin : begin + round((end - begin) * part)] = 1
+    looks = np.where(np.arange(count) < first, 1.0, -1.0)
     picture = corrected(number, 0.1)
     return ObjectnessEvidence(
         f"picture {number}",
-        nothing,
-        np.ones(len(target), np.int64),
+        np.stack([looks, rule - looks], axis=1),
+        np.ones(count, np.int64),
         cell_embeddings(picture.features),
         target,
-        np.ones(len(target)),
+        np.ones(count),
     )
+
+
+def learn_line(count, *looks):
+    evidence = [unsure(number, *looks) for number in range(count)]
+    return _learn_objectness(evidence, [frozenset([1])] * count, deal_folds(count))
 
 
 def test_from_five_pictures_on_the_line_may_lie_lower():
     # An object is less likely than not (log odds -0.85), and still IoU is larger if everything is taken for one.
-    evidence, drawn = [unsure(number) for number in range(5)], [frozenset([1])] * 5
-    assert _learn_objectness(evidence[:4], drawn[:4], deal_folds(4)) is None
-    fit = _learn_objectness(evidence, drawn, deal_folds(5))
-    assert fit.shift == -1
-    assert -1 < fit.theta[2] < -0.5
+    assert learn_line(4, 1, (0.3, 0)) is None
+    assert learn_line(5, 1, (0.3, 0)).shift == -1
+
+
+def test_the_line_stays_where_it_is_where_that_is_best():
+    # Of the rest two fifths are objects (log odds -0.4): too few, and half a step down would take all of it.
+    assert learn_line(5, 2 / 3, (0.95, 0.4), -3.0).shift == 0
+
+
+def test_of_lines_that_are_as_good_the_lowest_is_taken():
+    assert learn_line(5, 0.5, (1, 0), -3.0).shift == -1
+
+
+def test_how_things_look_counts_from_ten_pictures_on():
+    pictures = [corrected(number, 0.1, background_objects=True) for number in range(10)]
+    assert len(learned(pictures, words_off=0.1).objectness.theta) == 3 + DIM
+    without = learned(pictures[:9], words_off=0.1).objectness
+    assert without is None or len(without.theta) == 3
 
 
 # --- stuff: class 4 lies where no object is -------------------------------------------------------------------------
@@ -191,6 +218,14 @@ def on_ground(number, words_off, *, seen_as_object=False):
     grid = torch.from_numpy(np.kron(foreground, np.ones((4, 4))) * 6 - 3).half()
     features = ImageFeatures(tuple(scales), ObjectnessMap(grid, True, (28.0, 28.0)), (224, 224), "core")
     return CorrectedPicture(f"ground {number}", features, class_shares(np.kron(labels, np.ones((32, 32), int))))
+
+
+def test_a_picture_without_any_background_is_learned_from_too():
+    pictures = [on_ground(number, 0.1) for number in range(3)]
+    everything = replace(pictures[0], identity="all stuff", shares=class_shares(np.full((224, 224), 4)))
+    fit = learned([*pictures, everything], 0.1, WITH_STUFF)
+    assert fit.pictures == 4
+    assert fit.examples_of(WITH_STUFF)[4] == 4
 
 
 def test_stuff_is_named_apart_from_objects():
