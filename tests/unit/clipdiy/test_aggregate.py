@@ -10,7 +10,9 @@ from clipdiy.errors import ShapeError
 
 
 @pytest.mark.parametrize(
-    ("size_out", "size_in"), [(256, 7), (1, 1), (5, 1), (333, 3), (3, 7)], ids=lambda value: str(value)
+    ("size_out", "size_in"),
+    [(256, 7), (256, 32), (1, 1), (5, 1), (333, 3), (3, 7), (3, 2)],
+    ids=lambda value: str(value),
 )
 def test_bilinear_matrix_is_interpolate(size_out, size_in):
     samples = torch.rand(1, 1, size_in)

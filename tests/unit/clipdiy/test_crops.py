@@ -45,6 +45,10 @@ def test_the_paper_has_59_crops():
     assert sum(len(boxes.boxes_xyxy) for boxes in scale_boxes(CropGrid(stride_ratio=1.0))) == 21
 
 
+def test_crops_move_by_a_pixel_at_least():
+    assert [boxes.grid_hw for boxes in scale_boxes(CropGrid(8, (4, 2), 0.25))] == [(5, 5), (7, 7)]
+
+
 @pytest.mark.parametrize("patch", [256, 128, 64])
 def test_crops_equal_pillow(patch):
     pixels = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)

@@ -151,6 +151,12 @@ def test_grey_is_scaled_not_clipped(data: bytes) -> None:
     assert photo.pixels[-1, -1].tolist() == [255, 255, 255]
 
 
+def test_16_bits_are_rounded_to_the_nearest_of_8() -> None:
+    wide = np.arange(1 << 16, dtype=np.uint16).reshape(256, 256)
+    photo = decode_photo(tiff_grey(wide, order="<"), max_px=MAX_PX)
+    np.testing.assert_array_equal(photo.pixels[..., 0], np.round(wide / 257))
+
+
 def test_black_and_white_is_0_and_255() -> None:
     pixels = np.array([[True, False], [False, True]])
     photo = decode_photo(saved(Image.fromarray(pixels), "PNG"), max_px=MAX_PX)

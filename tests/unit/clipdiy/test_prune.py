@@ -25,6 +25,10 @@ def test_classes_far_below_the_best_at_the_coarsest_scale_are_left_out(margin, k
     assert likely_classes(coarsest, 100.0, margin).tolist() == kept
 
 
+def test_the_best_may_be_the_first_label():
+    assert likely_classes(torch.tensor([-0.5, 0.3, 0.2, 0.1])[:, None, None], 100.0, 5.0).tolist() == [0, 1]
+
+
 @pytest.mark.parametrize(
     ("stuff", "kept"),
     [

@@ -134,6 +134,14 @@ def test_scores_that_are_right_already_stay():
     assert calibrate(scores, scores, pictures) is None
 
 
+def test_a_curve_that_is_not_surely_worse_is_taken():
+    scores, ious, pictures = regions(60, lambda s: s, seed=5)
+    worse = (cross_validated(scores, ious, pictures, fit_smooth) - ious) ** 2 - (scores - ious) ** 2
+    assert 0 < worse.mean() < worse.std(ddof=1) / 60**0.5, "or there is nothing to tell"
+    assert calibrate(scores, ious, pictures) is not None
+    assert calibrate(*regions(60, lambda s: s, seed=1)) is None
+
+
 def test_a_region_is_not_judged_by_its_own_picture():
     scores, ious, pictures = np.array([0.1, 0.2, 0.3]), np.array([0.0, 1.0, 1.0]), np.array([0, 1, 1])
     held_out = cross_validated(scores, ious, pictures, fit_isotonic)

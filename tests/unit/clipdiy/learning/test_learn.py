@@ -21,7 +21,7 @@ from clipdiy.learning.guards import deal_folds
 from clipdiy.learning.learn import _learn_objectness, _scores, learn
 from clipdiy.learning.learned import MAGIC, Learned, label_keys
 from clipdiy.learning.naming import fit_naming
-from clipdiy.learning.objectness import ObjectnessEvidence, ObjectnessWeights, objectness_evidence
+from clipdiy.learning.objectness import ObjectnessEvidence, ObjectnessWeights, fit_objectness, objectness_evidence
 from clipdiy.objectness.found import ObjectnessMap
 from clipdiy.vocabulary import Label, make_vocabulary
 
@@ -189,6 +189,19 @@ def test_the_line_stays_where_it_is_where_that_is_best():
 
 def test_of_lines_that_are_as_good_the_lowest_is_taken():
     assert learn_line(5, 0.5, (1, 0), -3.0).shift == -1
+
+
+def test_a_fold_is_judged_by_what_all_others_told(monkeypatch):
+    told = []
+
+    def fit(evidence, **form):
+        told.append([picture.identity[-1] for picture in evidence])
+        return fit_objectness(evidence, **form)
+
+    monkeypatch.setattr("clipdiy.learning.learn.fit_objectness", fit)
+    evidence = [unsure(number, 1, (0.3, 0)) for number in range(5)]
+    _learn_objectness(evidence, [frozenset([1])] * 5, np.array([1, 0, 2, 0, 1]))
+    assert told[:3] == [["0", "2", "4"], ["1", "2", "3"], ["0", "1", "3", "4"]]
 
 
 def test_how_things_look_counts_from_ten_pictures_on():

@@ -48,6 +48,18 @@ def test_the_archives_numbers_become_positions(tmp_path):
     assert dataset.photo_name(LINDAU) == f"{LINDAU}_leftImg8bit"
 
 
+def test_all_34_numbers_are_read_as_cityscapes_means_them(tmp_path):
+    ids = [*range(34), 255]
+    by_id = {
+        "road": 7, "sidewalk": 8, "building": 11, "wall": 12, "fence": 13, "pole": 17, "traffic light": 19,
+        "traffic sign": 20, "vegetation": 21, "terrain": 22, "sky": 23, "person": 24, "rider": 25, "car": 26,
+        "truck": 27, "bus": 28, "train": 31, "motorcycle": 32, "bicycle": 33,
+    }  # fmt: skip
+    dataset = open_dataset(f"cityscapes:{write(tmp_path, {LINDAU: [ids]})}", tmp_path)
+    read = dict(zip(ids, dataset.read(LINDAU).truth[0].tolist(), strict=True))
+    assert {dataset.classes[position - 1]: number for number, position in read.items() if position != 255} == by_id
+
+
 def test_the_numbers_of_training_serve_where_there_are_no_others(tmp_path):
     write(tmp_path, BY_TRAIN_ID, "labelTrainIds")
     check(open_dataset(f"cityscapes:{tmp_path}", tmp_path))

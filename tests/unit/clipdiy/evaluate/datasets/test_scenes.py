@@ -3,7 +3,9 @@
 import json
 
 import numpy as np
+import pytest
 
+from clipdiy.errors import DatasetError
 from clipdiy.evaluate.datasets import open_dataset
 from clipdiy.evaluate.datasets.scenes import open_scenes, write_scenes
 from clipdiy.evaluate.instances import open_instances
@@ -20,6 +22,12 @@ def test_scenes_are_written_and_read_without_loss(tmp_path):
         np.testing.assert_array_equal(sample.truth, scene.labels)
         np.testing.assert_array_equal(sample.photo.pixels, scene.image)
     assert len({dataset.read(image_id).photo.size_hw for image_id in dataset.image_ids}) == 3
+
+
+def test_the_largest_seed_is_said_right(tmp_path):
+    with pytest.raises(DatasetError, match=r"a seed in 0\.\.999 and"):
+        write_scenes(tmp_path, 1000, 1)
+    write_scenes(tmp_path, 999, 1)
 
 
 def test_scenes_of_one_object(tmp_path):
