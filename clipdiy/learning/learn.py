@@ -136,7 +136,11 @@ def learn(
     empty = [picture.left_empty for picture in evidence] if standing.rivals else None
     seen = [(p.identity, e, standing.of(p.shares)) for p, e in zip(ordered, embeddings, strict=True)]
     folds = deal_folds(len(ordered))
-    prior, naming = _learn_naming(naming_rows(seen, empty), folds, standing.space(words, logit_scale))
+    space = standing.space(words, logit_scale)
+    prior, naming = _learn_naming(naming_rows(seen, empty), folds, space)
+    if standing.rivals:
+        # What is named as something else stays empty, whatever is an object.
+        evidence = [as_it_is_named(one, naming, space.texts, logit_scale, standing.labels) for one in evidence]
     drawn = [frozenset(picture.shares.positions) for picture in ordered]
     objectness = _learn_objectness(evidence, drawn, folds)
     # The background competes with stuff. It has no words that could be learned, but cells where it is.
@@ -160,6 +164,34 @@ def learn(
         len(grounds),
         None if lying_naming is None else replace(lying_naming, positions=np.arange(len(grounds))),
     )
+
+
+def as_it_is_named(
+    evidence: ObjectnessEvidence,
+    naming: NamingWeights | None,
+    texts: Floats,
+    tau: float,
+    labels: Sequence[int],
+) -> ObjectnessEvidence:
+    """Return what matters of a picture's evidence once names are learned: cells that are named as one of the labels.
+
+    Args:
+        evidence: By the words.
+        naming: What was learned of names, if anything was; its positions are those of `texts`.
+        texts: (C, D) float32: one that is never named, the labels, what competes with them.
+        tau: CLIP's logit scale.
+        labels: Their positions in the vocabulary.
+    """
+    adapted, added = texts.copy(), np.zeros(len(texts), np.float32)
+    if naming is not None:
+        adapted[naming.positions] += naming.residual
+        added[1 : 1 + len(labels)] = naming.newcomer
+        added[naming.positions] = naming.bias - np.float32(tau) * (naming.residual @ naming.center)
+    logits = evidence.embeddings.dot(np.ascontiguousarray(adapted[1:].T)) * np.float32(tau) + added[1:]
+    best = logits.argmax(axis=1)
+    is_label = best < len(labels)
+    named = np.where(is_label, np.array([*labels, 0])[np.minimum(best, len(labels))], evidence.named)
+    return replace(evidence, named=named, known=np.where(is_label, evidence.known, 0.0))
 
 
 def _nothing_drawn(shares: ClassShares) -> NDArray[np.bool_]:

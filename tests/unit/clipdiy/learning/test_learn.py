@@ -1,6 +1,7 @@
 """Learning as a whole: better where it can be, silent where not; same pictures, same bytes; nothing left behind."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 
 from clipdiy.errors import ShapeError
 from clipdiy.features import ImageFeatures
+from clipdiy.learning import learn as room
 from clipdiy.learning.errors import LearningError
 from clipdiy.learning.evidence import (
     CELLS,
@@ -18,9 +20,9 @@ from clipdiy.learning.evidence import (
     class_shares,
 )
 from clipdiy.learning.guards import deal_folds
-from clipdiy.learning.learn import _learn_objectness, _scores, learn
+from clipdiy.learning.learn import _learn_objectness, _scores, as_it_is_named, learn
 from clipdiy.learning.learned import MAGIC, Learned, label_keys
-from clipdiy.learning.naming import fit_naming
+from clipdiy.learning.naming import NamingWeights, fit_naming
 from clipdiy.learning.objectness import ObjectnessEvidence, ObjectnessWeights, objectness_evidence
 from clipdiy.objectness.found import ObjectnessMap
 from clipdiy.vocabulary import Label, make_vocabulary
@@ -461,3 +463,40 @@ def test_keys_are_of_prompts_and_tell_twins_apart():
     assert label_keys(make_vocabulary(["dog", "cat"], stuff=["cat"]))[1] not in (cat, twin)
     assert label_keys(make_vocabulary([("cat", ["kitten"])])) != (cat,)
     assert label_keys(vocabulary.with_others([Label("tree", ("a photo of a tree",))])) == (cat, dog, twin)
+
+
+def test_where_something_else_is_named_an_object_does_not_matter():
+    rng = np.random.default_rng(0)
+    x, texts, tau = unit(rng.standard_normal((CELLS * CELLS, DIM))), unit(rng.standard_normal((7, DIM))), 20.0
+    naming = NamingWeights(
+        np.array([1, 3]),  # of three labels, with three others behind them
+        rng.standard_normal((2, DIM)).astype(np.float32) / 4,
+        np.array([0.5, -0.5], np.float32),
+        x.mean(axis=0),
+        newcomer=2.0,
+    )
+    logits = naming.logits(x, texts, tau)
+    logits[:, 4:] -= naming.newcomer  # what competes is no newcomer
+    place = logits[:, 1:].argmax(axis=1) + 1
+    evidence = ObjectnessEvidence(
+        "a", np.zeros((CELLS * CELLS, 2)), np.full(CELLS * CELLS, 9), SimpleNamespace(dot=lambda m: x @ m),
+        np.zeros(CELLS * CELLS), np.full(CELLS * CELLS, 0.5),
+    )  # fmt: skip
+    read = as_it_is_named(evidence, naming, texts, tau, labels=(2, 5, 6))
+    assert {*place} == {1, 2, 3, 4, 5, 6}
+    assert (read.known == np.where(place <= 3, 0.5, 0)).all()
+    assert (read.named == np.array([0, 2, 5, 6, 9, 9, 9])[place]).all()
+    by_words = as_it_is_named(evidence, None, texts, tau, labels=(2, 5, 6))
+    assert ((by_words.known > 0) == ((x @ texts[1:].T).argmax(axis=1) < 3)).all()
+
+
+def test_only_where_something_competes_is_evidence_left_out(monkeypatch, twelve):
+    seen = []
+    monkeypatch.setattr(room, "_learn_objectness", lambda evidence, *rest: seen.append(evidence))
+    learned(twelve)
+    words = np.concatenate([directions(3.0)[1], directions(0.0)[0][-1:]])
+    others = VOCABULARY.with_others([Label("tree", ("a photo of a tree",))])
+    learn(twelve, others, words, logit_scale=20.0, encoder="core")
+    alone, beside = ([one.known for one in evidence] for evidence in seen)
+    assert all((known > 0).all() for known in alone)
+    assert any((known == 0).any() for known in beside)
