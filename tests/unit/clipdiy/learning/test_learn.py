@@ -175,7 +175,7 @@ def unsure(number, share, likely, rule=0.0):
 
 def learn_line(count, *looks):
     evidence = [unsure(number, *looks) for number in range(count)]
-    return _learn_objectness(evidence, [frozenset([1])] * count, deal_folds(count))
+    return _learn_objectness(evidence, evidence, [frozenset([1])] * count, deal_folds(count))
 
 
 def test_from_five_pictures_on_the_line_may_lie_lower():
@@ -490,13 +490,29 @@ def test_where_something_else_is_named_an_object_does_not_matter():
     assert ((by_words.known > 0) == ((x @ texts[1:].T).argmax(axis=1) < 3)).all()
 
 
-def test_only_where_something_competes_is_evidence_left_out(monkeypatch, twelve):
+def test_only_where_something_competes_is_less_than_everything_judged(monkeypatch, twelve):
     seen = []
-    monkeypatch.setattr(room, "_learn_objectness", lambda evidence, *rest: seen.append(evidence))
+    monkeypatch.setattr(room, "_learn_objectness", lambda evidence, judged, *rest: seen.append((evidence, judged)))
     learned(twelve)
     words = np.concatenate([directions(3.0)[1], directions(0.0)[0][-1:]])
     others = VOCABULARY.with_others([Label("tree", ("a photo of a tree",))])
     learn(twelve, others, words, logit_scale=20.0, encoder="core")
-    alone, beside = ([one.known for one in evidence] for evidence in seen)
-    assert all((known > 0).all() for known in alone)
-    assert any((known == 0).any() for known in beside)
+    (fitted, judged), (fitted_beside, judged_beside) = seen
+    assert fitted is judged
+    assert all((one.known > 0).all() for one in (*fitted, *fitted_beside)), "fitted is everything"
+    assert any((one.known == 0).any() for one in judged_beside)
+
+
+def test_a_picture_is_judged_by_names_that_were_learned_without_it(monkeypatch, twelve):
+    used = []
+    monkeypatch.setattr(room, "as_it_is_named", lambda evidence, naming, *rest: used.append(naming) or evidence)
+    words = np.concatenate([directions(3.0)[1], directions(0.0)[0][-1:]])
+    others = VOCABULARY.with_others([Label("tree", ("a photo of a tree",))])
+    fit = learn(twelve, others, words, logit_scale=20.0, encoder="core")
+    assert fit.naming is not None
+    by_fold: dict[int, set[int]] = {}
+    for naming, fold in zip(used, deal_folds(12), strict=True):
+        by_fold.setdefault(int(fold), set()).add(id(naming))
+    assert all(len(one) == 1 for one in by_fold.values())
+    assert len(set.union(*by_fold.values())) == len(by_fold), "each fold has one of its own"
+    assert all((naming.residual != fit.naming.residual).any() for naming in used), "and none is the fit on all"
