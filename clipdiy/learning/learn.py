@@ -129,7 +129,16 @@ def learn(
     embeddings = [cell_embeddings(picture.features) for picture in ordered]
     has_objects = bool(standing.labels or standing.rivals)
     evidence = [
-        objectness_evidence(p.identity, e, cell_objectness(p.features), p.shares, words, stuff, told_by=told_by)
+        objectness_evidence(
+            p.identity,
+            e,
+            cell_objectness(p.features),
+            p.shares,
+            words,
+            stuff,
+            competing=len(standing.rivals),
+            told_by=told_by,
+        )
         for p, e in zip(ordered if has_objects else [], embeddings if has_objects else [], strict=True)
     ]
     # What nobody drew can only be something else where something else competes.
@@ -179,22 +188,25 @@ def as_it_is_named(
 ) -> ObjectnessEvidence:
     """Return what matters of a picture's evidence once names are learned: cells that are named as one of the labels.
 
+    What competes keeps its words, so its best cosine is that of the evidence.
+
     Args:
-        evidence: By the words.
+        evidence: By the words, with `rival`.
         naming: What was learned of names, if anything was; its positions are those of `texts`.
         texts: (C, D) float32: one that is never named, the labels, what competes with them.
         tau: CLIP's logit scale.
         labels: Their positions in the vocabulary.
     """
-    adapted, added = texts.copy(), np.zeros(len(texts), np.float32)
+    if evidence.rival is None or not labels:
+        return evidence
+    adapted, added = texts[: 1 + len(labels)].copy(), np.zeros(1 + len(labels), np.float32)
     if naming is not None:
         adapted[naming.positions] += naming.residual
-        added[1 : 1 + len(labels)] = naming.newcomer
+        added[1:] = naming.newcomer
         added[naming.positions] = naming.bias - np.float32(tau) * (naming.residual @ naming.center)
     logits = evidence.embeddings.dot(np.ascontiguousarray(adapted[1:].T)) * np.float32(tau) + added[1:]
-    best = logits.argmax(axis=1)
-    is_label = best < len(labels)
-    named = np.where(is_label, np.array([*labels, 0])[np.minimum(best, len(labels))], evidence.named)
+    is_label = logits.max(axis=1) >= np.float32(tau) * evidence.rival
+    named = np.where(is_label, np.array(labels)[logits.argmax(axis=1)], evidence.named)
     return replace(evidence, named=named, known=np.where(is_label, evidence.known, 0.0))
 
 

@@ -480,12 +480,14 @@ def test_where_something_else_is_named_an_object_does_not_matter():
     place = logits[:, 1:].argmax(axis=1) + 1
     evidence = ObjectnessEvidence(
         "a", np.zeros((CELLS * CELLS, 2)), np.full(CELLS * CELLS, 9), SimpleNamespace(dot=lambda m: x @ m),
-        np.zeros(CELLS * CELLS), np.full(CELLS * CELLS, 0.5),
+        np.zeros(CELLS * CELLS), np.full(CELLS * CELLS, 0.5), (x @ texts[4:].T).max(axis=1),
     )  # fmt: skip
     read = as_it_is_named(evidence, naming, texts, tau, labels=(2, 5, 6))
     assert {*place} == {1, 2, 3, 4, 5, 6}
     assert (read.known == np.where(place <= 3, 0.5, 0)).all()
     assert (read.named == np.array([0, 2, 5, 6, 9, 9, 9])[place]).all()
+    nothing_competes = replace(evidence, rival=None)
+    assert as_it_is_named(nothing_competes, naming, texts, tau, labels=(2, 5, 6)) is nothing_competes
     by_words = as_it_is_named(evidence, None, texts, tau, labels=(2, 5, 6))
     assert ((by_words.known > 0) == ((x @ texts[1:].T).argmax(axis=1) < 3)).all()
 
