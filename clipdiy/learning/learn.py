@@ -129,23 +129,40 @@ def learn(
     embeddings = [cell_embeddings(picture.features) for picture in ordered]
     has_objects = bool(standing.labels or standing.rivals)
     evidence = [
-        objectness_evidence(p.identity, e, cell_objectness(p.features), p.shares, words, stuff, told_by=told_by)
+        objectness_evidence(
+            p.identity,
+            e,
+            cell_objectness(p.features),
+            p.shares,
+            words,
+            stuff,
+            competing=len(standing.rivals),
+            told_by=told_by,
+        )
         for p, e in zip(ordered if has_objects else [], embeddings if has_objects else [], strict=True)
     ]
     # What nobody drew can only be something else where something else competes.
     empty = [picture.left_empty for picture in evidence] if standing.rivals else None
     seen = [(p.identity, e, standing.of(p.shares)) for p, e in zip(ordered, embeddings, strict=True)]
     folds = deal_folds(len(ordered))
-    prior, naming = _learn_naming(naming_rows(seen, empty), folds, standing.space(words, logit_scale))
+    space = standing.space(words, logit_scale)
+    prior, naming, unseen_by = _learn_naming(naming_rows(seen, empty), folds, space)
+    judged = evidence
+    if standing.rivals:
+        # What is named as something else stays empty, whatever is an object. By names learned without the picture.
+        judged = [
+            as_it_is_named(one, unseen_by.get(int(fold), naming), space.texts, logit_scale, standing.labels)
+            for one, fold in zip(evidence, folds, strict=True)
+        ]
     drawn = [frozenset(picture.shares.positions) for picture in ordered]
-    objectness = _learn_objectness(evidence, drawn, folds)
+    objectness = _learn_objectness(evidence, judged, drawn, folds)
     # The background competes with stuff. It has no words that could be learned, but cells where it is.
     lying, lying_naming = _Side(stuff, (0,)), None
     with_examples = frozenset().union(*drawn)
     if stuff:
         seen = [(p.identity, e, lying.of(p.shares)) for p, e in zip(ordered, embeddings, strict=True)]
         rows = naming_rows(seen, [_nothing_drawn(picture.shares) for picture in ordered])
-        _, lying_naming = _learn_naming(rows, folds, lying.space(words, logit_scale))
+        _, lying_naming, _ = _learn_naming(rows, folds, lying.space(words, logit_scale))
     keys = label_keys(vocabulary)
     objects, grounds = (sorted(with_examples & {*side.labels}) for side in (standing, lying))
     return Learned(
@@ -162,6 +179,37 @@ def learn(
     )
 
 
+def as_it_is_named(
+    evidence: ObjectnessEvidence,
+    naming: NamingWeights | None,
+    texts: Floats,
+    tau: float,
+    labels: Sequence[int],
+) -> ObjectnessEvidence:
+    """Return what matters of a picture's evidence once names are learned: cells that are named as one of the labels.
+
+    What competes keeps its words, so its best cosine is that of the evidence.
+
+    Args:
+        evidence: By the words, with `rival`.
+        naming: What was learned of names, if anything was; its positions are those of `texts`.
+        texts: (C, D) float32: one that is never named, the labels, what competes with them.
+        tau: CLIP's logit scale.
+        labels: Their positions in the vocabulary.
+    """
+    if evidence.rival is None or not labels:
+        return evidence
+    adapted, added = texts[: 1 + len(labels)].copy(), np.zeros(1 + len(labels), np.float32)
+    if naming is not None:
+        adapted[naming.positions] += naming.residual
+        added[1:] = naming.newcomer
+        added[naming.positions] = naming.bias - np.float32(tau) * (naming.residual @ naming.center)
+    logits = evidence.embeddings.dot(np.ascontiguousarray(adapted[1:].T)) * np.float32(tau) + added[1:]
+    is_label = logits.max(axis=1) >= np.float32(tau) * evidence.rival
+    named = np.where(is_label, np.array(labels)[logits.argmax(axis=1)], evidence.named)
+    return replace(evidence, named=named, known=np.where(is_label, evidence.known, 0.0))
+
+
 def _nothing_drawn(shares: ClassShares) -> NDArray[np.bool_]:
     """Return the cells that are all background, (CELLS * CELLS,) bool."""
     if 0 not in shares.positions:
@@ -170,39 +218,59 @@ def _nothing_drawn(shares: ClassShares) -> NDArray[np.bool_]:
     return empty
 
 
-def _learn_naming(rows: NamingRows, folds: NDArray[np.int64], space: _Space) -> tuple[float, NamingWeights | None]:
-    """Fit naming on each fold's others, let the guard choose a prior, and fit on all with it."""
+def _learn_naming(
+    rows: NamingRows, folds: NDArray[np.int64], space: _Space
+) -> tuple[float, NamingWeights | None, dict[int, NamingWeights]]:
+    """Fit naming on each fold's others, let the guard choose a prior, and fit on all with it.
+
+    Returns:
+        rho, the fit on all, and by fold the fit on the others, all with that rho; `None` and none for the words alone.
+    """
     priors = [rho for rho in PRIORS if rho >= weakest_prior(len(folds))]
     loss, right = np.zeros((2, len(priors), len(rows.position)))
+    by_fold: dict[int, list[NamingWeights]] = {}
     for fold in np.unique(folds):
         held_out = folds[rows.picture] == fold
         if held_out.all():
-            return float("inf"), None
+            return float("inf"), None, {}
         if not held_out.any():
             continue
         x, position = rows.x[held_out], rows.position[held_out]
-        for i, weights in enumerate(fit_naming(rows.where(~held_out), space.texts, space.tau, priors)):
+        by_fold[int(fold)] = fit_naming(rows.where(~held_out), space.texts, space.tau, priors)
+        for i, weights in enumerate(by_fold[int(fold)]):
             logits = weights.logits(x, space.texts, space.tau)
             loss[i, held_out] = log_loss(logits, position, space.labels)
             right[i, held_out] = is_right(logits, position, space.labels)
     chosen = choose_prior(loss, right, rows.region, rows.picture) if len(rows.position) else 0
     if chosen == 0:
-        return float("inf"), None
+        return float("inf"), None, {}
     prior = priors[chosen]
     # The path to the prior, not the prior alone: each fit starts where the stronger one ended.
     weights = fit_naming(rows, space.texts, space.tau, priors[: chosen + 1])[-1]
-    return prior, replace(weights, newcomer=newcomer_bias(rows, space.texts, space.tau, prior, space.labels))
+    newcomer = newcomer_bias(rows, space.texts, space.tau, prior, space.labels)
+    unseen_by = {fold: replace(fits[chosen], newcomer=newcomer) for fold, fits in by_fold.items()}
+    return prior, replace(weights, newcomer=newcomer), unseen_by
 
 
 def _learn_objectness(
-    evidence: Sequence[ObjectnessEvidence], drawn: Sequence[frozenset[int]], folds: NDArray[np.int64]
+    evidence: Sequence[ObjectnessEvidence],
+    judged: Sequence[ObjectnessEvidence],
+    drawn: Sequence[frozenset[int]],
+    folds: NDArray[np.int64],
 ) -> ObjectnessWeights | None:
-    """Fit the rule's correction on each fold's others, in each form there is, and keep the best form if it passes."""
+    """Fit the rule's correction on each fold's others, in each form there is, and keep the best form if it passes.
+
+    Args:
+        evidence: What is fitted.
+        judged: The same pictures, with what of them the guard looks at.
+        drawn: Positions that each has.
+        folds: Which each is in.
+    """
     count = len(evidence)
     if count == 0:
         return None
     shifts = SHIFTS if count >= SHIFTS_FROM else (0.0,)
-    before = np.array([foreground_iou(picture.rule.sum(axis=1), picture) for picture in evidence])
+    before = np.array([foreground_iou(picture.rule.sum(axis=1), picture) for picture in judged])
     best: tuple[float, bool, float, Doubles] | None = None
     for with_embedding in (False, True) if count >= EMBEDDING_FROM else (False,):
         after = np.zeros((len(shifts), count, 2))
@@ -212,8 +280,8 @@ def _learn_objectness(
             with_examples = frozenset().union(*(drawn[i] for i in told))
             for i in np.flatnonzero(folds == fold):
                 for s, shift in enumerate(shifts):
-                    scores = _scores(ObjectnessWeights(theta, shift), evidence[i], with_examples)
-                    after[s, i] = foreground_iou(scores, evidence[i])
+                    scores = _scores(ObjectnessWeights(theta, shift), judged[i], with_examples)
+                    after[s, i] = foreground_iou(scores, judged[i])
         for s, shift in enumerate(shifts):
             mean = float(iou(after[s]).mean())
             if best is None or mean > best[0]:

@@ -71,6 +71,7 @@ class ObjectnessEvidence:
         embeddings: x(p).
         target: (CELLS * CELLS,) float64 in [0, 1]: share of foreground in what is known of a cell.
         known: (CELLS * CELLS,) float64 in [0, 1]: how much of a cell is known.
+        rival: (CELLS * CELLS,) float32: cosine with the best of what competes with the labels; `None` if nothing does.
     """
 
     identity: str
@@ -79,6 +80,7 @@ class ObjectnessEvidence:
     embeddings: CellEmbeddings
     target: Doubles
     known: Doubles
+    rival: Floats | None = None
 
     @property
     def left_empty(self) -> NDArray[np.bool_]:
@@ -119,6 +121,7 @@ def objectness_evidence(
     texts: NDArray[np.float32],
     stuff: Sequence[int] = (),
     *,
+    competing: int = 0,
     told_by: ForegroundRule | None = None,
 ) -> ObjectnessEvidence:
     """Lay the method's rule and the truth beside each other.
@@ -131,6 +134,7 @@ def objectness_evidence(
         texts: (C, D) float32, background first, what competes with the labels last.
         stuff: Positions of labels that are stuff: they are not foreground, and s_0 is the best of the background's
             side. Something else has to be left.
+        competing: How many of the texts, the last ones, are what competes with the labels.
         told_by: The rule; the paper's if left out.
     """
     ground = np.array([0, *stuff])
@@ -143,7 +147,8 @@ def objectness_evidence(
     is_drawn = ~np.isin(np.array(shares.positions, np.int64), ground)
     known = covered.sum(axis=0)
     target = covered[is_drawn].sum(axis=0) / np.maximum(known, 1e-9)
-    return ObjectnessEvidence(identity, rule, named, embeddings, target.clip(0, 1), known.clip(0, 1))
+    rival = cosines[:, len(texts) - competing :].max(axis=1) if competing else None
+    return ObjectnessEvidence(identity, rule, named, embeddings, target.clip(0, 1), known.clip(0, 1), rival)
 
 
 def published_rule(cosines: Floats, ground: NDArray[np.int64], objectness: Doubles) -> Doubles:

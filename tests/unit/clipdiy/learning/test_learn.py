@@ -1,6 +1,7 @@
 """Learning as a whole: better where it can be, silent where not; same pictures, same bytes; nothing left behind."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 
 from clipdiy.errors import ShapeError
 from clipdiy.features import ImageFeatures
+from clipdiy.learning import learn as room
 from clipdiy.learning.errors import LearningError
 from clipdiy.learning.evidence import (
     CELLS,
@@ -18,10 +20,12 @@ from clipdiy.learning.evidence import (
     class_shares,
 )
 from clipdiy.learning.guards import deal_folds
-from clipdiy.learning.learn import _learn_objectness, _scores, learn
+from clipdiy.learning.learn import _learn_objectness, _scores, as_it_is_named, learn
 from clipdiy.learning.learned import MAGIC, Learned, label_keys
 from clipdiy.learning.naming import fit_naming
 from clipdiy.learning.objectness import ObjectnessEvidence, ObjectnessWeights, fit_objectness, objectness_evidence
+from clipdiy.learning.naming import NamingWeights, fit_naming
+from clipdiy.learning.objectness import ObjectnessEvidence, ObjectnessWeights, objectness_evidence
 from clipdiy.objectness.found import ObjectnessMap
 from clipdiy.vocabulary import Label, make_vocabulary
 
@@ -173,7 +177,7 @@ def unsure(number, share, likely, rule=0.0):
 
 def learn_line(count, *looks):
     evidence = [unsure(number, *looks) for number in range(count)]
-    return _learn_objectness(evidence, [frozenset([1])] * count, deal_folds(count))
+    return _learn_objectness(evidence, evidence, [frozenset([1])] * count, deal_folds(count))
 
 
 def test_from_five_pictures_on_the_line_may_lie_lower():
@@ -474,3 +478,58 @@ def test_keys_are_of_prompts_and_tell_twins_apart():
     assert label_keys(make_vocabulary(["dog", "cat"], stuff=["cat"]))[1] not in (cat, twin)
     assert label_keys(make_vocabulary([("cat", ["kitten"])])) != (cat,)
     assert label_keys(vocabulary.with_others([Label("tree", ("a photo of a tree",))])) == (cat, dog, twin)
+
+
+def test_where_something_else_is_named_an_object_does_not_matter():
+    rng = np.random.default_rng(0)
+    x, texts, tau = unit(rng.standard_normal((CELLS * CELLS, DIM))), unit(rng.standard_normal((7, DIM))), 20.0
+    naming = NamingWeights(
+        np.array([1, 3]),  # of three labels, with three others behind them
+        rng.standard_normal((2, DIM)).astype(np.float32) / 4,
+        np.array([0.5, -0.5], np.float32),
+        x.mean(axis=0),
+        newcomer=2.0,
+    )
+    logits = naming.logits(x, texts, tau)
+    logits[:, 4:] -= naming.newcomer  # what competes is no newcomer
+    place = logits[:, 1:].argmax(axis=1) + 1
+    evidence = ObjectnessEvidence(
+        "a", np.zeros((CELLS * CELLS, 2)), np.full(CELLS * CELLS, 9), SimpleNamespace(dot=lambda m: x @ m),
+        np.zeros(CELLS * CELLS), np.full(CELLS * CELLS, 0.5), (x @ texts[4:].T).max(axis=1),
+    )  # fmt: skip
+    read = as_it_is_named(evidence, naming, texts, tau, labels=(2, 5, 6))
+    assert {*place} == {1, 2, 3, 4, 5, 6}
+    assert (read.known == np.where(place <= 3, 0.5, 0)).all()
+    assert (read.named == np.array([0, 2, 5, 6, 9, 9, 9])[place]).all()
+    nothing_competes = replace(evidence, rival=None)
+    assert as_it_is_named(nothing_competes, naming, texts, tau, labels=(2, 5, 6)) is nothing_competes
+    by_words = as_it_is_named(evidence, None, texts, tau, labels=(2, 5, 6))
+    assert ((by_words.known > 0) == ((x @ texts[1:].T).argmax(axis=1) < 3)).all()
+
+
+def test_only_where_something_competes_is_less_than_everything_judged(monkeypatch, twelve):
+    seen = []
+    monkeypatch.setattr(room, "_learn_objectness", lambda evidence, judged, *rest: seen.append((evidence, judged)))
+    learned(twelve)
+    words = np.concatenate([directions(3.0)[1], directions(0.0)[0][-1:]])
+    others = VOCABULARY.with_others([Label("tree", ("a photo of a tree",))])
+    learn(twelve, others, words, logit_scale=20.0, encoder="core")
+    (fitted, judged), (fitted_beside, judged_beside) = seen
+    assert fitted is judged
+    assert all((one.known > 0).all() for one in (*fitted, *fitted_beside)), "fitted is everything"
+    assert any((one.known == 0).any() for one in judged_beside)
+
+
+def test_a_picture_is_judged_by_names_that_were_learned_without_it(monkeypatch, twelve):
+    used = []
+    monkeypatch.setattr(room, "as_it_is_named", lambda evidence, naming, *rest: used.append(naming) or evidence)
+    words = np.concatenate([directions(3.0)[1], directions(0.0)[0][-1:]])
+    others = VOCABULARY.with_others([Label("tree", ("a photo of a tree",))])
+    fit = learn(twelve, others, words, logit_scale=20.0, encoder="core")
+    assert fit.naming is not None
+    by_fold: dict[int, set[int]] = {}
+    for naming, fold in zip(used, deal_folds(12), strict=True):
+        by_fold.setdefault(int(fold), set()).add(id(naming))
+    assert all(len(one) == 1 for one in by_fold.values())
+    assert len(set.union(*by_fold.values())) == len(by_fold), "each fold has one of its own"
+    assert all((naming.residual != fit.naming.residual).any() for naming in used), "and none is the fit on all"
