@@ -22,10 +22,8 @@ from clipdiy.learning.evidence import (
 from clipdiy.learning.guards import deal_folds
 from clipdiy.learning.learn import _learn_objectness, _scores, as_it_is_named, learn
 from clipdiy.learning.learned import MAGIC, Learned, label_keys
-from clipdiy.learning.naming import fit_naming
-from clipdiy.learning.objectness import ObjectnessEvidence, ObjectnessWeights, fit_objectness, objectness_evidence
 from clipdiy.learning.naming import NamingWeights, fit_naming
-from clipdiy.learning.objectness import ObjectnessEvidence, ObjectnessWeights, objectness_evidence
+from clipdiy.learning.objectness import ObjectnessEvidence, ObjectnessWeights, fit_objectness, objectness_evidence
 from clipdiy.objectness.found import ObjectnessMap
 from clipdiy.vocabulary import Label, make_vocabulary
 
@@ -204,7 +202,7 @@ def test_a_fold_is_judged_by_what_all_others_told(monkeypatch):
 
     monkeypatch.setattr("clipdiy.learning.learn.fit_objectness", fit)
     evidence = [unsure(number, 1, (0.3, 0)) for number in range(5)]
-    _learn_objectness(evidence, [frozenset([1])] * 5, np.array([1, 0, 2, 0, 1]))
+    _learn_objectness(evidence, evidence, [frozenset([1])] * 5, np.array([1, 0, 2, 0, 1]))
     assert told[:3] == [["0", "2", "4"], ["1", "2", "3"], ["0", "1", "3", "4"]]
 
 
