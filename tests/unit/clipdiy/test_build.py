@@ -343,6 +343,20 @@ def test_devices_that_do_not_exist(monkeypatch):
             choose_device(name)
 
 
+@pytest.mark.parametrize(
+    ("changes", "dtype"),
+    [
+        pytest.param({"dtype": "auto"}, torch.bfloat16, id="measured"),
+        pytest.param({"dtype": "float32"}, torch.float32, id="what is named"),
+        pytest.param({"dtype": "auto", "runtime": "onnxruntime"}, torch.float32, id="torch does not compute"),
+    ],
+)
+def test_auto_dtype_is_measured_on_a_cpu_where_torch_computes(weights_dir, monkeypatch, changes, dtype):
+    monkeypatch.setattr("clipdiy.build.cpu_dtype", lambda tower: torch.bfloat16)
+    clip = load_clip(locate_clip(CONFIG.clip, weights_dir), replace(CONFIG, **changes), CPU)
+    assert clip.dtype is dtype
+
+
 def test_auto_dtype_is_half_on_a_gpu_only():
     assert choose_dtype("auto", CPU) is torch.float32
     assert choose_dtype("auto", torch.device("cuda", 0)) is torch.float16
