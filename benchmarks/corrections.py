@@ -2,7 +2,8 @@
 
     python -m benchmarks.corrections [--annotations N] [--pictures N]
 
-First part: N webhooks with a brush of a picture of 640x480 each are received, read, and reported on, in one process.
+First part: N webhooks with a brush of a picture of 640x480 each are received and read, and a project of which each of
+them had been predicted is reported on, in one process.
 Second part: a real service (random weights of the published shapes, embeddings of 512 numbers) learns from N corrected
 pictures, with what competes with their labels, while /health and /predict of another project's known picture are asked
 all the time. Their times are beside those of the same service at rest.
@@ -22,7 +23,7 @@ import requests
 from backend.corrections.events import ProjectFacts, SentAnnotation
 from backend.corrections.evidence import ControlShares
 from backend.corrections.intake import Intake
-from backend.corrections.store import CorrectionStore
+from backend.corrections.store import Agreement, CorrectionStore
 from backend.demo.server_process import backend_process
 from backend.labeling.reader import parse_label_config
 from backend.learning.reports import StoredReports
@@ -84,11 +85,16 @@ def measure_store(count: int) -> list[str]:
         while intake.read_first() is not None:
             pass
         read_s = time.perf_counter() - begun
+        with store.change() as change:
+            for number in range(1, count + 1):
+                rest = (number % 10 / 10, 0.5, number // 1000)
+                row = Agreement("brush", None, LABELS[number % CLASSES], "changed", *rest)
+                change.is_examined(PROJECT.key, number, "a version", [row])
         begun = time.perf_counter()
         report = StoredReports(store, when="auto", several="latest").report(PROJECT.key)
         report_s = time.perf_counter() - begun
         assert report is not None
-        assert report.pictures == count
+        assert report.pictures == sum(one.pictures for one in report.classes) == count
         size = sum(path.stat().st_size for path in Path(folder).iterdir())
     return [
         f"{count:,} webhooks received: {percentiles_ms(received)}",

@@ -15,7 +15,11 @@ from backend.learning.report import ClassQuality, MeanIou, QualityPoint
 
 DRAWS = 1000
 WINDOW = 20
-"""Pictures in one point of the curve."""
+"""Pictures in one point of the curve, at least."""
+MOST_POINTS = 100
+"""Of the curve; more are not told apart on any screen, and each is a bootstrap of its own."""
+DRAWN_AT_ONCE = 1_000_000
+"""Numbers of a bootstrap that are held at once, so that its memory does not grow with the pictures."""
 
 Doubles = NDArray[np.float64]
 
@@ -62,8 +66,12 @@ def mean_iou(per_picture: Sequence[float], seed: int = 0) -> MeanIou | None:
         return None
     values = np.array(per_picture, np.float64)
     mean = float(values.mean())
-    drawn = np.random.default_rng(seed).integers(0, len(values), (DRAWS, len(values)))
-    low, high = np.quantile(values[drawn].mean(axis=1), (0.025, 0.975))
+    rng, step = np.random.default_rng(seed), max(1, DRAWN_AT_ONCE // len(values))
+    means = [
+        values[rng.integers(0, len(values), (min(step, DRAWS - begun), len(values)))].mean(axis=1)
+        for begun in range(0, DRAWS, step)
+    ]
+    low, high = np.quantile(np.concatenate(means), (0.025, 0.975))
     return MeanIou(mean, min(float(low), mean), max(float(high), mean), len(values))
 
 
@@ -96,8 +104,9 @@ def curve(every: Sequence[Judged], window: int = WINDOW) -> tuple[QualityPoint, 
 
     Args:
         every: In the order in which they were corrected.
-        window: How many pictures a point is made of.
+        window: How many pictures a point is made of; more where there would be more than `MOST_POINTS` points.
     """
+    window = max(window, -(-len(every) // MOST_POINTS))
     points = []
     for start in range(0, len(every), window):
         part = every[start : start + window]

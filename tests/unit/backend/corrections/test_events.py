@@ -53,6 +53,7 @@ def test_several_annotations_find_their_tasks():
         (train(), Event(read_project(project()), asks_to_learn=True)),
         ({"action": "TASKS_CREATED", "tasks": [{"id": 1}], "project": project()}, None),
         ({"action": "LABEL_LINK_CREATED"}, None),
+        ({"action": "ANNOTATION_DRAFT_CREATED", "annotation": annotation(1), "project": project()}, None),
         ({"action": None}, None),
     ],
     ids=lambda value: value.get("action") if isinstance(value, dict) else "",

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from fakes import FakeLoader
 from label_studio_sdk.label_interface.interface import LabelInterface
+from learned import made_up
 
 from backend.errors import RequestError
 from backend.images.host import LabelStudioHost
 from backend.labeling.reader import parse_label_config
+from backend.labeling.taught import Taught
 from backend.metrics import Metrics
 from backend.outputs.brush import decode_mask
 from backend.predicting.predictor import Predictor, PredictorOptions
@@ -47,6 +49,7 @@ class SceneCore:
         self.pieces: list[tuple[int, int]] = []
         self.asked: list[tuple[str, ...]] = []
         self.stuff: list[tuple[str, ...]] = []
+        self.learned: list[object] = []
 
     def for_pieces(self):
         return PieceCore(self)
@@ -69,6 +72,7 @@ class SceneCore:
 
     def segment(self, features, vocabulary, options):
         self.asked.append(vocabulary.names[1:])
+        self.learned.append(options.learned)
         self.stuff.append(tuple(vocabulary.names[position] for position in vocabulary.stuff))
         pixels = np.frombuffer(features.picture, np.uint8).reshape(*features.size_hw, 3)[..., 0]
         label_map = np.zeros(features.size_hw, np.uint16)
@@ -91,6 +95,7 @@ class PieceCore(SceneCore):
         self.encoded = whole.pieces
         self.asked = whole.asked
         self.stuff = whole.stuff
+        self.learned = whole.learned
 
 
 class SceneLoader(FakeLoader):
@@ -162,6 +167,21 @@ def painted(top: int, left: int, bottom: int, right: int) -> np.ndarray:
 
 
 LEFT_CAT, RIGHT_CAT, THE_DOG = painted(4, 6, 14, 18), painted(4, 36, 14, 48), painted(24, 12, 36, 48)
+
+# --- what was learned -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("entry", ["a point", "a box", "a phrase"])
+def test_gestures_name_as_corrections_taught(predictor, core, entry):
+    gesture = {"a point": keypoint(8, 10), "a box": rectangle(0, 0, 20, 30), "a phrase": words("dog")}[entry]
+    config = parse_label_config(CONFIG)
+    vocabulary = config.controls[0].vocabulary
+    fits = [made_up(vocabulary, encoder="scene", seed=seed) for seed in (0, 1)]
+    for fit in fits:
+        taught = config.taught({"brush": Taught(1, fit)})
+        assert predictor.interact(TASK, taught, {"result": [gesture]}, host=None)["result"]
+    assert core.learned == fits, "each asked for, and a newer one not answered from what the older had said"
+
 
 # --- points -----------------------------------------------------------------------------------------------------------
 

@@ -77,6 +77,15 @@ def test_nothing_is_forgotten_where_reading_broke_off(store):
     assert [one.number for one in store.annotations(KEY)] == [1, 2, 3]
 
 
+def test_drafts_and_predictions_are_no_annotations(store):
+    draft = {"id": 7, "annotation": None, "result": [brushed(left_half())], "user": "anna"}
+    of_another = {**draft, "id": 8, "annotation": 1}
+    listed = {**task(1, annotation(1)), "drafts": [draft, of_another], "predictions": [annotation(9)]}
+    assert run(store, FakeApi([listed, {**task(2), "drafts": [draft]}])).annotations == 1
+    assert [one.number for one in store.annotations(KEY)] == [1]
+    assert store.evidence(KEY)[1][0].shares.shares.positions == (0,), "what was submitted, not what is being drawn"
+
+
 def test_an_odd_annotation_is_left_out(store, caplog):
     found = run(store, FakeApi([task(1, {**annotation(1), "id": "x"}, annotation(2))]))
     assert found.annotations == 1

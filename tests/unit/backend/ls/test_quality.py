@@ -13,7 +13,7 @@ from backend.corrections.store import Agreement, CorrectionStore
 from backend.errors import BackendError
 from backend.labeling.reader import parse_label_config
 from backend.learning.fits import Fit
-from backend.learning.quality import by_version, classes, curve, judged, mean_iou
+from backend.learning.quality import MOST_POINTS, Judged, by_version, classes, curve, judged, mean_iou
 from backend.ls.quality import quality
 from backend.ls.versions import versions
 from clipdiy.learning.calibration import Calibration
@@ -108,6 +108,25 @@ def test_intervals():
     many = mean_iou([0.0, 1.0] * 50)
     assert many.low == pytest.approx(0.4, abs=0.02)
     assert many.high == pytest.approx(0.6, abs=0.02)
+
+
+def test_memory_of_an_interval_does_not_change_it(monkeypatch):
+    values = [n / 99 for n in range(100)]
+    whole = mean_iou(values)
+    monkeypatch.setattr("backend.learning.quality.DRAWN_AT_ONCE", 250)
+    assert mean_iou(values) == whole
+    monkeypatch.setattr("backend.learning.quality.DRAWN_AT_ONCE", 1)
+    assert mean_iou(values) == whole, "a draw is as long as the pictures are many, and never less than one"
+
+
+def test_a_long_curve_has_as_many_points_as_can_be_seen(store):
+    [annotation] = [one for one in store.annotations(KEY) if one.number == 1]
+    [one] = store.agreements(KEY)[1]
+    every = [Judged(annotation, (one,))] * (3 * MOST_POINTS + 1)
+    assert [point.corrected for point in curve(every, window=2)][:2] == [4, 8]
+    assert len(curve(every, window=2)) <= MOST_POINTS
+    assert sum(point.iou.pictures for point in curve(every, window=2)) == len(every), "none is left out"
+    assert curve(every[:MOST_POINTS], window=1)[0].corrected == 1
 
 
 def test_the_curve_and_the_versions(store):
