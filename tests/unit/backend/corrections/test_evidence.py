@@ -111,6 +111,19 @@ def test_inner_part_of_a_box():
     assert inner_part(one).all()
 
 
+def test_of_a_turned_box_it_is_the_middle_of_what_is_around_it():
+    rows, cols = np.mgrid[:40, :40]
+    diamond = np.abs(rows - 19.5) + np.abs(cols - 19.5) < 16
+    found = control_shares([Region(diamond, "Cat", kind="rectangle")], CONTROL, None).shares
+    inner = inner_part(diamond)
+    assert inner[12:28, 12:28].sum() == inner.sum() > 0, "a square in the middle, as high as half of the diamond"
+    assert (inner[19:21] == diamond[19:21] & (cols[19:21] >= 12) & (cols[19:21] < 28)).all()
+    assert not (inner & ~diamond).any()
+    assert found.of(1)[16, 16] == WHOLE
+    assert found.of(1)[16, 6] == found.of(0)[16, 6] == 0, "in the box, and beside its middle: nothing is known"
+    assert found.of(0)[0, 0] == WHOLE
+
+
 @pytest.mark.parametrize(
     ("drawn", "there", "fits"),
     [
