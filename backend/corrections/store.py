@@ -82,9 +82,12 @@ class CorrectionStore:
         """
         packed = zlib.compress(json.dumps(body, separators=(",", ":"), allow_nan=False).encode(), 1)
         with self._database.open(write=True) as database:
-            [waiting] = database.execute("SELECT coalesce(sum(length(body)), 0) FROM inbox").fetchone()
-            if waiting + len(packed) > MOST_INBOX_BYTES:
-                raise Full(errno.ENOSPC, "too many webhooks wait to be read")
+            # How large the file is is known at once; what waits in it is counted only where that could be too much.
+            [used] = database.execute(_USED_BYTES).fetchone()
+            if used + len(packed) > MOST_INBOX_BYTES:
+                [waiting] = database.execute("SELECT coalesce(sum(length(body)), 0) FROM inbox").fetchone()
+                if waiting + len(packed) > MOST_INBOX_BYTES:
+                    raise Full(errno.ENOSPC, "too many webhooks wait to be read")
             database.execute("INSERT INTO inbox (at, body) VALUES (?, ?)", (time.time(), packed))
 
     def waiting(self) -> int:
@@ -213,6 +216,10 @@ class CorrectionStore:
         return None if row is None else row[0]
 
 
+_USED_BYTES = (
+    "SELECT (page_count - freelist_count) * page_size "
+    "FROM pragma_page_count(), pragma_freelist_count(), pragma_page_size()"
+)
 _PROJECT = "key, number, title, label_config, changed, asked, tried_pictures, tried_at, pinned, in_use, state"
 
 

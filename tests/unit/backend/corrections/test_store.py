@@ -66,6 +66,31 @@ def test_too_many_that_wait_are_refused(store, monkeypatch):
     assert 2 <= store.waiting() < 99
 
 
+def test_what_is_kept_is_nothing_that_waits(store, monkeypatch):
+    for number in range(1, 101):
+        keep(store, sent(number, number))
+    assert store.path.stat().st_size > 50_000
+    monkeypatch.setattr(room, "MOST_INBOX_BYTES", 5_000)
+    store.receive(annotated(1))
+    assert store.waiting() == 1
+
+
+def test_few_that_wait_are_not_counted_each_time(store, monkeypatch):
+    store.receive(annotated(1))
+    asked = []
+    connect = sqlite3.connect
+
+    def told(*arguments, **further):
+        database = connect(*arguments, **further)
+        database.set_trace_callback(asked.append)
+        return database
+
+    monkeypatch.setattr("backend.corrections.database.sqlite3.connect", told)
+    store.receive(annotated(2))
+    assert any("INSERT INTO inbox" in one for one in asked)
+    assert not any("sum(" in one for one in asked), "ten thousand would have to be looked at"
+
+
 def test_what_is_kept_of_an_annotation(store):
     keep(
         store,
