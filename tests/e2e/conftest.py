@@ -42,6 +42,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory, artifacts: Path) -> Iterat
                 artifacts / "backend.log",
                 allow_private_addresses="true",
                 show_pictures="true",
+                learn="on-training",  # or how far it got by itself would depend on how fast a test annotates
             ),
         )
         yield label_studio.result(), backend.result()
