@@ -403,7 +403,7 @@ def _silent(_done: int, _total: int | None) -> None:
 
 
 def _append(response: "requests.Response", part: Path, have: int, progress: Callable[[int, int | None], None]) -> None:
-    """Write what comes behind what is there; requests raises where it is less than was announced, and takes no more."""
+    """Write what comes behind what is there, and see that it is as much as was announced: not every urllib3 does."""
     length = response.headers.get("Content-Length")
     total = have + int(length) if length else None
     with part.open("ab" if have else "wb") as out:
@@ -412,6 +412,8 @@ def _append(response: "requests.Response", part: Path, have: int, progress: Call
             out.write(chunk)
             have += len(chunk)
             progress(have, total)
+    if total is not None and have < total:
+        raise OSError(f"the connection ended after {have} of {total} bytes")
 
 
 def sha256_of(path: Path) -> str:

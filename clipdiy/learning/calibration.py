@@ -165,11 +165,13 @@ def calibrate(scores: Doubles, ious: Doubles, pictures: NDArray[np.int64]) -> Ca
     _, number = np.unique(pictures, return_inverse=True)
     if len(scores) < LEAST_REGIONS or number.max() < 1:
         return None
-    raw = (scores - ious) ** 2
-    smooth, blocks = (
-        (cross_validated(scores, ious, number.astype(np.int64), fit) - ious) ** 2 for fit in (fit_smooth, fit_isotonic)
-    )
-    if len(scores) >= LEAST_ISOTONIC_REGIONS and blocks.mean() < min(smooth.mean(), raw.mean()):
+
+    def held_out(fit: Fit) -> Doubles:
+        errors: Doubles = (cross_validated(scores, ious, number.astype(np.int64), fit) - ious) ** 2
+        return errors
+
+    raw, smooth = (scores - ious) ** 2, held_out(fit_smooth)
+    if len(scores) >= LEAST_ISOTONIC_REGIONS and held_out(fit_isotonic).mean() < min(smooth.mean(), raw.mean()):
         return fit_isotonic(scores, ious)
     worse = smooth - raw
     if worse.mean() > worse.std(ddof=1) / len(worse) ** 0.5:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import open_clip
 import pytest
@@ -15,6 +16,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
+from clipdiy import weights as weights_room
 from clipdiy.config import CoreConfig, ObjectnessConfig, preset
 from clipdiy.errors import ConfigError, WeightsError
 from clipdiy.method import require_weights, required_files
@@ -234,6 +236,16 @@ def test_a_fetched_file_that_is_another_git_blob_is_not_kept(server, tmp_path):
     with pytest.raises(WeightsError, match="nothing was kept"):
         fetch(wanted(server, git_sha1="0" * 40), tmp_path)
     assert files_in(tmp_path) == []
+
+
+def test_a_body_that_ends_early_is_told_whoever_reads_it(tmp_path):
+    """As with an older urllib3, which takes what comes for all there is."""
+    response = SimpleNamespace(headers={"Content-Length": "8"}, iter_content=lambda size: iter([b"1234"]))
+    with pytest.raises(OSError, match="after 6 of 10 bytes"):
+        weights_room._append(response, tmp_path / "part", 2, lambda done, total: None)
+    whole = SimpleNamespace(headers={"Content-Length": "4"}, iter_content=lambda size: iter([b"1234"]))
+    weights_room._append(whole, tmp_path / "part", 0, lambda done, total: None)
+    assert (tmp_path / "part").read_bytes() == b"1234"
 
 
 @pytest.mark.parametrize("pinned", [None, SHA256])
