@@ -1,6 +1,7 @@
 """The file of corrections: whole changes, newest wins, deleting leaves nothing, damage is survived."""
 
 import sqlite3
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -64,6 +65,9 @@ def test_too_many_that_wait_are_refused(store, monkeypatch):
     with pytest.raises(Full):
         [*map(store.receive, (annotated(number) for number in range(3, 100)))]
     assert 2 <= store.waiting() < 99
+    with closing(sqlite3.connect(store.path)) as database:
+        [waiting] = database.execute("SELECT sum(length(body)) FROM inbox").fetchone()
+    assert 1500 < waiting <= 2000, "as many as there is room for, and no more"
 
 
 def test_what_is_kept_is_nothing_that_waits(store, monkeypatch):
