@@ -20,7 +20,7 @@ import numpy as np
 
 from backend.corrections.intake import Intake, ReadConfig
 from backend.corrections.old_webhooks import NAMES, read_old_webhooks
-from backend.corrections.store import CorrectionStore, StoredProject
+from backend.corrections.store import CorrectionStore, KeptAnnotation, StoredProject
 from backend.deadline import Deadline
 from backend.errors import AnnotationError, LabelConfigError, TaskError
 from backend.images.host import LabelStudioHost
@@ -30,7 +30,7 @@ from backend.learning.examining import Version, examine
 from backend.learning.fits import Fit
 from backend.learning.in_use import NOTHING, InUse
 from backend.learning.lessons import MOST_PICTURES, CountedAnnotations, Lesson, counted, lessons
-from backend.learning.when import is_due
+from backend.learning.when import is_due, is_quiet
 from clipdiy.errors import ClipDiyError
 from clipdiy.learning.calibration import Calibration, calibrate
 from clipdiy.learning.evidence import Evidence
@@ -43,6 +43,8 @@ LOCK = "learner.lock"
 LOOK_EVERY_S = 1.0
 READ_AT_ONCE = 200
 """Webhooks that are read before it is looked whether somebody wants to learn."""
+COMPARED_AT_ONCE = 20
+"""Tasks that are compared with their predictions before it is looked again."""
 FITS_KEPT = 10
 AGAIN = -1
 """Stands for how many pictures it was learned from, where it is to be done again soon."""
@@ -152,6 +154,8 @@ class Learner:
         self._thread: threading.Thread | None = None
         self._lock_file: int | None = None
         self._counted: dict[str, tuple[float, int]] = {}
+        self._compared: dict[str, float] = {}
+        self._in_vain: dict[str, set[int]] = {}
         self._failed = False
         self._has_read_old = False
         self._has_begun = False
@@ -233,6 +237,8 @@ class Learner:
                 return
             if is_due(project, self._pictures(project), self._now(), self._wishes.when):
                 self.learn(project.facts.key)
+            elif self._wishes.when != "off" and is_quiet(project, self._now()):
+                self._compare(project)
 
     def _pictures(self, project: StoredProject) -> int:
         """Return how many tasks have corrections that count."""
@@ -354,6 +360,33 @@ class Learner:
         self._in_use.forget(key)
         self._on_new_version(key)
 
+    def _compare(self, project: StoredProject) -> None:
+        """Compare what was corrected with what had been predicted, so that how good it is is known before it learns.
+
+        What cannot be had is not asked for again before it learns.
+        """
+        key = project.facts.key
+        if self._compared.get(key) == project.changed:
+            return
+        unexamined = set(self._store.unexamined(key))
+        in_vain = self._in_vain.setdefault(key, set())
+        waiting: dict[int, list[KeptAnnotation]] = {}
+        if unexamined:
+            for task, several in counted(self._store.annotations(key), self._wishes.several).by_task.items():
+                if task not in in_vain and (own := [one for one in several if one.number in unexamined]):
+                    waiting[task] = own
+        try:
+            config = self._read_config(project.facts.label_config)
+        except LabelConfigError:
+            waiting = {}
+        versions = self._versions(key) if waiting else []
+        for rank, (task, own) in enumerate(waiting.items()):
+            if rank == COMPARED_AT_ONCE or self._stop.is_set():
+                return
+            if self._look_at_task(key, config, task, own, versions) is None:
+                in_vain.add(task)
+        self._compared[key] = project.changed
+
     def _look_at_pictures(
         self, key: str, config: LabelConfig, annotations: CountedAnnotations, evidence: "_EvidenceOnce"
     ) -> int:
@@ -378,30 +411,41 @@ class Learner:
             waiting = [one for one in several if one.number in unexamined]
             if not waiting and (rank >= MOST_PICTURES or evidence.has(contents.get(task, ()))):
                 continue
-            data = self._store.task_data(key, task)
-            if data is None:
+            brought = self._look_at_task(key, config, task, waiting, versions)
+            if brought is None:
                 missing += 1
                 continue
-            asked = {"id": task, "data": data}
-            try:
-                deadline = Deadline.after(PICTURE_S)
-                brought = self._predicting.bring(
-                    asked, config, project=key.partition(".")[0], host=self._host_of(key), deadline=deadline
-                )
-            except TaskError as err:
-                logger.warning("project %s, task %s: not learned from: %s", key.partition(".")[0], task, err)
-                missing += 1
-                continue
-            with self._store.change() as change:
-                for (field, page), (content, _) in brought.items():
-                    change.is_picture(key, task, field, page, content)
             for content, found in brought.values():
                 evidence.keep(content, found)
-            own = {place: found for place, (_, found) in brought.items()}
-            for one in waiting:
-                likely = sorted(versions, key=lambda version: (version.at > one.created, -version.at))
-                self._examine(key, one.number, asked, config, own, likely)
         return missing
+
+    def _look_at_task(
+        self, key: str, config: LabelConfig, task: int, waiting: Sequence[KeptAnnotation], versions: Sequence[Version]
+    ) -> dict[ImageKey, tuple[str, Features]] | None:
+        """Find out which pictures a task has, and compare its annotations with the predictions that they began as.
+
+        Returns:
+            The pictures' content and features; `None` if they could not be had.
+        """
+        data = self._store.task_data(key, task)
+        if data is None:
+            return None
+        asked = {"id": task, "data": data}
+        number = key.partition(".")[0]
+        try:
+            deadline = Deadline.after(PICTURE_S)
+            brought = self._predicting.bring(asked, config, project=number, host=self._host_of(key), deadline=deadline)
+        except TaskError as err:
+            logger.warning("project %s, task %s: not learned from: %s", number, task, err)
+            return None
+        with self._store.change() as change:
+            for (field, page), (content, _) in brought.items():
+                change.is_picture(key, task, field, page, content)
+        own = {place: found for place, (_, found) in brought.items()}
+        for one in waiting:
+            likely = sorted(versions, key=lambda version: (version.at > one.created, -version.at))
+            self._examine(key, one.number, asked, config, own, likely)
+        return brought
 
     def _examine(
         self,

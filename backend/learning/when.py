@@ -35,7 +35,17 @@ def is_due(project: StoredProject, pictures: int, now: float, when: LearnWhen) -
         return True
     if project.tried_pictures < 0:
         # Something that it had learned from has been deleted: what was learned from that has gone already.
-        return now - project.changed >= QUIET_S
+        return is_quiet(project, now)
     if when == "on-training" or pictures < next_count(project.tried_pictures):
         return False
-    return now - project.changed >= QUIET_S or now - max(project.tried_at, 0.0) >= MOST_WAIT_S
+    return is_quiet(project, now) or now - max(project.tried_at, 0.0) >= MOST_WAIT_S
+
+
+def is_quiet(project: StoredProject, now: float) -> bool:
+    """Say whether nobody has corrected anything of a project just now.
+
+    Args:
+        project: Where its learning stands.
+        now: Unix seconds.
+    """
+    return now - project.changed >= QUIET_S

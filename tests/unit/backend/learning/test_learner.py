@@ -16,6 +16,7 @@ from backend.learning import learner as room
 from backend.learning.fits import Fit
 from backend.learning.learner import Wishes, describe
 from backend.learning.learning import Learning
+from backend.learning.when import QUIET_S
 from backend.metrics import Metrics
 from backend.predicting.feature_cache import FeatureCache
 from backend.predicting.predictor import Predictor, PredictorOptions
@@ -427,6 +428,51 @@ class TestWhatBecameOfPredictions:
         learning_room.send(annotated(number, task, change(regions), data=data, **further))
         learning_room.step()
         return learning_room.store.agreements(KEY)
+
+    @pytest.mark.parametrize(("when", "compared"), [("on-training", True), ("off", False)])
+    def test_nobody_has_to_press_the_button_for_that(self, make, when, compared):
+        learning_room = make(when=when)
+        self.kept(learning_room)
+        learning_room.step(QUIET_S)
+        assert bool(learning_room.store.agreements(KEY)) is compared
+        assert learning_room.lessons.given == []
+        assert learning_room.version == 0
+
+    def test_not_while_somebody_is_at_work(self, make):
+        learning_room = make(when="on-training")
+        self.kept(learning_room)
+        learning_room.step(QUIET_S - 0.1)
+        assert learning_room.store.agreements(KEY) == {}
+        learning_room.step(0.2)
+        assert set(learning_room.store.agreements(KEY)) == {1}
+
+    def test_what_cannot_be_had_is_asked_for_once_until_it_learns(self, make):
+        learning_room = make(when="on-training")
+        fails = {"image": "fail:not-found"}
+        learning_room.send(annotated(1, 1, data=fails, parent_prediction=5))
+        learning_room.step()
+        learning_room.step()
+        self.kept(learning_room, 2, 2)
+        learning_room.step()
+        assert [value for value, *_ in learning_room.loader.seen].count("fail:not-found") == 1
+        assert set(learning_room.store.agreements(KEY)) == {2}
+        with learning_room.store.change() as change:
+            change.ask(KEY)
+        learning_room.step()
+        assert [value for value, *_ in learning_room.loader.seen].count("fail:not-found") == 2
+
+    def test_whoever_wants_to_learn_need_not_wait_for_many(self, make, monkeypatch):
+        monkeypatch.setattr("backend.learning.learner.COMPARED_AT_ONCE", 2)
+        learning_room = make(when="on-training")
+        for number in range(1, 6):
+            data, made = self.prediction(learning_room, number)
+            learning_room.send(annotated(number, number, made["result"], data=data, parent_prediction=5))
+        learning_room.step()
+        counts = []
+        for _ in range(4):
+            learning_room.step()
+            counts.append(len(learning_room.store.agreements(KEY)))
+        assert counts == [2, 4, 5, 5]
 
     def test_accepted(self, learning_room):
         [row] = self.kept(learning_room)[1]
