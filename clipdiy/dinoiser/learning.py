@@ -75,25 +75,24 @@ def evidence_of(features: DinoiserFeatures) -> PatchEvidence:
     return PatchEvidence((grid,), objectness, features.size_hw, features.made_by)
 
 
-def foreground_terms(cosines: Tensor, is_ground: Tensor, background_logits: Tensor, delta: float | None) -> Tensor:
+def foreground_terms(objects: Tensor, ground: Tensor, is_sure: Tensor | None, background_logits: Tensor) -> Tensor:
     """Write the method's own answer as two terms that a fit can weigh.
 
     Args:
-        cosines: (C, ...) float32, with the words of every class.
-        is_ground: (C,) bool: which are on the background's side; at least one is, and one is not.
+        objects: (...) float32, the best cosine with the words of an object.
+        ground: (...) float32, the best cosine on the background's side.
+        is_sure: (...) bool: where a class has a probability of at least delta (see `refine_background`); `None` where
+            the background is not refined.
         background_logits: (...) float32, above 0 on the foreground.
-        delta: As for `refine_background`; `None` where the background is not refined.
 
     Returns:
         (2, ...) float32: b and z - b. Their sum is above 0 where the method puts an object, and neither b nor z is
         further from 0 than the logit of `LEAST_CHANCE`.
     """
-    objects, ground = cosines[~is_ground].amax(dim=0), cosines[is_ground].amax(dim=0)
     head = background_logits.clamp(-MOST_LOGIT, MOST_LOGIT)
     margin = (TEMPERATURE * (objects - ground)).clamp(-MOST_LOGIT, MOST_LOGIT)
-    if delta is not None:
-        sure = class_probabilities(cosines).amax(dim=0) >= delta
-        margin = torch.where(sure, margin, torch.minimum(margin, head))
+    if is_sure is not None:
+        margin = torch.where(is_sure, margin, torch.minimum(margin, head))
     return torch.stack([head, margin - head])
 
 
@@ -102,20 +101,33 @@ class OwnAnswer:
     """The method's own answer as a `clipdiy.learning.objectness.ForegroundRule`.
 
     Attributes:
-        delta: As for `foreground_terms`.
+        delta: As for `refine_background`; `None` where the background is not refined.
     """
 
     delta: float | None
 
     def __call__(
-        self, cosines: NDArray[np.float32], ground: NDArray[np.int64], objectness: NDArray[np.float64]
+        self,
+        cosines: NDArray[np.float32],
+        objects: NDArray[np.float32],
+        ground: NDArray[np.float32],
+        objectness: NDArray[np.float64],
     ) -> NDArray[np.float64]:
         """Return (n, 2) float64: `foreground_terms` of n cells."""
-        is_ground = torch.zeros(cosines.shape[1], dtype=torch.bool)
-        is_ground[torch.from_numpy(ground)] = True
+        best = np.maximum(objects, ground)
+        is_sure = None if self.delta is None else torch.from_numpy(_largest_probability(cosines, best) >= self.delta)
         logits = torch.from_numpy(objectness).float()
-        terms = foreground_terms(torch.from_numpy(cosines.T), is_ground, logits, self.delta)
+        terms = foreground_terms(torch.from_numpy(objects), torch.from_numpy(ground), is_sure, logits)
         return terms.T.double().numpy()
+
+
+def _largest_probability(cosines: NDArray[np.float32], best: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the largest of `class_probabilities` of (n, C) cosines whose best is known, (n,) float32."""
+    below = np.subtract(cosines, best[:, None])
+    below *= np.float32(TEMPERATURE)
+    np.exp(below, out=below)
+    largest: NDArray[np.float32] = 1 / below.sum(axis=1)
+    return largest
 
 
 def adapted_probabilities(
@@ -130,7 +142,7 @@ def adapted_probabilities(
         maps: Of one grid, without objectness; the background first.
         is_ground: (C,) bool: which classes are on the background's side.
         background_logits: (h, w) float32, above 0 on the foreground.
-        delta: As for `foreground_terms`.
+        delta: As for `refine_background`; `None` where the background is not refined.
 
     Returns:
         (C, h, w) float32; sums to 1 or more over C.
@@ -147,7 +159,9 @@ def adapted_probabilities(
     rule = maps.rule
     if rule is None or len(sides) < 2:
         return probabilities
-    head, rest = foreground_terms(words, is_ground, background_logits, delta)
+    is_sure = None if delta is None else class_probabilities(words).amax(dim=0) >= delta
+    best, lowest = (words[side].amax(dim=0) for side in (~is_ground, is_ground))
+    head, rest = foreground_terms(best, lowest, is_sure, background_logits)
     z = rule.on_objectness * head + rule.on_margin * rest + rule.constant
     if rule.grids is not None:
         z = z + rule.grids[0][0]

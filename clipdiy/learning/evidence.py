@@ -198,10 +198,13 @@ class CellEmbeddings:
         pooling: (CELLS * CELLS, N) float32, what each of the N crops counts in each cell; rows sum to 1. Shared by all
             pictures of one grid of crops.
         crops: (N, D) float16 unit vectors, all scales below each other.
+        axes: Of a single grid: what each of its rows and of its columns counts in each row and column of cells,
+            (CELLS, rows) and (CELLS, columns) float32; `pooling` is their Kronecker product.
     """
 
     pooling: NDArray[np.float32]
     crops: NDArray[np.float16]
+    axes: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
 
     def at(self, cells: NDArray[np.intp]) -> NDArray[np.float32]:
         """Return x(p) of the chosen cells, (len(cells), D) float32; not unit vectors."""
@@ -210,7 +213,15 @@ class CellEmbeddings:
 
     def dot(self, weights: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return <x(p), w> of every cell, (CELLS * CELLS, K) float32, for (D, K) float32 weights."""
-        mapped: NDArray[np.float32] = self.pooling @ (self.crops.astype(np.float32) @ weights)
+        of_crops = self.crops.astype(np.float32) @ weights
+        mapped: NDArray[np.float32]
+        if self.axes is None:
+            mapped = self.pooling @ of_crops
+            return mapped
+        # Rows, then columns: of 16 x 16 patches a tenth of the multiplications.
+        down, across = self.axes
+        by_row = (down @ of_crops.reshape(down.shape[1], -1)).reshape(CELLS, across.shape[1], -1)
+        mapped = np.matmul(across, by_row).reshape(CELLS * CELLS, -1)
         return mapped
 
 
@@ -218,7 +229,8 @@ def cell_embeddings(features: Evidence) -> CellEmbeddings:
     """Lay a picture's crop embeddings over the grid of cells."""
     crops = [scale.flatten(0, 1).numpy() for scale in features.crop_embeddings]
     grids = tuple((int(scale.shape[0]), int(scale.shape[1])) for scale in features.crop_embeddings)
-    return CellEmbeddings(_pooling(grids), np.concatenate(crops).astype(np.float16, copy=False))
+    axes = _axes(*grids[0]) if len(grids) == 1 else None
+    return CellEmbeddings(_pooling(grids), np.concatenate(crops).astype(np.float16, copy=False), axes)
 
 
 def cell_objectness(features: Evidence) -> NDArray[np.float32] | None:
@@ -278,6 +290,14 @@ def _pooling(grids: tuple[tuple[int, int], ...]) -> NDArray[np.float32]:
     pooling: NDArray[np.float32] = (torch.cat(parts, dim=1) / len(grids)).numpy()
     pooling.flags.writeable = False
     return pooling
+
+
+@lru_cache(maxsize=8)
+def _axes(rows: int, cols: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Write bilinear reading of one grid at the cells' centres as one matrix for each axis."""
+    down, across = (bilinear_matrix(CELLS, side).numpy() for side in (rows, cols))
+    down.flags.writeable = across.flags.writeable = False
+    return down, across
 
 
 def _overlap(size: int) -> NDArray[np.float64]:

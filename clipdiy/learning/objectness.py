@@ -49,12 +49,13 @@ Doubles = NDArray[np.float64]
 class ForegroundRule(Protocol):
     """By which a method tells objects, as the sum of two terms that a fit can weigh."""
 
-    def __call__(self, cosines: Floats, ground: NDArray[np.int64], objectness: Doubles) -> Doubles:
+    def __call__(self, cosines: Floats, objects: Floats, ground: Floats, objectness: Doubles) -> Doubles:
         """Return (n, 2) float64; an object is told where their sum is above 0.
 
         Args:
             cosines: (n, C) float32, with the words of every class.
-            ground: Positions of the classes on the background's side, at least one and not all.
+            objects: (n,) float32, the best of them that is an object.
+            ground: (n,) float32, the best of them on the background's side.
             objectness: (n,) float64 logits, at most `logit(1 - LEAST_CHANCE)` from 0.
         """
 
@@ -67,7 +68,8 @@ class ObjectnessEvidence:
         identity: Names the picture.
         rule: (CELLS * CELLS, 2) float64: logit(o) and the log-margin of the words, or what another method's rule gives;
             z is their sum.
-        named: (CELLS * CELLS,) int64: the best object by the words, never 0 or stuff.
+        named: (CELLS * CELLS,) int64: the best object by the words, never 0 or stuff; the first of what competes with
+            the labels stands for all of that.
         embeddings: x(p).
         target: (CELLS * CELLS,) float64 in [0, 1]: share of foreground in what is known of a cell.
         known: (CELLS * CELLS,) float64 in [0, 1]: how much of a cell is known.
@@ -137,27 +139,34 @@ def objectness_evidence(
         competing: How many of the texts, the last ones, are what competes with the labels.
         told_by: The rule; the paper's if left out.
     """
+    count = len(texts) - competing
     ground = np.array([0, *stuff])
-    objects = np.setdiff1d(np.arange(len(texts)), ground)
-    cosines = embeddings.dot(np.ascontiguousarray(texts.T))
-    named = objects[cosines[:, objects].argmax(axis=1)].astype(np.int64)
+    objects = np.setdiff1d(np.arange(count), ground)
+    # The words are laid out as they are: a thousand of them turned, or chosen by position, cost more than the product.
+    cosines = embeddings.dot(texts.T)
+    best: Floats = np.full(CELLS * CELLS, -np.inf, np.float32)
+    named: NDArray[np.int64] = np.full(CELLS * CELLS, count)
+    rival: Floats | None = None
+    if len(objects):
+        labels = cosines[:, objects]
+        best, named = labels.max(axis=1), objects[labels.argmax(axis=1)]
+    if competing:
+        rival = cosines[:, count:].max(axis=1)
+        best, named = np.maximum(best, rival), np.where(rival > best, count, named)
+    lowest = cosines[:, ground].max(axis=1)
     chance = np.full(CELLS * CELLS, 0.5) if objectness is None else objectness.astype(np.float64)
-    rule = (told_by or published_rule)(cosines, ground, logit(chance))
+    rule = (told_by or published_rule)(cosines, best, lowest, logit(chance))
     covered = shares.shares.reshape(-1, CELLS * CELLS).astype(np.float64) / WHOLE
     is_drawn = ~np.isin(np.array(shares.positions, np.int64), ground)
     known = covered.sum(axis=0)
     target = covered[is_drawn].sum(axis=0) / np.maximum(known, 1e-9)
-    rival = cosines[:, len(texts) - competing :].max(axis=1) if competing else None
     return ObjectnessEvidence(identity, rule, named, embeddings, target.clip(0, 1), known.clip(0, 1), rival)
 
 
-def published_rule(cosines: Floats, ground: NDArray[np.int64], objectness: Doubles) -> Doubles:
+def published_rule(_cosines: Floats, objects: Floats, ground: Floats, objectness: Doubles) -> Doubles:
     """Return logit(o) and the log-margin of the words: the paper's `ForegroundRule`."""
-    objects = np.setdiff1d(np.arange(cosines.shape[1]), ground)
-    best = cosines[:, objects].max(axis=1).astype(np.float64)
-    lowest = cosines[:, ground].max(axis=1).astype(np.float64)
-    margin = np.log(np.maximum(best, LEAST_COSINE) / np.maximum(lowest, LEAST_COSINE))
-    return np.stack([objectness, margin], axis=1)
+    best, lowest = (np.maximum(side.astype(np.float64), LEAST_COSINE) for side in (objects, ground))
+    return np.stack([objectness, np.log(best / lowest)], axis=1)
 
 
 def logit(chance: Doubles) -> Doubles:

@@ -276,7 +276,8 @@ class TestFaults:
         ended = set()
 
         def end(method, path):
-            if len(studio.batches) not in ended:
+            # Once a batch, and only where it is written: a page that is read meanwhile meets no second end.
+            if method == "POST" and path.endswith("/import/predictions") and len(studio.batches) not in ended:
                 ended.add(len(studio.batches))
                 studio.end_access_tokens()
 

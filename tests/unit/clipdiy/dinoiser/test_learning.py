@@ -132,11 +132,13 @@ class TestOwnAnswer:
         expected = ~torch.isin(values.argmax(dim=0), torch.tensor(ground))
         assert 0.05 < expected.float().mean() < 0.95
         is_ground = torch.isin(torch.arange(5), torch.tensor(ground))
-        terms = foreground_terms(cosines, is_ground, logits, delta)
+        objects, lowest = cosines[~is_ground].amax(dim=0), cosines[is_ground].amax(dim=0)
+        is_sure = None if delta is None else class_probabilities(cosines).amax(dim=0) >= delta
+        terms = foreground_terms(objects, lowest, is_sure, logits)
         assert_array_equal(terms.sum(dim=0) > 0, expected)
         assert float(terms.sum(dim=0).abs().max()) <= MOST_LOGIT + 1e-4
         assert_array_equal(terms[0], logits.clamp(-MOST_LOGIT, MOST_LOGIT))
-        ours = OwnAnswer(delta)(cosines.T.numpy(), np.array(ground), logits.double().numpy())
+        ours = OwnAnswer(delta)(cosines.T.numpy(), objects.numpy(), lowest.numpy(), logits.double().numpy())
         assert ours.dtype == np.float64
         assert_allclose(ours, terms.T, atol=1e-6)
 

@@ -24,11 +24,9 @@ from clipdiy.learning.evidence import (
 from clipdiy.objectness.found import ObjectnessMap
 
 
-def features(objectness=None, dim=6, seed=0):
+def features(objectness=None, dim=6, seed=0, sides=((1, 1), (3, 3), (7, 7))):
     random = torch.Generator().manual_seed(seed)
-    scales = [
-        torch.nn.functional.normalize(torch.randn(side, side, dim, generator=random), dim=-1) for side in (1, 3, 7)
-    ]
+    scales = [torch.nn.functional.normalize(torch.randn(*side, dim, generator=random), dim=-1) for side in sides]
     return ImageFeatures(tuple(scale.half() for scale in scales), objectness, (40, 60), "core")
 
 
@@ -154,8 +152,11 @@ def test_shares_check_themselves(positions, shape, dtype):
         ClassShares(positions, np.zeros(shape, dtype))
 
 
-def test_cell_embeddings_are_eq_2_on_embeddings():
-    made = features()
+@pytest.mark.parametrize(
+    "sides", [((1, 1), (3, 3), (7, 7)), ((16, 16),), ((5, 9),)], ids=["crops", "patches", "patches of a wide picture"]
+)
+def test_cell_embeddings_are_eq_2_on_embeddings(sides):
+    made = features(sides=sides)
     texts = torch.nn.functional.normalize(torch.randn(4, 6, generator=torch.Generator().manual_seed(3)), dim=-1)
     grids = grid_similarity([scale.float() for scale in made.crop_embeddings], texts)
     expected = mean_similarity(grids, (CELLS, CELLS)).flatten(1).T.numpy()

@@ -44,6 +44,22 @@ def test_the_rule_is_the_papers():
     assert_array_equal(evidence.named, cosines[:, 1:].argmax(axis=1) + 1)
 
 
+@pytest.mark.parametrize("competing", [1, 2, 3])
+def test_what_competes_is_an_object_of_one_name(competing):
+    chance = np.random.default_rng(5).uniform(0.01, 0.99, CELLS * CELLS).astype(np.float32)
+    alone, embeddings, texts = picture(chance=chance)
+    shares = ClassShares((0,), np.full((1, CELLS, CELLS), WHOLE, np.uint8))
+    beside = objectness_evidence("a", embeddings, chance, shares, texts, competing=competing)
+    cosines = embeddings.dot(texts.T)
+    first = len(texts) - competing
+    assert_array_equal(beside.rule, alone.rule)
+    assert_array_equal(beside.rival, cosines[:, first:].max(axis=1))
+    best = cosines[:, 1:].argmax(axis=1) + 1
+    assert first == 1 or 0 < (best >= first).sum() < CELLS * CELLS
+    assert_array_equal(beside.named, np.minimum(best, first))
+    assert alone.rival is None
+
+
 def test_stuff_is_on_the_backgrounds_side():
     chance = np.random.default_rng(5).uniform(0.01, 0.99, CELLS * CELLS).astype(np.float32)
     _, embeddings, texts = picture(chance=chance)
