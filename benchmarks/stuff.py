@@ -7,7 +7,8 @@ A seed is a project with 16 nouns and the five surfaces as labels. The starter's
 so that a name alone shows nothing; two ways lead around it:
 
 - `shown`: the text embedding of a surface is the mean of the picture embeddings of its cells in 25 pictures, as if the
-  text tower knew the word. Labels and words alone, masks at full size, nothing else: Eq. 1 to 4.
+  text tower knew the word. Labels and words alone, masks at full size, nothing else: Eq. 1 to 4. With `--others` common
+  things compete with them, by their words.
 - `learned`: N pictures are corrected to the truth and learned from, as the service does it (`clipdiy.learning`).
 
 With `--by-name` it asks instead what a list of words does that are taken for stuff by their name, as if the surfaces
@@ -32,7 +33,8 @@ from numpy.typing import NDArray
 from benchmarks.learning_pictures import project_nouns
 from clipdiy.aggregate import grid_similarity
 from clipdiy.build import build_segmenter
-from clipdiy.config import SegmentOptions, preset
+from clipdiy.clip_method import drawn_as
+from clipdiy.config import OthersConfig, SegmentOptions, preset
 from clipdiy.evaluate.bootstrap import interval_around
 from clipdiy.evaluate.confusion import confusion_matrix, quality
 from clipdiy.features import ImageFeatures
@@ -40,6 +42,7 @@ from clipdiy.guide import ground_first
 from clipdiy.label_maps import full_label_map
 from clipdiy.learning.evidence import WHOLE, CorrectedPicture, cell_embeddings, class_shares
 from clipdiy.learning.learn import learn
+from clipdiy.others.presence import competing_classes
 from clipdiy.photo import Photo
 from clipdiy.segmenter import Segmenter
 from clipdiy.starter.grounds import STUFF, compose_on_ground
@@ -102,15 +105,22 @@ def shown_texts(texts: torch.Tensor, vocabulary: Vocabulary, pictures: Sequence[
     return texts
 
 
-def by_texts(texts: torch.Tensor, vocabulary: Vocabulary) -> Answer:
-    """Answer by Eq. 1 to 4 for given text embeddings."""
-    order, ground = ground_first(torch.arange(len(vocabulary)), vocabulary.stuff)
+def by_texts(texts: torch.Tensor, vocabulary: Vocabulary, logit_scale: float, others: OthersConfig) -> Answer:
+    """Answer by Eq. 1 to 4 for given text embeddings, in the order of a vocabulary: labels, then others if any compete.
+
+    Raises:
+        ValueError: If there is not an embedding for each.
+    """
+    if len(texts) != len(vocabulary.prompts):
+        raise ValueError(f"{len(texts)} embeddings for {len(vocabulary.prompts)} labels and others")
 
     def answer(features: ImageFeatures) -> NDArray[np.integer]:
-        grids = grid_similarity([scale.float() for scale in features.crop_embeddings], texts[order])
-        named: NDArray[np.int64] = order[
-            full_label_map(grids, features.objectness, features.size_hw, ground).long()
-        ].numpy()
+        every = grid_similarity([scale.float() for scale in features.crop_embeddings], texts)
+        competing = competing_classes(every, len(vocabulary), logit_scale, others, vocabulary.stuff)
+        order, ground = ground_first(competing, vocabulary.stuff)
+        grids = tuple(grid[order] for grid in every)
+        labels = full_label_map(grids, features.objectness, features.size_hw, ground)
+        named: NDArray[np.int64] = drawn_as(order, vocabulary)[labels.long()].numpy()
         return named
 
     return answer
@@ -170,7 +180,8 @@ def by_name(segmenter: Segmenter, sprites: Sprites, seeds: Sequence[int]) -> Non
             for stuff in ((), lying):
                 vocabulary = make_vocabulary(names, stuff=stuff)
                 texts = shown_texts(segmenter.clip.embed_vocabulary(vocabulary), vocabulary, to_show)
-                both.append(counted(measured, by_texts(texts, vocabulary), classes))
+                answer = by_texts(texts, vocabulary, segmenter.clip.logit_scale, segmenter.config.others)
+                both.append(counted(measured, answer, classes))
             for part, rows in parts.items():
                 before, after, gained = difference(both[0], both[1], rows)
                 print(f"| {seed}, {case} | {part} | {before:.1f} | {after:.1f} | {gained} |", flush=True)
@@ -203,7 +214,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", default=",".join(map(str, SEEDS)))
     parser.add_argument("--counts", default=",".join(map(str, COUNTS)))
-    parser.add_argument("--others", action="store_true", help="common things compete, as in the service")
+    parser.add_argument(
+        "--others", action="store_true", help="common things compete, as in the service; not with --by-name"
+    )
     parser.add_argument("--by-name", action="store_true", help="what a list of words does that are taken for stuff")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -231,9 +244,10 @@ def main() -> None:
                 vocabulary = vocabulary.with_others(segmenter.choose_others(vocabulary).competing)
             texts = segmenter.clip.embed_vocabulary(vocabulary)
             classes = 1 + len(nouns) + len(STUFF)
-            shown = shown_texts(texts, vocabulary, to_correct)[:classes]
-            rows.setdefault("shown", []).append(counted(to_measure, by_texts(shown, vocabulary), classes))
-            for count in map(int, arguments.counts.split(",")):
+            shown = shown_texts(texts, vocabulary, to_correct)
+            by_shown = by_texts(shown, vocabulary, segmenter.clip.logit_scale, segmenter.config.others)
+            rows.setdefault("shown", []).append(counted(to_measure, by_shown, classes))
+            for count in (int(number) for number in arguments.counts.split(",") if number):
                 told = [CorrectedPicture(p.identity, p.features, class_shares(p.truth)) for p in to_correct[:count]]
                 fit = learn(
                     told,

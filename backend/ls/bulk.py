@@ -55,7 +55,8 @@ def bulk(
     ] = None,
     column: Annotated[str | None, typer.Option(help="Of a table: where the names of the pictures stand.")] = None,
     preset: Annotated[
-        str | None, typer.Option(help="Weights and sizes: paper, paper-b16, dinoiser or starter; CLIPDIY_PRESET.")
+        str | None,
+        typer.Option(help="Weights and sizes: paper, paper-fast, paper-b16, dinoiser or starter; CLIPDIY_PRESET."),
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N; CLIPDIY_DEVICE.")] = None,
     shard_size: Annotated[int, typer.Option("--shard-size", metavar="N", min=1, help="Pictures in a shard.")] = 200,

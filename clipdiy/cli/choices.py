@@ -8,8 +8,11 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from clipdiy.config import FAST_PRESET, CoreConfig, RuntimeName, with_faster_objectness
+from clipdiy.dinoiser.config import METHOD as CLIP_DINOISER
+from clipdiy.dinoiser.config import clip_of
 from clipdiy.errors import ClipDiyError
 from clipdiy.processor import Processor
+from clipdiy.weights import STARTER
 
 if TYPE_CHECKING:
     from clipdiy.method import Method
@@ -60,13 +63,20 @@ def other_configs(config: CoreConfig, dtype: str) -> dict[str, CoreConfig]:
     fast = with_faster_objectness(config)
     if fast is not None:
         found[FAST_PRESET] = fast
-    if config.method == "clip-diy" and not config.compiled:
+    if _goes_into_runtimes(config):
         for name in RUNTIMES:
             if name != config.runtime:
                 found[name] = replace(config, runtime=name, dtype="auto")
         if fast is not None and config.runtime != "onnxruntime" and "onnxruntime" in RUNTIMES:
             found[f"{FAST_PRESET}, onnxruntime"] = replace(fast, runtime="onnxruntime", dtype="auto")
     return found
+
+
+def _goes_into_runtimes(config: CoreConfig) -> bool:
+    """Say whether a runtime can execute its image towers; CLIP-DINOiser's not on the starter, a ResNet."""
+    if config.method == CLIP_DINOISER:
+        return clip_of(config) != STARTER
+    return config.method == "clip-diy" and not config.compiled
 
 
 def why_not(config: CoreConfig, processor: Processor) -> str | None:

@@ -188,10 +188,10 @@ class Dinoiser(ClipMethod):
         """Say what computes, for a report beside the results; JSON can write it."""
         return {
             "clip": self.name,
-            "heads": heads_of(self.config),
             "dtype": str(self.clip.dtype).removeprefix("torch."),
             "min_area": self.config.clean_up.min_area,
             **asdict(self.settings),
+            "heads": heads_of(self.config),  # those that serve, where it is left open
         }
 
     @property

@@ -333,7 +333,7 @@ def test_compose_has_a_backend_without_a_profile_and_one_for_a_gpu():
 @pytest.mark.parametrize("name", BACKENDS)
 def test_compose_gives_the_backend_settings_that_exist(name):
     environment = SERVICES[name]["environment"]
-    assert set(environment) <= VARIABLES
+    assert {"CLIPDIY_PRESET", "CLIPDIY_METHOD"} < set(environment) <= VARIABLES
     given = {key: re.sub(r"\$\{\w+:-(.*?)\}", r"\1", value) for key, value in environment.items() if value is not None}
     workers = given.pop("CLIPDIY_WORKERS", "1")
     assert int(workers) == 1

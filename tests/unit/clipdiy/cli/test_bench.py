@@ -37,6 +37,22 @@ def test_table_json_and_plot(clipdiy_command, tmp_path):
     assert (tmp_path / "r.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_other_method_is_taken_apart_in_its_own_parts(clipdiy_command, tmp_path):
+    ran = clipdiy_command(
+        "bench",
+        *("--preset", "starter", "--method", "clip-dinoiser", "--device", "cpu", "--dtype", "float32"),
+        *("--repeats", 1, "--size", "64x48", "--classes", 2, "--batches", "1,2", "--json", tmp_path / "r.json"),
+    )
+    assert ran.code == 0, ran.err
+    report = json.loads((tmp_path / "r.json").read_text())
+    networks = "CLIP's image tower and heads"
+    assert {networks, "correlations and pooling", "label map and scores", "text, new"} < set(report["stages_ms"])
+    assert report["core"] == "starter, 1 x 48 x 64, whole"
+    assert [batch["photos"] for batch in report["batches"]] == [1, 2]
+    assert set(report["floor"]["shares"]) == {networks}
+    assert report["fast_paths"]["image towers"] == "torch.float32"
+
+
 @pytest.mark.parametrize("arguments", [("--size", "640"), ("--size", "0x5"), ("--batches", "0"), ("--batches", "a,b")])
 def test_arguments_that_make_no_sense(clipdiy_command, arguments):
     ran = clipdiy_command("bench", *OPTIONS, *arguments)

@@ -42,7 +42,9 @@ def _everything_is_installed(monkeypatch):
         (replace(PAPER, runtime="onnxruntime"), "torch.float32", ["torch", FAST_PRESET, "openvino", "openvino-int8"]),
         (preset("paper-fast"), "torch.float32", ["bfloat16", "onnxruntime", "openvino", "openvino-int8"]),
         (preset("starter", compiled=True), "torch.float32", ["bfloat16"]),
-        (preset("dinoiser"), "torch.float32", ["bfloat16"]),
+        (preset("dinoiser"), "torch.float32", ["bfloat16", *RUNTIMES]),
+        (preset("dinoiser", runtime="openvino"), "torch.float32", ["torch", *NOT_OPENVINO]),
+        (preset("starter", method="clip-dinoiser"), "torch.float32", ["bfloat16"]),
         (replace(PAPER, objectness=ObjectnessConfig("none"), compiled=True), "torch.float32", ["bfloat16"]),
     ],
     ids=[
@@ -53,6 +55,8 @@ def _everything_is_installed(monkeypatch):
         "fast already",
         "a square, compiled",
         "another method",
+        "another method in a runtime",
+        "another method on a ResNet",
         "no objectness",
     ],
 )

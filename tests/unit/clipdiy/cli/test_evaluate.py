@@ -54,6 +54,21 @@ def test_the_command_writes_tables_records_and_figures(folder, tmp_path):
     assert json.loads((tmp_path / "results.json").read_text())["dataset"]["pictures"] == 4
 
 
+def test_both_methods_stand_side_by_side(folder, tmp_path):
+    result = command(
+        f"folder:{folder}", "--preset", "starter", "--table", "methods", "--protocol", "mmseg", "--limit", 1,
+        "--no-boundary", "--device", "cpu", "--out", tmp_path,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "CLIP-DINOiser" in result.output
+    content = json.loads((tmp_path / "results.json").read_text())
+    assert content["protocol"] == "mmseg"
+    assert list(content["variants"]) == ["clip-diy", "dinoiser"]
+    assert content["variants"]["dinoiser"]["published_miou"] == {}, "no figure that was not read in the paper"
+    methods = {key: one["method"] for key, one in content["configurations"].items()}
+    assert methods == {"clip-diy": "clip-diy", "dinoiser": "clip-dinoiser"}
+
+
 def test_the_row_of_cutler_is_left_out_without_masks(folder, tmp_path):
     arguments = (
         f"folder:{folder}", "--preset", "starter", "--clip", TINY.clip, "--found", TINY.found, "--out", tmp_path,

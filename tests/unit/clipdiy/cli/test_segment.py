@@ -67,6 +67,22 @@ def test_segment_writes_label_map_overlay_report_and_explanation(clipdiy_command
     assert str(out / "one.overlay.png") in ran.out
 
 
+def test_the_other_method_is_named_and_explains_itself(clipdiy_command, photos):
+    out = photos / "out"
+    arguments = ("--preset", "starter", "--method", "clip-dinoiser", "--device", "cpu", "--explain", "--out", out)
+    ran = clipdiy_command("segment", photos / "a", "--labels", "cat, xylophone", *arguments)
+    assert ran.code == 0, ran.err
+    assert "never saw the words of 'xylophone'" in ran.err
+    report = json.loads((out / "one.json").read_text())
+    model = {name: report["model"][name] for name in ("clip", "heads", "way", "long_px")}
+    assert model == {"clip": "starter", "heads": "starter", "way": "whole", "long_px": 256}
+    label_map = np.asarray(Image.open(out / "one.labels.png"))
+    areas = [(label_map == label["value"]).mean() for label in report["labels"]]
+    np.testing.assert_allclose([label["area"] for label in report["labels"]], areas, atol=1e-6)
+    with Image.open(out / "one.explain.png") as panel:
+        assert min(panel.size) > 200
+
+
 def test_one_bad_photo_does_not_cost_another(clipdiy_command, photos):
     out = photos / "out"
     ran = clipdiy_command(

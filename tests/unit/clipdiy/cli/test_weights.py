@@ -87,6 +87,26 @@ def test_weights_of_other_models(clipdiy_command, tmp_path):
     assert ran.out.count("missing") == 1
 
 
+def test_the_other_methods_weights_are_named_by_preset_or_method(clipdiy_command, tmp_path, monkeypatch):
+    files = required_files(preset("dinoiser"))
+    assert len(files) == 2
+    fetched = []
+
+    def fetch(file, weights_dir, *, progress):
+        fetched.append((file.name, file.git_sha1))
+        put(file, weights_dir)
+        return weights_dir / file.name
+
+    monkeypatch.setattr("clipdiy.cli.weights.fetch", fetch)
+    for number, named in enumerate((("--preset", "dinoiser"), ("--method", "clip-dinoiser"))):
+        where = "--weights-dir", tmp_path / str(number)
+        listed = clipdiy_command("weights", "list", "--preset", "paper", *where, *named)
+        assert all(file.url in listed.out for file in files)
+        assert "FOUND" not in listed.out
+        assert clipdiy_command("weights", "fetch", *where, *named).code == 0
+    assert fetched == [(file.name, file.git_sha1) for file in files] * 2
+
+
 def test_weights_fetch_gets_what_is_missing_only(clipdiy_command, tmp_path, monkeypatch):
     weights_of_paper(tmp_path)
     clip = tmp_path / required_files(preset("paper"))[0].name

@@ -117,7 +117,9 @@ def test_on_the_cpu_only(monkeypatch):
         build_method(changed(CONFIG, runtime="openvino", dtype="auto"), warm_up=False)
 
 
-def test_int8_that_gains_nothing_is_float32(monkeypatch):
+def test_int8_that_gains_nothing_is_float32(monkeypatch, caplog):
     monkeypatch.setattr(build, "read_processor", lambda: AVX2)
     method = build_method(changed(CONFIG, runtime="openvino-int8", dtype="auto"), warm_up=False)
     assert method.encoder_identity == load_dinoiser().encoder_identity
+    assert "float32 in torch runs instead" in caplog.text
+    assert "paper-fast" not in caplog.text, "which is a preset of the other method"

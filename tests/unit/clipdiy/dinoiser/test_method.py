@@ -12,10 +12,11 @@ from tiny import VOCABULARY
 from tiny import photo as noise
 
 from clipdiy.config import CleanUp, OthersConfig, Pamr, SegmentOptions
-from clipdiy.dinoiser.config import Windows
-from clipdiy.dinoiser.features import DinoiserFeatures
+from clipdiy.dinoiser.config import DinoiserConfig, Windows
+from clipdiy.dinoiser.features import DinoiserFeatures, FeatureTile
 from clipdiy.dinoiser.heads import DinoiserHeads, pool
 from clipdiy.dinoiser.method import Dinoiser, as_colours
+from clipdiy.dinoiser.windows import Window
 from clipdiy.errors import ConfigError, FeaturesError
 from clipdiy.photo import Photo
 from clipdiy.vocabulary import Label, make_vocabulary
@@ -82,6 +83,16 @@ def test_photos_of_one_size_go_through_the_tower_together(loaded, monkeypatch):
     monkeypatch.setattr(dinoiser._tower, "body", counted)
     dinoiser.encode([noise(i, 32, 48) for i in range(4)] + [noise(9, 48, 32)])
     assert sizes == [3, 1, 1]
+
+
+def test_windows_of_a_photo_go_through_the_tower_together(loaded, monkeypatch):
+    dinoiser = loaded.with_config(changed(WINDOWED, crop_batch=32))
+    sizes, body = [], dinoiser._tower.body
+    monkeypatch.setattr(
+        dinoiser._tower, "body", lambda images, positions: sizes.append(len(images)) or body(images, positions)
+    )
+    dinoiser.encode([noise(1, 48, 96), noise(2, 48, 72)])
+    assert sizes == [5]
 
 
 class TestWhole:
@@ -223,6 +234,26 @@ class TestOthers:
         assert taken.names == ("tree", "road")
         share = [float((taken.regions == i).float().mean()) for i in (1, 2)]
         np.testing.assert_allclose(share, as_labels.area[2:], atol=0.02)
+
+    def test_a_label_that_is_no_nearer_than_most_other_words_is_not_there(self, loaded, monkeypatch):
+        """It would win a quarter of the picture; its best patch is worse than the best patches of most others are."""
+        unit = torch.eye(32)
+        near = torch.linspace(0.5, 0.9, 16)[:, None]
+        others = near * unit[3] + (1 - near**2).sqrt() * unit[10:26]
+        # The second label has a cosine of 0.6 with the second patch, and the others have none with it.
+        texts = torch.cat([unit[2:3], unit[:1], 0.6 * unit[1:2] + 0.8 * unit[5:6], others])
+        monkeypatch.setattr(loaded.clip, "embed_vocabulary", lambda vocabulary: texts[: len(vocabulary.prompts)])
+        pooled = unit[:4].reshape(2, 2, 32).half()
+        tile = FeatureTile(pooled, torch.full((2, 2), 3.0).half(), Window(0, 0, 32, 32), (2.0, 2.0))
+        features = DinoiserFeatures((tile,), None, (32, 32), loaded.encoder_identity)
+        alone = make_vocabulary(["cat", "dog"])
+        beside = alone.with_others([Label(f"thing {i}", (f"a photo of a thing {i}",)) for i in range(16)])
+        answers = [loaded.segment(features, alone), loaded.segment(features, beside)]
+        off = loaded.with_config(changed(CONFIG, others=OthersConfig(absent_quantile=None)))
+        answers.append(off.segment(features, beside))
+        for answer, is_there in zip(answers, (True, False, True), strict=True):
+            assert (answer.label_map[0, 0], answer.label_map[0, -1]) == (1, 2 if is_there else 0)
+            assert (answer.area[2] > 0) == (answer.score[2] > 0) == is_there
 
     def test_they_are_part_of_the_identity(self, loaded):
         other = loaded.with_config(changed(CONFIG, others=OthersConfig(absent_quantile=None)))
@@ -397,6 +428,28 @@ def test_what_is_kept_is_about_what_is_said(loaded, config, pamr, size_hw):
         assert dinoiser.kept_bytes(size_hw) >= kept - header
 
 
+@pytest.mark.parametrize(
+    ("size_hw", "way", "megabytes"),
+    [
+        ((448, 448), "whole", 0.80),
+        ((480, 640), "whole", 1.23),
+        ((3000, 4000), "whole", 1.23),
+        ((9000, 9000), "whole", 1.64),
+        ((480, 640), "windows", 1.61),
+    ],
+    ids=str,
+)
+def test_a_picture_of_any_size_takes_no_more_than_so_much(loaded, size_hw, way, megabytes):
+    """With the published sizes: patches of 16 pixels, 512 numbers each."""
+
+    class PublishedTower:
+        patch_px, width, embed_dim = 16, 64, 512
+
+    config = replace(CONFIG, method_config=DinoiserConfig(heads=CONFIG.method_config.heads, way=way))
+    one = Dinoiser(config, loaded.clip, loaded._heads, name="wide", weights_id="wide", tower=PublishedTower())
+    assert one.kept_bytes(size_hw) / 1e6 == pytest.approx(megabytes, abs=0.01)
+
+
 def test_pieces_are_encoded_in_one_pass_and_not_too_large(loaded):
     pieces = loaded.with_config(changed(WINDOWED, delta=0.5)).for_pieces()
     assert pieces.settings.way == "whole"
@@ -433,3 +486,17 @@ def test_what_others_win_stays_empty(loaded):
     assert (competed.label_map[kept] == alone.label_map[kept]).mean() > 0.9
     explained = loaded.explain(PHOTO, features, beside)
     assert all(len(step.values) == len(VOCABULARY) for step in explained.steps)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU; the same code runs on the CPU above")
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("config", [CONFIG, WINDOWED], ids=["whole", "windows"])
+def test_cuda_agrees_with_the_cpu(loaded, config, dtype):
+    on_gpu, on_cpu = load_dinoiser(replace(config, device="cuda", dtype=dtype)), loaded.with_config(config)
+    photos = [PHOTO, noise(3, 48, 96), PHOTO]
+    for gpu, cpu in zip(on_gpu.encode(photos), on_cpu.encode(photos), strict=True):
+        for ours, theirs in zip(gpu.tiles, cpu.tiles, strict=True):
+            same = torch.nn.functional.cosine_similarity(ours.pooled.float(), theirs.pooled.float(), dim=-1)
+            assert same.min() > 0.98
+        labels = on_gpu.segment(gpu, VOCABULARY).label_map
+        assert (labels == on_cpu.segment(cpu, VOCABULARY).label_map).mean() > 0.95
