@@ -15,6 +15,9 @@ from clipdiy.dinoiser.method import Dinoiser
 from clipdiy.errors import ConfigError, WeightsError
 from clipdiy.method import build_method, method_named, read_features, require_weights
 from clipdiy.panel import explain_panel
+from clipdiy.photo import Photo
+from clipdiy.starter.scenes import compose_scene
+from clipdiy.vocabulary import make_vocabulary
 from clipdiy.weights import STARTER_DIR
 
 
@@ -74,6 +77,23 @@ def test_heads_of_another_width_are_refused():
     resnet = changed(CONFIG, clip=f"local-dir:{STARTER_DIR / 'clip'}")
     with pytest.raises(ConfigError, match=r"heads read 64 channels and .* has 256"):
         build_method(resnet, warm_up=False)
+
+
+def test_the_starter_in_bfloat16_is_near_itself_in_float32():
+    photo, vocabulary = Photo.from_array(compose_scene(7).image), make_vocabulary(["dog", "cat", "car"])
+    kinds = ("float32", "bfloat16")
+    exact, half = (
+        build_method(preset("starter", method="clip-dinoiser", device="cpu", dtype=kind), warm_up=False)
+        for kind in kinds
+    )
+    assert exact.encoder_identity != half.encoder_identity
+    made = [method.encode([photo])[0] for method in (exact, half)]
+    ours, theirs = (features.tiles[0] for features in made)
+    assert not torch.equal(ours.pooled, theirs.pooled), "it did compute in bfloat16"
+    assert torch.nn.functional.cosine_similarity(ours.pooled.float(), theirs.pooled.float(), dim=-1).min() > 0.995
+    assert ((ours.background > 0) == (theirs.background > 0)).float().mean() > 0.98
+    maps = [method.segment(one, vocabulary).label_map for method, one in zip((exact, half), made, strict=True)]
+    assert (maps[0] == maps[1]).mean() > 0.99
 
 
 def test_the_panel_draws_its_explanation():
