@@ -33,7 +33,7 @@ from backend.errors import BackendError
 from backend.label_studio_api import SCORE_FLAG, LabelStudioApi
 from clipdiy.starter.scenes import Sprites, compose_scene, load_sprites
 
-PresetName = Literal["starter", "paper", "paper-fast", "paper-b16"]
+PresetName = Literal["starter", "paper", "paper-fast", "paper-b16", "dinoiser"]
 
 LABEL_STUDIO_PORT = 8080
 BACKEND_PORT = 9090
