@@ -13,6 +13,7 @@ FOLDS = 5
 FEW_PICTURES = range(3, 25)
 SURENESS = 0.5  # standard errors
 LEAST_NAMED_BETTER = 0.02  # share of held-out cells
+GOOD_WORDS = 0.6  # log loss of the words: the right label has a probability of 0.55 in the geometric mean
 LEAST_MEAN_GAIN = 0.05  # IoU
 LEAST_POOLED_GAIN = 0.01
 LEAST_EACH_OF_TWO = 0.05
@@ -70,8 +71,9 @@ def choose_prior(loss: Doubles, right: Doubles, region: NDArray[np.int64], pictu
     pictures, not cells. Enough is:
 
     - names: LEAST_NAMED_BETTER more of the cells right than the words; gain: more than SURENESS standard errors;
-    - with FEW_PICTURES: no fewer names, and any gain. A few points of names cannot be told from chance there, and
-      `weakest_prior` keeps every fit so near to the words that it can do little harm: this gives early gains.
+    - with FEW_PICTURES, where the words are not good (a log loss of GOOD_WORDS or more): no fewer names, and any gain.
+      A few points of names cannot be told from chance there, and `weakest_prior` keeps every fit so near to the words
+      that it can do little harm beside what is to be gained: this gives early gains.
 
     Args:
         loss: (priors, n) float64, log loss of held-out rows. The first prior is the words alone, then from strong to
@@ -88,7 +90,7 @@ def choose_prior(loss: Doubles, right: Doubles, region: NDArray[np.int64], pictu
     by_picture = means_by(loss, picture[first])
     if by_picture.shape[1] < 2:
         return 0
-    few = by_picture.shape[1] in FEW_PICTURES
+    few = by_picture.shape[1] in FEW_PICTURES and by_picture[0].mean() >= GOOD_WORDS
     named_better = right.mean(axis=1) - right[0].mean() >= (0 if few else LEAST_NAMED_BETTER)
     best = int(by_picture.mean(axis=1).argmin())
     for prior in range(1, len(loss)):

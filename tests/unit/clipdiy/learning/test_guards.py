@@ -49,11 +49,16 @@ def test_few_pictures_have_to_trust_the_words(count, rho):
     assert weakest_prior(count) == rho
 
 
-def held_out(gains, right, pictures):
-    """Losses 1 less each prior's gain per picture, in turns; two rows of one region a picture; shares named right."""
+def held_out(gains, right, pictures, words=1.0):
+    """Losses of the words less each prior's gain per picture, in turns; two rows of one region a picture; shares named right."""
     gains = np.array([np.resize(gain, pictures) for gain in gains], float)
     region = np.repeat(np.arange(pictures), 2)
-    return 1 - np.repeat(gains, 2, axis=1), np.repeat(np.array(right, float)[:, None], 2 * pictures, 1), region, region
+    return (
+        words - np.repeat(gains, 2, axis=1),
+        np.repeat(np.array(right, float)[:, None], 2 * pictures, 1),
+        region,
+        region,
+    )
 
 
 @pytest.mark.parametrize("pictures", [4, 24, 26], ids=["few", "still few", "many"])
@@ -90,6 +95,13 @@ def test_choose_prior(gains, right, chosen, pictures):
 )
 def test_few_pictures_need_less(pictures, uses, gains, right):
     assert (choose_prior(*held_out(gains, right, pictures)) == 1) == uses
+
+
+@pytest.mark.parametrize(("words", "uses"), [(0.59, False), (0.61, True)])
+@pytest.mark.parametrize("pictures", [3, 24])
+def test_few_pictures_need_more_where_the_words_are_good(pictures, words, uses):
+    assert (choose_prior(*held_out([[0], [0.3, 0.2]], [0.9, 0.915], pictures, words)) == 1) == uses
+    assert choose_prior(*held_out([[0], [0.3, 0.2]], [0.9, 0.925], pictures, words)) == 1
 
 
 def test_pictures_not_cells_are_counted():
