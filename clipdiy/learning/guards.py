@@ -14,6 +14,7 @@ FEW_PICTURES = range(3, 25)
 SURENESS = 0.5  # standard errors
 LEAST_NAMED_BETTER = 0.02  # share of held-out cells
 GOOD_WORDS = 0.6  # log loss of the words: the right label has a probability of 0.55 in the geometric mean
+LEAST_OF_LOSS = 0.1  # share of the words' log loss
 LEAST_MEAN_GAIN = 0.05  # IoU
 LEAST_POOLED_GAIN = 0.01
 LEAST_EACH_OF_TWO = 0.05
@@ -71,9 +72,11 @@ def choose_prior(loss: Doubles, right: Doubles, region: NDArray[np.int64], pictu
     pictures, not cells. Enough is:
 
     - names: LEAST_NAMED_BETTER more of the cells right than the words; gain: more than SURENESS standard errors;
-    - with FEW_PICTURES, where the words are not good (a log loss of GOOD_WORDS or more): no fewer names, and any gain.
-      A few points of names cannot be told from chance there, and `weakest_prior` keeps every fit so near to the words
-      that it can do little harm beside what is to be gained: this gives early gains.
+    - with FEW_PICTURES besides: a gain of more than LEAST_OF_LOSS of what the words lose, as less cannot be told from
+      chance there;
+    - with FEW_PICTURES where the words are not good (a log loss of GOOD_WORDS or more), only that, and no fewer names.
+      `weakest_prior` keeps every fit so near to the words that it can do little harm beside what is to be gained: this
+      gives early gains.
 
     Args:
         loss: (priors, n) float64, log loss of held-out rows. The first prior is the words alone, then from strong to
@@ -90,14 +93,17 @@ def choose_prior(loss: Doubles, right: Doubles, region: NDArray[np.int64], pictu
     by_picture = means_by(loss, picture[first])
     if by_picture.shape[1] < 2:
         return 0
-    few = by_picture.shape[1] in FEW_PICTURES and by_picture[0].mean() >= GOOD_WORDS
-    named_better = right.mean(axis=1) - right[0].mean() >= (0 if few else LEAST_NAMED_BETTER)
+    words_loss = float(by_picture[0].mean())
+    few = by_picture.shape[1] in FEW_PICTURES
+    is_early = few and words_loss >= GOOD_WORDS
+    named_better = right.mean(axis=1) - right[0].mean() >= (0 if is_early else LEAST_NAMED_BETTER)
     best = int(by_picture.mean(axis=1).argmin())
     for prior in range(1, len(loss)):
         behind = by_picture[prior] - by_picture[best]
         if named_better[prior] and behind.mean() <= SURENESS * standard_error(behind) + 1e-12:
             gain = by_picture[0] - by_picture[prior]
-            return prior if gain.mean() > (0 if few else SURENESS * standard_error(gain)) else 0
+            sure = 0.0 if is_early else SURENESS * standard_error(gain)
+            return prior if gain.mean() > max(sure, LEAST_OF_LOSS * words_loss if few else 0.0) else 0
     return 0
 
 

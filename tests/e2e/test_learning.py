@@ -15,6 +15,7 @@ from webhooks import brushed
 
 from backend.corrections.store import CorrectionStore
 from backend.demo.browser import Browser
+from backend.learning.examining import number_in
 from clipdiy.evaluate.confusion import confusion_matrix, quality
 from clipdiy.starter.scenes import NOUNS, Sprites, compose_scene, load_sprites
 
@@ -51,11 +52,14 @@ class Project:
         data = [{"image": data_uri(png(scene.image))} for scene in made]
         self.tasks = label_studio.api.import_tasks(self.id, data)
 
-    def retrieve(self):
+    def retrieve(self, version=None):
+        """Let Label Studio ask, and return each task's newest prediction; of a learned version, 0 for the words."""
         self.label_studio.api.retrieve_predictions(self.id)
         newest = {}
         for prediction in sorted(self.label_studio.api.predictions(self.id), key=lambda one: one["id"]):
-            newest[prediction["task"]] = prediction
+            # Where it goes back to the words, it asks for nothing anew: their predictions are there.
+            if version is None or number_in(prediction["model_version"]) == version:
+                newest[prediction["task"]] = prediction
         return newest
 
     def miou(self, predictions, corrected=CORRECTED):
@@ -234,11 +238,11 @@ def test_what_is_known_already_is_left_as_it_is(label_studio: LabelStudio, backe
         told = count
         project.press_start_training()
         stored = project.learned_from(store, count)
-        before, after = (project.miou(predictions, corrected=count) for predictions in (first, project.retrieve()))
+        now = project.retrieve(stored.used)
+        before, after = (project.miou(predictions, corrected=count) for predictions in (first, now))
         print(f"N = {count}: mIoU {before:.1f} -> {after:.1f}; {stored.state}")
         gains.append(after - before)
-    assert np.mean(gains) > -0.5
-    assert min(gains) > -1.5
+    assert min(gains) >= -0.5
 
 
 def test_what_was_learned_is_pushed_to_what_nobody_has_annotated(

@@ -50,7 +50,7 @@ def test_few_pictures_have_to_trust_the_words(count, rho):
 
 
 def held_out(gains, right, pictures, words=1.0):
-    """Losses of the words less each prior's gain per picture, in turns; two rows of one region a picture; shares named right."""
+    """Losses, less by each prior's gain per picture, in turns; two rows of one region a picture; shares named right."""
     gains = np.array([np.resize(gain, pictures) for gain in gains], float)
     region = np.repeat(np.arange(pictures), 2)
     return (
@@ -90,7 +90,7 @@ def test_choose_prior(gains, right, chosen, pictures):
     ("gains", "right"),
     [
         pytest.param([[0], [0.3, 0.2]], [0.5, 0.515], id="hardly more names"),
-        pytest.param([[0], [3.0, -2.5, -0.4]], [0.5, 0.6], id="a gain that is not sure"),
+        pytest.param([[0], [4.0, -3.4, -0.2]], [0.5, 0.6], id="a gain that is not sure"),
     ],
 )
 def test_few_pictures_need_less(pictures, uses, gains, right):
@@ -102,6 +102,14 @@ def test_few_pictures_need_less(pictures, uses, gains, right):
 def test_few_pictures_need_more_where_the_words_are_good(pictures, words, uses):
     assert (choose_prior(*held_out([[0], [0.3, 0.2]], [0.9, 0.915], pictures, words)) == 1) == uses
     assert choose_prior(*held_out([[0], [0.3, 0.2]], [0.9, 0.925], pictures, words)) == 1
+
+
+@pytest.mark.parametrize("words", [0.5, 1.5], ids=["good words", "bad words"])
+@pytest.mark.parametrize(
+    ("pictures", "gain", "uses"), [(3, 0.09, False), (24, 0.09, False), (24, 0.11, True), (25, 0.01, True)]
+)
+def test_few_pictures_have_to_gain_a_share_of_what_the_words_lose(words, pictures, gain, uses):
+    assert (choose_prior(*held_out([[0], [gain * words]], [0.5, 0.6], pictures, words)) == 1) == uses
 
 
 def test_pictures_not_cells_are_counted():
