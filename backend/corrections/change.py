@@ -38,16 +38,22 @@ class Change:
         rows = self._database.execute("SELECT key FROM project WHERE number = ? ORDER BY key", (number,)).fetchall()
         return [key for [key] in rows]
 
-    def is_newer(self, project: str, annotation: SentAnnotation) -> bool:
-        """Whether an annotation says more than what is stored: not deleted meanwhile, and not older."""
+    def is_newer(self, project: str, annotation: SentAnnotation, digest: bytes) -> bool:
+        """Whether an annotation says more than what is stored: not deleted meanwhile, not older, and not the same.
+
+        Args:
+            project: Key.
+            annotation: What was sent.
+            digest: Of it and the config that it is read by.
+        """
         gone = self._database.execute(
             "SELECT 1 FROM gone WHERE project = ? AND (kind = 'annotation' AND id = ? OR kind = 'task' AND id = ?)",
             (project, annotation.number, annotation.task),
         ).fetchone()
         stored = self._database.execute(
-            "SELECT updated FROM annotation WHERE project = ? AND id = ?", (project, annotation.number)
+            "SELECT updated, digest FROM annotation WHERE project = ? AND id = ?", (project, annotation.number)
         ).fetchone()
-        return gone is None and (stored is None or stored[0] <= annotation.updated)
+        return gone is None and (stored is None or (stored[0] <= annotation.updated and stored[1] != digest))
 
     def keep(
         self,
@@ -56,6 +62,7 @@ class Change:
         shares: Iterable[tuple[str, ControlShares]],
         problems: Iterable[str],
         waits: Mapping[str, Any],
+        digest: bytes | None = None,
     ) -> None:
         """Keep an annotation as it is now, in place of what was known of it.
 
@@ -65,17 +72,19 @@ class Change:
             shares: Per control and picture, with the field that the picture stands in.
             problems: What of it could not be read.
             waits: What is needed to compare it with its prediction later; empty if it did not begin as one.
+            digest: Of what it was read from; without it, it is read again when it comes again.
         """
         self._drop_annotation(project, annotation.number)
         prediction = annotation.prediction or {}
         version = prediction.get("model_version")
         self._database.execute(
-            "INSERT INTO annotation VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO annotation VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 *(project, annotation.number, annotation.task, annotation.created, annotation.updated, annotation.who),
                 *(annotation.lead_time_s, annotation.is_cancelled, annotation.is_ground_truth, annotation.started_from),
                 *(version if isinstance(version, str) else "", json.dumps([*problems])),
                 zlib.compress(json.dumps(waits).encode(), 1) if waits else None,
+                digest,
             ),
         )
         for data_key, one in shares:

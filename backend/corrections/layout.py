@@ -47,6 +47,8 @@ MIGRATIONS = (
         PRIMARY KEY (project, number, annotation)
     ) WITHOUT ROWID;
     """,
+    # What an annotation was read from (`digest.py`); older ones are read once more.
+    "ALTER TABLE annotation ADD COLUMN digest BLOB",
 )
 OF_A_PROJECT = ("annotation", "task", "picture", "evidence", "agreement", "gone", "fit", "made_of")
 """Tables whose rows belong to the project that stands in their first column."""

@@ -141,6 +141,14 @@ class CorrectionStore:
             ).fetchall()
         return [_annotation(row) for row in rows]
 
+    def digests(self, key: str) -> dict[int, bytes]:
+        """Return what a project's annotations were read from, by annotation, as far as that is known."""
+        with self._database.open() as database:
+            rows = database.execute(
+                "SELECT id, digest FROM annotation WHERE project = ? AND digest IS NOT NULL", (key,)
+            )
+            return dict(rows.fetchall())
+
     def evidence(self, key: str) -> dict[int, list[StoredEvidence]]:
         """Return the shares of a project's annotations, by annotation, in a fixed order."""
         found: dict[int, list[StoredEvidence]] = {}

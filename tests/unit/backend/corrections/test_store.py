@@ -29,7 +29,7 @@ def sent(number=1, task=1, *, updated=100.0, **further):
 def keep(store, annotation, waits=None, key=KEY):
     with store.change() as change:
         change.see(FACTS)
-        if change.is_newer(key, annotation):
+        if change.is_newer(key, annotation, b""):
             change.keep(key, annotation, [("image", SHARES)], (), waits or {})
 
 
