@@ -9,7 +9,7 @@ from typing import Any
 
 from backend.corrections.events import ProjectFacts, SentAnnotation
 from backend.corrections.evidence import ControlShares
-from backend.corrections.kept import Agreement
+from backend.corrections.kept import Agreement, BesideWords
 from backend.corrections.layout import OF_A_PROJECT, stored_page
 
 
@@ -114,15 +114,33 @@ class Change:
             (project, task, data_key, stored_page(page), content, project, task),
         )
 
-    def is_examined(self, project: str, annotation: int, version: str, agreements: Iterable[Agreement]) -> None:
-        """Keep what became of an annotation's prediction, unless the annotation has gone meanwhile."""
+    def is_examined(
+        self,
+        project: str,
+        annotation: int,
+        version: str,
+        agreements: Iterable[Agreement],
+        beside_words: BesideWords | None = None,
+    ) -> None:
+        """Keep what became of an annotation's prediction, unless the annotation has gone meanwhile.
+
+        Args:
+            project: Key.
+            annotation: Its id.
+            version: Model version that had predicted; empty if unknown.
+            agreements: Class by class.
+            beside_words: What the labels' own words would have predicted, if that is known and was not shown.
+        """
         changed = self._database.execute(
             "UPDATE annotation SET waits = NULL, version = ? WHERE project = ? AND id = ?",
             (version, project, annotation),
         ).rowcount
-        self._database.execute("DELETE FROM agreement WHERE project = ? AND annotation = ?", (project, annotation))
+        self._forget_comparison(project, annotation)
         if not changed:
             return
+        if beside_words is not None:
+            row = (project, annotation, beside_words.number, beside_words.iou, beside_words.words_iou)
+            self._database.execute("INSERT INTO beside_words VALUES (?, ?, ?, ?, ?)", row)
         self._database.executemany(
             "INSERT INTO agreement VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
@@ -161,8 +179,12 @@ class Change:
     def _drop_annotation(self, project: str, number: int) -> bool:
         values = (project, number)
         self._database.execute("DELETE FROM evidence WHERE project = ? AND annotation = ?", values)
-        self._database.execute("DELETE FROM agreement WHERE project = ? AND annotation = ?", values)
+        self._forget_comparison(project, number)
         return self._database.execute("DELETE FROM annotation WHERE project = ? AND id = ?", values).rowcount > 0
+
+    def _forget_comparison(self, project: str, annotation: int) -> None:
+        for table in ("agreement", "beside_words"):
+            self._database.execute(f"DELETE FROM {table} WHERE project = ? AND annotation = ?", (project, annotation))
 
     def _drop_fits(self, project: str, annotation: int) -> None:
         """Forget the fits that were made with an annotation; the newest that was not is in use then, or the words."""
@@ -243,10 +265,10 @@ class Change:
         return int(number)
 
     def drop_fit(self, project: str, number: int) -> None:
-        """Forget a fit; who had pinned it gets the newest."""
+        """Forget a fit, and what it gained over the words; who had pinned it gets the newest."""
         values = (project, number)
-        self._database.execute("DELETE FROM fit WHERE project = ? AND number = ?", values)
-        self._database.execute("DELETE FROM made_of WHERE project = ? AND number = ?", values)
+        for table in ("fit", "made_of", "beside_words"):
+            self._database.execute(f"DELETE FROM {table} WHERE project = ? AND number = ?", values)
         self._database.execute("UPDATE project SET pinned = NULL WHERE key = ? AND pinned = ?", values)
 
     def _touch(self, project: str) -> None:

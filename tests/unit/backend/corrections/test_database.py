@@ -65,7 +65,7 @@ def test_a_file_of_the_first_layout_is_brought_to_this_one_and_read_once_more(tm
         )
         database.execute("PRAGMA user_version = 1")
     assert [(one.number, one.version) for one in store.annotations(KEY)] == [(1, "v")]
-    assert store.digests(KEY) == {}
+    assert (store.digests(KEY), store.beside_words(KEY)) == ({}, {})
     with store.change() as change:
         assert change.is_newer(KEY, SentAnnotation(1, 1, {"image": "ok"}, [], 90.0, 100.0), b"what it says")
 
