@@ -118,15 +118,19 @@ def measure_store(count: int) -> list[str]:
 
 def measure_looks(folder: Path) -> list[str]:
     """Ask for what people look at: the page, and the command."""
-    app = create_app(build_service(Settings(preset="starter", device="cpu", data_dir=folder), learns=False))
-    times_s = []
-    for _ in range(5):
-        begun = time.perf_counter()
-        answer = app.test_client().get("/", headers={"Accept": "text/html"}, base_url="http://127.0.0.1:9090")
-        times_s.append(time.perf_counter() - begun)
-        assert answer.status_code == 200
-        assert LABELS[0] in answer.get_data(as_text=True)
-    lines = [f"the page: {times_s[0]:.2f} s, then {', '.join(f'{each:.2f}' for each in times_s[1:])} s"]
+    settings = Settings(preset="starter", device="cpu", data_dir=folder, show_pictures=True)
+    client = create_app(build_service(settings, learns=False)).test_client()
+    lines = []
+    of_class = f"/page/class?project={PROJECT.key}&control=brush&label={LABELS[0].replace(' ', '%20')}"
+    for what, path in (("the page", "/"), ("pictures of a class, none of them kept", of_class)):
+        times_s = []
+        for _ in range(5):
+            begun = time.perf_counter()
+            answer = client.get(path, headers={"Accept": "text/html"}, base_url="http://127.0.0.1:9090")
+            times_s.append(time.perf_counter() - begun)
+            assert answer.status_code == 200
+            assert LABELS[0] in answer.get_data(as_text=True)
+        lines.append(f"{what}: {times_s[0]:.2f} s, then {', '.join(f'{each:.2f}' for each in times_s[1:])} s")
     environment = {**os.environ, "CLIPDIY_DATA_DIR": str(folder)}
     for options in (["--help"], ["--project", "1"], ["--project", "1", "--json"]):
         command = [sys.executable, "-m", "backend.ls", "quality", *options]
