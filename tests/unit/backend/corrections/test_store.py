@@ -144,6 +144,8 @@ def test_deleting_equals_never_having_had(store, tmp_path):
         change.task_gone(KEY, 2)
     assert contents(store) == contents(other)
     with store.change() as change:
+        change.is_picture(KEY, 1, "image", None, "abc")
+        change.is_examined(KEY, 1, "v", [row], BesideWords(1, 0.5, 0.25))
         change.project_gone(KEY)
     assert all(not rows for rows in contents(store).values())
 
