@@ -2,16 +2,22 @@
 
     python -m benchmarks.corrections [--annotations N] [--pictures N]
 
-First part: N webhooks with a brush of a picture of 640x480 each are received and read, and a project of which each of
-them had been predicted is reported on, in one process.
+First part: N webhooks with a brush of a picture of 640x480 each are received and read, a project of which each of them
+had been predicted is reported on, by the page and `clipdiy-ls quality` too, and is read again as Label Studio's API
+gives it (without the network): as it is, when its config has gained a label, and once more.
 Second part: a real service (random weights of the published shapes, embeddings of 512 numbers) learns from N corrected
 pictures, with what competes with their labels, while /health and /predict of another project's known picture are asked
 all the time. Their times are beside those of the same service at rest.
 """
 
 import argparse
+import json
+import os
+import subprocess
+import sys
 import threading
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,9 +33,12 @@ from backend.corrections.store import Agreement, CorrectionStore
 from backend.demo.server_process import backend_process
 from backend.labeling.reader import parse_label_config
 from backend.learning.reports import StoredReports
+from backend.learning.sync import sync
 from backend.outputs.brush import encode_mask
 from backend.predicting.feature_cache import FeatureCache
+from backend.service import build_service
 from backend.settings import Settings
+from backend.web.app import create_app
 from benchmarks.learning import invented_pictures
 from benchmarks.networks import random_weights
 from benchmarks.timing import machine
@@ -96,11 +105,71 @@ def measure_store(count: int) -> list[str]:
         assert report is not None
         assert report.pictures == sum(one.pictures for one in report.classes) == count
         size = sum(path.stat().st_size for path in Path(folder).iterdir())
+        looked = measure_looks(Path(folder))
+        synced = measure_sync(intake, count, rle)
     return [
         f"{count:,} webhooks received: {percentiles_ms(received)}",
         f"read: {1000 * read_s / count:.1f} ms each; reported on in {report_s:.2f} s; "
         f"{size / count / 1000:.1f} kB each on disk",
+        *looked,
+        *synced,
     ]
+
+
+def measure_looks(folder: Path) -> list[str]:
+    """Ask for what people look at: the page, and the command."""
+    settings = Settings(preset="starter", device="cpu", data_dir=folder, show_pictures=True)
+    client = create_app(build_service(settings, learns=False)).test_client()
+    lines = []
+    of_class = f"/page/class?project={PROJECT.key}&control=brush&label={LABELS[0].replace(' ', '%20')}"
+    for what, path in (("the page", "/"), ("pictures of a class, none of them kept", of_class)):
+        times_s = []
+        for _ in range(5):
+            begun = time.perf_counter()
+            answer = client.get(path, headers={"Accept": "text/html"}, base_url="http://127.0.0.1:9090")
+            times_s.append(time.perf_counter() - begun)
+            assert answer.status_code == 200
+            assert LABELS[0] in answer.get_data(as_text=True)
+        lines.append(f"{what}: {times_s[0]:.2f} s, then {', '.join(f'{each:.2f}' for each in times_s[1:])} s")
+    environment = {**os.environ, "CLIPDIY_DATA_DIR": str(folder)}
+    for options in (["--help"], ["--project", "1"], ["--project", "1", "--json"]):
+        command = [sys.executable, "-m", "backend.ls", "quality", *options]
+        begun = time.perf_counter()
+        subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+        lines.append(f"`clipdiy-ls quality {' '.join(options)}`: {time.perf_counter() - begun:.2f} s")
+    return lines
+
+
+class AnsweringApi:
+    """Answers as Label Studio's API does, from texts of JSON."""
+
+    def __init__(self, count: int, rle: list[int], config: str) -> None:
+        """Take the project's config; tasks are those of the webhooks."""
+        self._count, self._rle, self._config = count, rle, config
+
+    def project(self, _number: int) -> Mapping[str, Any]:
+        """Return how Label Studio describes the project."""
+        return {**webhook(1, self._rle)["project"], "label_config": self._config}
+
+    def task_pages(self, _number: int, *, fields: str, page_size: int) -> Iterator[Sequence[Mapping[str, Any]]]:
+        """Yield all tasks with their annotations."""
+        assert fields == "all"
+        for first in range(1, self._count + 1, page_size):
+            bodies = [webhook(number, self._rle) for number in range(first, min(first + page_size, self._count + 1))]
+            page = [{**body["task"], "annotations": [body["annotation"]]} for body in bodies]
+            yield json.loads(json.dumps(page))
+
+
+def measure_sync(intake: Intake, count: int, rle: list[int]) -> list[str]:
+    """Make the store equal to what Label Studio has: unchanged, and with another label in its config."""
+    gained = CONFIG.replace("</BrushLabels>", '<Label value="one more"/></BrushLabels>')
+    lines = []
+    for what, config in (("unchanged", CONFIG), ("with one more label", gained), ("unchanged since", gained)):
+        begun, worked = time.perf_counter(), time.process_time()
+        assert sync(AnsweringApi(count, rle, config), intake, 1).annotations == count
+        wall_s, cpu_s = time.perf_counter() - begun, time.process_time() - worked
+        lines.append(f"sync of {count:,}, {what}: {wall_s:.1f} s, {cpu_s:.1f} s of processor time")
+    return lines
 
 
 def prepare(folder: Path, encoder: str, count: int) -> None:

@@ -48,6 +48,16 @@ def agreements(predicted: Sequence[KeptRegion], kept: Sequence[KeptRegion], *, n
     return found
 
 
+def task_iou(found: Sequence[Agreement]) -> float:
+    """Return how good a task's prediction was: the mean IoU over its classes, those that were added counting 0.
+
+    Args:
+        found: What became of each class that was predicted or kept; where that is none, nothing was to be found, and
+            nothing was.
+    """
+    return sum(one.iou or 0.0 for one in found) / len(found) if found else 1.0
+
+
 def _by_place(regions: Iterable[KeptRegion]) -> dict[Place, list[KeptRegion]]:
     places: dict[Place, list[KeptRegion]] = {}
     for region in regions:

@@ -9,7 +9,7 @@ from typing import Any
 
 from backend.corrections.events import ProjectFacts, SentAnnotation
 from backend.corrections.evidence import ControlShares
-from backend.corrections.kept import Agreement
+from backend.corrections.kept import Agreement, BesideWords
 from backend.corrections.layout import OF_A_PROJECT, stored_page
 
 
@@ -38,16 +38,22 @@ class Change:
         rows = self._database.execute("SELECT key FROM project WHERE number = ? ORDER BY key", (number,)).fetchall()
         return [key for [key] in rows]
 
-    def is_newer(self, project: str, annotation: SentAnnotation) -> bool:
-        """Whether an annotation says more than what is stored: not deleted meanwhile, and not older."""
+    def is_newer(self, project: str, annotation: SentAnnotation, digest: bytes) -> bool:
+        """Whether an annotation says more than what is stored: not deleted meanwhile, not older, and not the same.
+
+        Args:
+            project: Key.
+            annotation: What was sent.
+            digest: Of it and the config that it is read by.
+        """
         gone = self._database.execute(
             "SELECT 1 FROM gone WHERE project = ? AND (kind = 'annotation' AND id = ? OR kind = 'task' AND id = ?)",
             (project, annotation.number, annotation.task),
         ).fetchone()
         stored = self._database.execute(
-            "SELECT updated FROM annotation WHERE project = ? AND id = ?", (project, annotation.number)
+            "SELECT updated, digest FROM annotation WHERE project = ? AND id = ?", (project, annotation.number)
         ).fetchone()
-        return gone is None and (stored is None or stored[0] <= annotation.updated)
+        return gone is None and (stored is None or (stored[0] <= annotation.updated and stored[1] != digest))
 
     def keep(
         self,
@@ -56,6 +62,7 @@ class Change:
         shares: Iterable[tuple[str, ControlShares]],
         problems: Iterable[str],
         waits: Mapping[str, Any],
+        digest: bytes | None = None,
     ) -> None:
         """Keep an annotation as it is now, in place of what was known of it.
 
@@ -65,17 +72,19 @@ class Change:
             shares: Per control and picture, with the field that the picture stands in.
             problems: What of it could not be read.
             waits: What is needed to compare it with its prediction later; empty if it did not begin as one.
+            digest: Of what it was read from; without it, it is read again when it comes again.
         """
         self._drop_annotation(project, annotation.number)
         prediction = annotation.prediction or {}
         version = prediction.get("model_version")
         self._database.execute(
-            "INSERT INTO annotation VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO annotation VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 *(project, annotation.number, annotation.task, annotation.created, annotation.updated, annotation.who),
                 *(annotation.lead_time_s, annotation.is_cancelled, annotation.is_ground_truth, annotation.started_from),
                 *(version if isinstance(version, str) else "", json.dumps([*problems])),
                 zlib.compress(json.dumps(waits).encode(), 1) if waits else None,
+                digest,
             ),
         )
         for data_key, one in shares:
@@ -105,15 +114,33 @@ class Change:
             (project, task, data_key, stored_page(page), content, project, task),
         )
 
-    def is_examined(self, project: str, annotation: int, version: str, agreements: Iterable[Agreement]) -> None:
-        """Keep what became of an annotation's prediction, unless the annotation has gone meanwhile."""
+    def is_examined(
+        self,
+        project: str,
+        annotation: int,
+        version: str,
+        agreements: Iterable[Agreement],
+        beside_words: BesideWords | None = None,
+    ) -> None:
+        """Keep what became of an annotation's prediction, unless the annotation has gone meanwhile.
+
+        Args:
+            project: Key.
+            annotation: Its id.
+            version: Model version that had predicted; empty if unknown.
+            agreements: Class by class.
+            beside_words: What the labels' own words would have predicted, if that is known and was not shown.
+        """
         changed = self._database.execute(
             "UPDATE annotation SET waits = NULL, version = ? WHERE project = ? AND id = ?",
             (version, project, annotation),
         ).rowcount
-        self._database.execute("DELETE FROM agreement WHERE project = ? AND annotation = ?", (project, annotation))
+        self._forget_comparison(project, annotation)
         if not changed:
             return
+        if beside_words is not None:
+            row = (project, annotation, beside_words.number, beside_words.iou, beside_words.words_iou)
+            self._database.execute("INSERT INTO beside_words VALUES (?, ?, ?, ?, ?)", row)
         self._database.executemany(
             "INSERT INTO agreement VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
@@ -152,8 +179,12 @@ class Change:
     def _drop_annotation(self, project: str, number: int) -> bool:
         values = (project, number)
         self._database.execute("DELETE FROM evidence WHERE project = ? AND annotation = ?", values)
-        self._database.execute("DELETE FROM agreement WHERE project = ? AND annotation = ?", values)
+        self._forget_comparison(project, number)
         return self._database.execute("DELETE FROM annotation WHERE project = ? AND id = ?", values).rowcount > 0
+
+    def _forget_comparison(self, project: str, annotation: int) -> None:
+        for table in ("agreement", "beside_words"):
+            self._database.execute(f"DELETE FROM {table} WHERE project = ? AND annotation = ?", (project, annotation))
 
     def _drop_fits(self, project: str, annotation: int) -> None:
         """Forget the fits that were made with an annotation; the newest that was not is in use then, or the words."""
@@ -234,10 +265,10 @@ class Change:
         return int(number)
 
     def drop_fit(self, project: str, number: int) -> None:
-        """Forget a fit; who had pinned it gets the newest."""
+        """Forget a fit, and what it gained over the words; who had pinned it gets the newest."""
         values = (project, number)
-        self._database.execute("DELETE FROM fit WHERE project = ? AND number = ?", values)
-        self._database.execute("DELETE FROM made_of WHERE project = ? AND number = ?", values)
+        for table in ("fit", "made_of", "beside_words"):
+            self._database.execute(f"DELETE FROM {table} WHERE project = ? AND number = ?", values)
         self._database.execute("UPDATE project SET pinned = NULL WHERE key = ? AND pinned = ?", values)
 
     def _touch(self, project: str) -> None:

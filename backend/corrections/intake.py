@@ -7,6 +7,7 @@ from typing import Any
 
 from backend.annotations.reading import KeptRegion, KeptRegions, read_regions
 from backend.corrections.change import Change
+from backend.corrections.digest import digest_of
 from backend.corrections.events import Event, ProjectFacts, SentAnnotation, read_event
 from backend.corrections.evidence import ControlShares, control_shares
 from backend.corrections.store import CorrectionStore
@@ -59,7 +60,10 @@ class Intake:
             event = read_event(body) if isinstance(body, Mapping) else None
         except BackendError as err:
             logger.warning("a webhook is left out: %s", err)
-        read = {one.number: self._read(event.project, one) for one in event.annotations} if event else {}
+        read: dict[int, _Read] = {}
+        if event is not None and event.annotations:
+            label_config = self._label_config(event.project)
+            read = {one.number: self._read(one, label_config) for one in event.annotations}
         with self._store.change() as change:
             change.has_read(number)
             return Received(self._apply(change, event, read)) if event else Received(())
@@ -87,8 +91,7 @@ class Intake:
         if event.asks_to_learn:
             change.ask(key)
         for annotation in event.annotations:
-            if change.is_newer(key, annotation):
-                _keep(change, key, annotation, read[annotation.number])
+            _keep(change, key, annotation, read[annotation.number])
         for number in event.annotations_gone:
             change.annotation_gone(key, number)
         for number in event.tasks_gone:
@@ -100,6 +103,8 @@ class Intake:
     ) -> tuple[int, int]:
         """Make what is stored of a project equal to what Label Studio has, annotation by annotation.
 
+        What is known already, read by the same config, is left as it is, also what it was compared with.
+
         Args:
             project: As Label Studio describes it now.
             annotations: All that it has; read as they come.
@@ -110,17 +115,15 @@ class Intake:
         """
         with self._store.change() as change:
             change.see(project)
+        label_config, known = self._label_config(project), self._store.digests(project.key)
         there = set()
         for annotation in annotations:
             there.add(annotation.number)
-            with self._store.change() as change:
-                is_newer = change.is_newer(project.key, annotation)
-            if not is_newer:
+            if known.get(annotation.number) == digest_of(annotation, label_config):
                 continue
-            read = self._read(project, annotation)
+            read = self._read(annotation, label_config)
             with self._store.change() as change:
-                if change.is_newer(project.key, annotation):
-                    _keep(change, project.key, annotation, read)
+                _keep(change, project.key, annotation, read)
         gone: set[int] = set()
         if is_all():
             gone = {one.number for one in self._store.annotations(project.key)} - there
@@ -129,18 +132,20 @@ class Intake:
                     change.annotation_gone(project.key, number)
         return len(there), len(gone)
 
-    def _read(self, project: ProjectFacts, annotation: SentAnnotation) -> "_Read":
+    def _label_config(self, project: ProjectFacts) -> str:
+        """Return a project's config, where it was left out as it was heard last."""
+        stored = None if project.label_config else self._store.project(project.key)
+        return stored.facts.label_config if stored else project.label_config
+
+    def _read(self, annotation: SentAnnotation, label_config: str) -> "_Read":
         """Read the masks of an annotation; before anything is locked, as it may take a while."""
+        digest = digest_of(annotation, label_config)
         if annotation.is_cancelled:
-            return _Read()
-        label_config = project.label_config
-        if not label_config:
-            stored = self._store.project(project.key)
-            label_config = stored.facts.label_config if stored else ""
+            return _Read(digest)
         try:
             config = self._read_config(label_config)
         except LabelConfigError as err:
-            return _Read(problems=(f"the project's config cannot be read: {str(err).splitlines()[0]}",))
+            return _Read(digest, problems=(f"the project's config cannot be read: {str(err).splitlines()[0]}",))
         kept = read_regions(annotation.result, config)
         waits: dict[str, Any] = {}
         if began_as_prediction(annotation, kept):
@@ -148,24 +153,26 @@ class Intake:
             # What people see is stored with it: the regions, whole, as they are needed pixel by pixel.
             waits = {"result": annotation.result, "prediction": {k: sent.get(k) for k in ("result", "model_version")}}
         if kept.problems:
-            return _Read(problems=kept.problems[:PROBLEMS_KEPT], waits=waits)
+            return _Read(digest, problems=kept.problems[:PROBLEMS_KEPT], waits=waits)
         try:
-            return _Read(tuple(_shares_of(annotation, config, kept.regions)), waits=waits)
+            return _Read(digest, tuple(_shares_of(annotation, config, kept.regions)), waits=waits)
         except (AnnotationError, TaskError) as err:
-            return _Read(problems=(str(err),), waits=waits)
+            return _Read(digest, problems=(str(err),), waits=waits)
 
 
 @dataclass(frozen=True)
 class _Read:
-    """What an annotation says."""
+    """What an annotation says, and a digest of what it was read from."""
 
+    digest: bytes
     shares: tuple[tuple[str, ControlShares], ...] = ()
     problems: tuple[str, ...] = ()
     waits: Mapping[str, Any] = field(default_factory=dict)
 
 
 def _keep(change: Change, key: str, annotation: SentAnnotation, read: _Read) -> None:
-    change.keep(key, annotation, read.shares, read.problems, read.waits)
+    if change.is_newer(key, annotation, read.digest):
+        change.keep(key, annotation, read.shares, read.problems, read.waits, read.digest)
 
 
 def began_as_prediction(annotation: SentAnnotation, kept: KeptRegions) -> bool:

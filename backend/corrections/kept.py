@@ -61,6 +61,21 @@ class Agreement:
 
 
 @dataclass(frozen=True)
+class BesideWords:
+    """How much was kept of what a version predicted in one task, and of what the labels' own words would have.
+
+    Attributes:
+        number: The version's, from 1.
+        iou: Between what it predicted and what was kept, the mean over classes, in [0, 1].
+        words_iou: The same of what the words alone predict there.
+    """
+
+    number: int
+    iou: float
+    words_iou: float
+
+
+@dataclass(frozen=True)
 class StoredProject:
     """A project, and where its learning stands.
 

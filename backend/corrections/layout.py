@@ -47,8 +47,16 @@ MIGRATIONS = (
         PRIMARY KEY (project, number, annotation)
     ) WITHOUT ROWID;
     """,
+    # What an annotation was read from (`digest.py`); older ones are read once more.
+    "ALTER TABLE annotation ADD COLUMN digest BLOB",
+    """
+    CREATE TABLE beside_words (
+        project TEXT NOT NULL, annotation INTEGER NOT NULL, number INTEGER NOT NULL, iou REAL NOT NULL,
+        words_iou REAL NOT NULL, PRIMARY KEY (project, annotation)
+    ) WITHOUT ROWID;
+    """,
 )
-OF_A_PROJECT = ("annotation", "task", "picture", "evidence", "agreement", "gone", "fit", "made_of")
+OF_A_PROJECT = ("annotation", "task", "picture", "evidence", "agreement", "beside_words", "gone", "fit", "made_of")
 """Tables whose rows belong to the project that stands in their first column."""
 NO_PAGE = -1
 """Stands for the page of a picture that is the only one."""

@@ -21,12 +21,13 @@ from backend.corrections.change import Change
 from backend.corrections.database import CorrectionsDatabase
 from backend.corrections.events import ProjectFacts
 from backend.corrections.evidence import ControlShares
-from backend.corrections.kept import Agreement, KeptAnnotation, StoredEvidence, StoredFit, StoredProject
+from backend.corrections.kept import Agreement, BesideWords, KeptAnnotation, StoredEvidence, StoredFit, StoredProject
 from backend.corrections.layout import page_of
 from clipdiy.learning.evidence import ClassShares
 
 __all__ = [
     "Agreement",
+    "BesideWords",
     "Change",
     "CorrectionStore",
     "Full",
@@ -141,14 +142,28 @@ class CorrectionStore:
             ).fetchall()
         return [_annotation(row) for row in rows]
 
-    def evidence(self, key: str) -> dict[int, list[StoredEvidence]]:
-        """Return the shares of a project's annotations, by annotation, in a fixed order."""
+    def digests(self, key: str) -> dict[int, bytes]:
+        """Return what a project's annotations were read from, by annotation, as far as that is known."""
+        with self._database.open() as database:
+            rows = database.execute(
+                "SELECT id, digest FROM annotation WHERE project = ? AND digest IS NOT NULL", (key,)
+            )
+            return dict(rows.fetchall())
+
+    def evidence(self, key: str, annotation: int | None = None) -> dict[int, list[StoredEvidence]]:
+        """Return the shares of a project's annotations, by annotation, in a fixed order.
+
+        Args:
+            key: Of the project.
+            annotation: The only one that is wanted; all, if left out.
+        """
         found: dict[int, list[StoredEvidence]] = {}
+        only, values = ("", (key,)) if annotation is None else (" AND annotation = ?", (key, annotation))
         with self._database.open() as database:
             rows = database.execute(
                 "SELECT annotation, control, page, data_key, labels, shares, height, width FROM evidence "
-                "WHERE project = ? ORDER BY annotation, control, page",
-                (key,),
+                f"WHERE project = ?{only} ORDER BY annotation, control, page",
+                values,
             )
             for number, control, page, data_key, labels, shares, *size_hw in rows:
                 place = (control, page_of(page), tuple(json.loads(labels)))
@@ -170,10 +185,36 @@ class CorrectionStore:
                 found.setdefault(number, []).append(Agreement(control, page_of(page), *rest))
         return found
 
-    def pictures(self, key: str) -> dict[tuple[int, str, int | None], str]:
-        """Return which picture (SHA-256 of its file) stands where: by task, field and page."""
+    def beside_words(self, key: str) -> dict[int, BesideWords]:
+        """Return what versions gained over the labels' own words, by annotation, as far as that is known."""
         with self._database.open() as database:
-            rows = database.execute("SELECT task, data_key, page, content FROM picture WHERE project = ?", (key,))
+            rows = database.execute(
+                "SELECT annotation, number, iou, words_iou FROM beside_words WHERE project = ?", (key,)
+            ).fetchall()
+        return {annotation: BesideWords(*row) for annotation, *row in rows}
+
+    def made_of(self, key: str) -> dict[int, set[int]]:
+        """Return the annotations that each fit was made of, by the fit's number."""
+        found: dict[int, set[int]] = {}
+        with self._database.open() as database:
+            for number, annotation in database.execute(
+                "SELECT number, annotation FROM made_of WHERE project = ?", (key,)
+            ):
+                found.setdefault(number, set()).add(annotation)
+        return found
+
+    def pictures(self, key: str, task: int | None = None) -> dict[tuple[int, str, int | None], str]:
+        """Return which picture (SHA-256 of its file) stands where: by task, field and page.
+
+        Args:
+            key: Of the project.
+            task: The only one that is wanted; all, if left out.
+        """
+        only, values = ("", (key,)) if task is None else (" AND task = ?", (key, task))
+        with self._database.open() as database:
+            rows = database.execute(
+                f"SELECT task, data_key, page, content FROM picture WHERE project = ?{only}", values
+            )
             return {(task, field, page_of(page)): content for task, field, page, content in rows}
 
     def task_data(self, key: str, task: int) -> Mapping[str, Any] | None:

@@ -4,6 +4,10 @@ A prediction is made again from the picture's features, with the version that ma
 raw scores, whatever was shown. Which version it was, its name says, or its regions' ids, which hold that name. Where it
 cannot be made again (the config or the weights have changed since) the regions that Label Studio sent along are
 compared.
+
+Where a fit had predicted, the labels' own words are asked too, with the same picture: so it is known whether learning
+helped. Both are held against what a person left who had seen the fit's masks, which favours the fit where people accept
+what is only nearly right.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,8 +15,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from backend.annotations.reading import read_regions
-from backend.corrections.agreement import agreements
-from backend.corrections.store import Agreement
+from backend.corrections.agreement import agreements, task_iou
+from backend.corrections.store import Agreement, BesideWords
 from backend.images.pages import ImageKey
 from backend.labeling.controls import LabelConfig
 from backend.labeling.taught import Taught
@@ -46,6 +50,22 @@ class Version:
     taught: Mapping[str, Taught]
 
 
+@dataclass(frozen=True)
+class Examined:
+    """What became of a prediction.
+
+    Attributes:
+        version: The prediction's model version, empty if nobody knows what it was.
+        agreements: Class by class.
+        beside_words: What the labels' own words would have predicted; `None` where they had, or where the prediction
+            could not be made again.
+    """
+
+    version: str = ""
+    agreements: tuple[Agreement, ...] = ()
+    beside_words: BesideWords | None = None
+
+
 def examine(
     sent: Mapping[str, Any],
     task: Mapping[str, Any],
@@ -53,7 +73,7 @@ def examine(
     features: Mapping[ImageKey, Features],
     versions: Sequence[Version],
     predicting: Predicting,
-) -> tuple[str, list[Agreement]]:
+) -> Examined:
     """Compare an annotation with the prediction it began as.
 
     Args:
@@ -63,9 +83,6 @@ def examine(
         features: Of the task's pictures.
         versions: That may have made the prediction, the most likely first.
         predicting: Makes it again.
-
-    Returns:
-        The prediction's model version, and what became of it; an empty version if nobody knows what it was.
 
     Raises:
         AnnotationError: If the annotation cannot be read.
@@ -84,11 +101,19 @@ def examine(
         predicted = read_regions(again["result"], config).regions
         # Without its name, and with nothing left of it, the likeliest it is.
         if name or not known_ids or known_ids & {region.region_id for region in predicted}:
-            return version_name, agreements(predicted, kept, number=version.number)
+            number = taught.version  # 0 also for a fit that this config, or these weights, do nothing with
+            found = agreements(predicted, kept, number=number)
+            beside = None
+            if number:
+                words = predicting.answer(task, config, features, version=predicting.model_version(config))
+                of_words = agreements(read_regions(words["result"], config).regions, kept, number=0)
+                beside = BesideWords(number, task_iou(found), task_iou(of_words))
+            return Examined(version_name, tuple(found), beside)
     if isinstance(shown.get("result"), list):
         predicted = tuple(replace(one, score=None) for one in read_regions(shown["result"], config).regions)
-        return str(name or "?"), agreements(predicted, kept, number=number_in(str(name or "")))
-    return "", []
+        found = agreements(predicted, kept, number=number_in(str(name or "")))
+        return Examined(str(name or "?"), tuple(found))
+    return Examined()
 
 
 def number_in(version: str) -> int:

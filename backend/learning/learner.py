@@ -26,7 +26,7 @@ from backend.errors import AnnotationError, LabelConfigError, TaskError
 from backend.images.host import LabelStudioHost
 from backend.images.pages import ImageKey
 from backend.labeling.controls import Counting, LabelConfig, LearnWhen
-from backend.learning.examining import Version, examine
+from backend.learning.examining import Examined, Version, examine
 from backend.learning.fits import Fit
 from backend.learning.in_use import NOTHING, InUse
 from backend.learning.lessons import MOST_PICTURES, CountedAnnotations, Lesson, counted, lessons
@@ -460,12 +460,12 @@ class Learner:
         if sent is None:
             return
         try:
-            version, found = examine(sent, task, config, features, versions, self._predicting)
+            found = examine(sent, task, config, features, versions, self._predicting)
         except (AnnotationError, TaskError, ClipDiyError) as err:
             logger.warning("annotation %d is not compared with its prediction: %s", annotation, err)
-            version, found = "", []
+            found = Examined()
         with self._store.change() as change:
-            change.is_examined(key, annotation, version, found)
+            change.is_examined(key, annotation, found.version, found.agreements, found.beside_words)
 
     def _versions(self, key: str) -> list[Version]:
         """Return the words, and all fits that are kept."""

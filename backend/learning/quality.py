@@ -4,14 +4,15 @@ Every figure is of pictures that were predicted first and corrected afterwards, 
 learned from: a picture that a version was shown on is compared with the version that had predicted it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.corrections.store import Agreement, KeptAnnotation
-from backend.learning.report import ClassQuality, MeanIou, QualityPoint
+from backend.corrections.agreement import task_iou
+from backend.corrections.store import Agreement, BesideWords, KeptAnnotation
+from backend.learning.report import ClassQuality, Gain, MeanIou, QualityPoint
 
 DRAWS = 1000
 WINDOW = 20
@@ -92,11 +93,7 @@ def classes(every: Iterable[Judged]) -> tuple[ClassQuality, ...]:
 
 def of_pictures(every: Iterable[Judged]) -> list[float]:
     """Return the mean IoU of each task over its classes, those that were added counting 0."""
-    means = []
-    for one in every:
-        ious = [agreement.iou or 0.0 for agreement in one.found]
-        means.append(sum(ious) / len(ious))
-    return means
+    return [task_iou(one.found) for one in every]
 
 
 def curve(every: Sequence[Judged], window: int = WINDOW) -> tuple[QualityPoint, ...]:
@@ -123,6 +120,38 @@ def by_version(every: Iterable[Judged]) -> dict[int, MeanIou]:
         of_version.setdefault(one.found[0].number, []).append(one)
     found = {number: mean_iou(of_pictures(several)) for number, several in of_version.items()}
     return {number: iou for number, iou in found.items() if iou is not None}
+
+
+def gains(
+    by_task: Mapping[int, Sequence[KeptAnnotation]],
+    beside: Mapping[int, BesideWords],
+    learned_from: Mapping[int, Collection[int]],
+) -> dict[int, Gain]:
+    """Return what each version gained over the words alone, on pictures that it had predicted and not learned from.
+
+    Args:
+        by_task: Annotations that count; several of one task count as one picture.
+        beside: What is known of them, by annotation.
+        learned_from: By version, the tasks whose pictures it was learned from: what somebody corrects there once more
+            is in sample.
+    """
+    of_version: dict[int, list[tuple[float, float]]] = {}
+    for task, several in by_task.items():
+        of_task: dict[int, list[BesideWords]] = {}
+        for one in several:
+            pair = beside.get(one.number)
+            if pair is not None and task not in learned_from.get(pair.number, ()):
+                of_task.setdefault(pair.number, []).append(pair)
+        for number, pairs in of_task.items():
+            mean = np.mean([(pair.iou, pair.words_iou) for pair in pairs], axis=0)
+            of_version.setdefault(number, []).append((float(mean[0]), float(mean[1])))
+    found = {}
+    for number, pictures in of_version.items():
+        difference = mean_iou([iou - words for iou, words in pictures])
+        assert difference is not None, "there is one at least"
+        iou, words = (sum(column) / len(pictures) for column in zip(*pictures, strict=True))
+        found[number] = Gain(iou, words, difference.mean, difference.low, difference.high, difference.pictures)
+    return found
 
 
 def median_lead_time_s(annotations: Iterable[KeptAnnotation]) -> float | None:

@@ -65,6 +65,27 @@ class QualityPoint:
 
 
 @dataclass(frozen=True)
+class Gain:
+    """What a version gained over the labels' own words, on the same pictures, each corrected after it had predicted it.
+
+    Attributes:
+        iou: Between what the version predicted and what was kept, mean over pictures, in [0, 1].
+        words: The same of what the words alone would have predicted.
+        mean: The difference, in [-1, 1].
+        low: Lower end of its 95 % interval, by bootstrap over pictures.
+        high: Its upper end.
+        pictures: How many there are; none that the version was learned from.
+    """
+
+    iou: float
+    words: float
+    mean: float
+    low: float
+    high: float
+    pictures: int
+
+
+@dataclass(frozen=True)
 class VersionReport:
     """One version: the labels' own words (number 0), or a fit.
 
@@ -76,6 +97,7 @@ class VersionReport:
         is_pinned: Because a person said so.
         iou: On pictures that were predicted by it and corrected afterwards: not in sample.
         note: In words, what was learned, or why it is not used.
+        gain: Over the labels' own words; `None` for these, and where nothing is known of that.
     """
 
     number: int
@@ -85,6 +107,7 @@ class VersionReport:
     is_pinned: bool
     iou: MeanIou | None
     note: str
+    gain: Gain | None = None
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from backend.corrections.store import CorrectionStore, StoredFit, StoredProject
+from backend.corrections.store import CorrectionStore, KeptAnnotation, StoredFit, StoredProject
 from backend.labeling.controls import Counting, LearnWhen
 from backend.learning import quality
 from backend.learning.fits import Fit
 from backend.learning.lessons import counted
-from backend.learning.report import MeanIou, ProjectReport, VersionReport
+from backend.learning.report import Gain, MeanIou, ProjectReport, VersionReport
 from clipdiy.learning.errors import LearningError
 
 
@@ -61,9 +61,29 @@ class StoredReports:
             project.state,
             quality.classes(every),
             quality.curve(every),
-            _versions(project, fits, quality.by_version(every)),
+            _versions(
+                project,
+                fits,
+                quality.by_version(every),
+                quality.gains(counting.by_task, self._store.beside_words(key), self._learned_from(key, annotations)),
+            ),
             any(fit.number == project.used and _is_calibrated(fit) for fit in fits),
         )
+
+    def _learned_from(self, key: str, annotations: Sequence[KeptAnnotation]) -> dict[int, set[int]]:
+        """Return the tasks that show a picture that a version was learned from, by version."""
+        task_of = {one.number: one.task for one in annotations}
+        contents: dict[int, set[str]] = {}
+        showing: dict[str, set[int]] = {}
+        for (task, _, _), content in self._store.pictures(key).items():
+            contents.setdefault(task, set()).add(content)
+            showing.setdefault(content, set()).add(task)
+        found = {}
+        for number, made_of in self._store.made_of(key).items():
+            tasks = {task_of[annotation] for annotation in made_of if annotation in task_of}
+            same = (showing[content] for task in tasks for content in contents.get(task, ()))
+            found[number] = tasks.union(*same)
+        return found
 
     def pin(self, key: str, number: int | None) -> None:
         """Choose the version that a project uses: 0 for the labels' own words, `None` for the newest that helps.
@@ -83,13 +103,14 @@ def _is_calibrated(fit: StoredFit) -> bool:
 
 
 def _versions(
-    project: StoredProject, fits: Sequence[StoredFit], ious: Mapping[int, MeanIou]
+    project: StoredProject, fits: Sequence[StoredFit], ious: Mapping[int, MeanIou], gains: Mapping[int, Gain]
 ) -> tuple[VersionReport, ...]:
     """List the fits that are kept, the newest first, and the words."""
 
     def one(number: int, at: float, pictures: int, note: str) -> VersionReport:
         is_pinned = project.pinned == number
-        return VersionReport(number, at, pictures, number == project.used, is_pinned, ious.get(number), note)
+        is_in_use = number == project.used
+        return VersionReport(number, at, pictures, is_in_use, is_pinned, ious.get(number), note, gains.get(number))
 
     every = [one(fit.number, fit.at, fit.pictures, fit.note) for fit in fits]
     return (*every, one(0, 0.0, 0, "the labels' own words"))

@@ -81,7 +81,7 @@ def compare(
     evidence = next(
         (
             one
-            for one in store.evidence(key).get(number, ())
+            for one in store.evidence(key, number).get(number, ())
             if (one.shares.control, one.shares.page) == (agreement.control, agreement.page)
         ),
         None,
@@ -89,7 +89,7 @@ def compare(
     if annotation is None or evidence is None:
         return None
     place: ImageKey = evidence.data_key, agreement.page
-    content = store.pictures(key).get((annotation.task, *place))
+    content = store.pictures(key, annotation.task).get((annotation.task, *place))
     features = None if content is None else predicting.known_features(content)
     if features is None or features.picture is None:
         return None

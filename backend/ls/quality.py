@@ -10,7 +10,7 @@ import typer
 from backend.corrections.store import CorrectionStore
 from backend.errors import BackendError
 from backend.images.introductions import Introductions
-from backend.learning.report import MeanIou, ProjectReport
+from backend.learning.report import Gain, MeanIou, ProjectReport
 from backend.learning.reports import StoredReports
 from backend.settings import Settings
 
@@ -88,13 +88,23 @@ def table(report: ProjectReport) -> list[str]:
     for version in report.versions:
         marks = " in use" * version.is_in_use + " pinned" * version.is_pinned
         when = datetime.fromtimestamp(version.at, UTC).strftime("%Y-%m-%d %H:%M") if version.at else ""
-        lines.append(f"  version {version.number}{marks}: {show_iou(version.iou)} {version.note} {when}".rstrip())
+        said = f"  version {version.number}{marks}: {show_iou(version.iou)} {version.note} {when}".rstrip()
+        lines.append(said + ("" if version.gain is None else f"; {show_gain(version.gain)}"))
     return lines
 
 
 def show_iou(iou: MeanIou | None) -> str:
     """Return a mean with its interval, in percent."""
     return "-" if iou is None else f"{100 * iou.mean:.1f} ({100 * iou.low:.1f}..{100 * iou.high:.1f})"
+
+
+def show_gain(gain: Gain) -> str:
+    """Say what a version gained over the words alone, in percent and points of it."""
+    pictures = "1 picture" if gain.pictures == 1 else f"{gain.pictures} pictures"
+    return (
+        f"on {pictures} {100 * gain.iou:.1f}, the words alone would have {100 * gain.words:.1f}: "
+        f"{100 * gain.mean:+.1f} ({100 * gain.low:.1f} to {100 * gain.high:.1f})"
+    )
 
 
 def draw(reports: list[ProjectReport]) -> "Figure":

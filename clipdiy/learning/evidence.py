@@ -3,7 +3,12 @@
 Everything is read on a grid of CELLS x CELLS cells over the picture, whatever its size. Crops overlap and are coarse (7
 to a side at the finest), so nothing is lost that the embeddings hold. Of a method's features no more is known here than
 `Evidence` says.
+
+Shares are read by commands that only count them (`clipdiy-ls quality`), so torch is imported where it is needed: it
+takes longer than they do.
 """
+
+from __future__ import annotations
 
 import hashlib
 import struct
@@ -11,17 +16,17 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from clipdiy.aggregate import bilinear_matrix
 from clipdiy.errors import FeaturesError, ShapeError
-from clipdiy.guide import ObjectnessField
-from clipdiy.objectness.found import ObjectnessMap
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from clipdiy.objectness.found import ObjectnessMap
 
 CELLS = 32  # to a side
 WHOLE = 255  # a share of 1, in the one byte that is kept of it
@@ -60,7 +65,7 @@ class ClassShares:
         found: NDArray[np.uint8] = self.shares[self.positions.index(position)]
         return found
 
-    def moved(self, positions: Mapping[int, int]) -> "ClassShares":
+    def moved(self, positions: Mapping[int, int]) -> ClassShares:
         """Return the same shares for another vocabulary.
 
         Args:
@@ -76,7 +81,7 @@ class ClassShares:
         return _PREFIX.pack(_MAGIC, _LAYOUT, len(self.positions), zlib.crc32(body)) + body
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> "ClassShares":
+    def from_bytes(cls, data: bytes) -> ClassShares:
         """Unpack what `to_bytes` made.
 
         Raises:
@@ -237,6 +242,8 @@ def cell_objectness(features: Evidence) -> NDArray[np.float32] | None:
     """Read objectness at the centre of every cell, (CELLS * CELLS,) float32 in [0, 1]; `None` if there is none."""
     if features.objectness is None:
         return None
+    from clipdiy.guide import ObjectnessField
+
     read: NDArray[np.float32] = ObjectnessField(features.objectness, (CELLS, CELLS)).rows(0, CELLS).flatten().numpy()
     return read
 
@@ -286,6 +293,10 @@ def in_order(pictures: Sequence[CorrectedPicture]) -> list[CorrectedPicture]:
 @lru_cache(maxsize=8)
 def _pooling(grids: tuple[tuple[int, int], ...]) -> NDArray[np.float32]:
     """Write bilinear reading of all scales' grids at the cells' centres as one matrix."""
+    import torch
+
+    from clipdiy.aggregate import bilinear_matrix
+
     parts = [torch.kron(bilinear_matrix(CELLS, rows), bilinear_matrix(CELLS, cols)) for rows, cols in grids]
     pooling: NDArray[np.float32] = (torch.cat(parts, dim=1) / len(grids)).numpy()
     pooling.flags.writeable = False
@@ -295,6 +306,8 @@ def _pooling(grids: tuple[tuple[int, int], ...]) -> NDArray[np.float32]:
 @lru_cache(maxsize=8)
 def _axes(rows: int, cols: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Write bilinear reading of one grid at the cells' centres as one matrix for each axis."""
+    from clipdiy.aggregate import bilinear_matrix
+
     down, across = (bilinear_matrix(CELLS, side).numpy() for side in (rows, cols))
     down.flags.writeable = across.flags.writeable = False
     return down, across

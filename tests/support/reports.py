@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from backend.labeling.controls import LabelConfig
-from backend.learning.report import ClassQuality, Comparison, MeanIou, ProjectReport, QualityPoint, VersionReport
+from backend.learning.report import ClassQuality, Comparison, Gain, MeanIou, ProjectReport, QualityPoint, VersionReport
 
 SCENES = "3.1795331629"
 SHELF = "7.1795420001"
@@ -53,7 +53,16 @@ def scenes_report(title: str = "Drawn scenes") -> ProjectReport:
         ),
         curve=tuple(QualityPoint(n, AT - 86_400 * (40 - n) / 10, _iou(mean, 0.3 / n**0.5, 5)) for n, mean in means),
         versions=(
-            VersionReport(3, AT, 40, True, False, _iou(0.77, 0.05, 9), "Naming and objectness were fitted."),
+            VersionReport(
+                3,
+                AT,
+                40,
+                True,
+                False,
+                _iou(0.77, 0.05, 9),
+                "Naming and objectness were fitted.",
+                Gain(0.78, 0.49, 0.29, 0.2, 0.37, 8),
+            ),
             VersionReport(2, AT - 90_000, 27, False, False, _iou(0.73, 0.06, 13), "Naming was fitted."),
             VersionReport(1, AT - 190_000, 12, False, False, None, "Not used: held-out pictures did not gain."),
             VersionReport(0, 0.0, 0, False, False, _iou(0.46, 0.08, 18), "The labels' own words."),

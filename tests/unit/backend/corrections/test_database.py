@@ -11,6 +11,7 @@ import pytest
 from webhooks import KEY, annotated, project
 
 from backend.corrections.events import SentAnnotation, read_project
+from backend.corrections.layout import MIGRATIONS
 from backend.corrections.store import CorrectionStore
 
 
@@ -49,6 +50,24 @@ def test_a_file_of_a_newer_release_is_left_alone(store):
         store.projects()
     assert not store.needs_rebuilding
     assert store.path.exists()
+
+
+def test_a_file_of_the_first_layout_is_brought_to_this_one_and_read_once_more(tmp_path):
+    store = CorrectionStore(tmp_path)
+    with sqlite3.connect(store.path) as database:
+        for statement in MIGRATIONS[0].split(";"):
+            database.execute(statement)
+        database.execute(
+            "INSERT INTO project (key, number, title, label_config, changed) VALUES (?, 1, '', '', 0)", (KEY,)
+        )
+        database.execute(
+            "INSERT INTO annotation VALUES (?, 1, 1, 90, 100, NULL, NULL, 0, 0, NULL, 'v', '[]', NULL)", (KEY,)
+        )
+        database.execute("PRAGMA user_version = 1")
+    assert [(one.number, one.version) for one in store.annotations(KEY)] == [(1, "v")]
+    assert (store.digests(KEY), store.beside_words(KEY)) == ({}, {})
+    with store.change() as change:
+        assert change.is_newer(KEY, SentAnnotation(1, 1, {"image": "ok"}, [], 90.0, 100.0), b"what it says")
 
 
 def test_a_full_disk_is_told_and_nothing_is_half_written(store, tmp_path):

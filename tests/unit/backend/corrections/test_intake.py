@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from webhooks import KEY, LABELS, annotated, annotation, brushed, deleted, key_of, left_half, project
 
 from backend.corrections.intake import Intake, mask_controls
-from backend.corrections.store import CorrectionStore
+from backend.corrections.store import Agreement, CorrectionStore
 from backend.errors import RequestError
 from backend.labeling.reader import parse_label_config
 from tests.oracles.fuzz import webhooks
@@ -65,6 +65,17 @@ def test_the_config_that_was_sent_last_counts_where_none_is_sent(tmp_path):
     del body["project"]["label_config"]
     store, _ = read(tmp_path, annotated(1), body)
     assert store.evidence(KEY)[2][0].shares.labels == ("Cat", "Dog")
+
+
+def test_one_that_comes_again_as_it_was_stays_as_it_was_compared(tmp_path):
+    body = annotated(1, 1, [brushed(left_half(), origin="prediction")])
+    store, _ = read(tmp_path, body)
+    with store.change() as change:
+        change.is_examined(KEY, 1, "v", [Agreement("brush", None, "Cat", "accepted", 1.0, 0.5, 0)])
+    before = store.project(KEY)
+    read(tmp_path, body)
+    assert store.unexamined(KEY) == []
+    assert (len(store.agreements(KEY)[1]), store.project(KEY)) == (1, before)
 
 
 def test_one_that_did_not_begin_as_a_prediction_is_not_compared(tmp_path):

@@ -10,7 +10,7 @@ from webhooks import KEY, annotated, project
 from backend.corrections import store as room
 from backend.corrections.events import SentAnnotation, read_event, read_project
 from backend.corrections.evidence import ControlShares
-from backend.corrections.store import Agreement, CorrectionStore, Full, KeptAnnotation
+from backend.corrections.store import Agreement, BesideWords, CorrectionStore, Full, KeptAnnotation
 from clipdiy.learning.evidence import class_shares
 
 SHARES = ControlShares("brush", None, ("Cat", "Dog"), class_shares(np.eye(50, dtype=np.int64)), (50, 50))
@@ -29,7 +29,7 @@ def sent(number=1, task=1, *, updated=100.0, **further):
 def keep(store, annotation, waits=None, key=KEY):
     with store.change() as change:
         change.see(FACTS)
-        if change.is_newer(key, annotation):
+        if change.is_newer(key, annotation, b""):
             change.keep(key, annotation, [("image", SHARES)], (), waits or {})
 
 
@@ -37,7 +37,7 @@ def contents(store):
     """Everything that is stored, but for times and what only says that something is gone."""
     with sqlite3.connect(store.path) as database:
         found = {}
-        for table in ("annotation", "task", "picture", "evidence", "agreement", "fit", "made_of"):
+        for table in ("annotation", "task", "picture", "evidence", "agreement", "beside_words", "fit", "made_of"):
             found[table] = database.execute(f"SELECT * FROM {table} ORDER BY 1, 2, 3").fetchall()
         found["project"] = database.execute("SELECT key, number, title, label_config, pinned FROM project").fetchall()
     return found
@@ -139,10 +139,13 @@ def test_deleting_equals_never_having_had(store, tmp_path):
     keep(store, sent(2, 2), {"result": []})
     with store.change() as change:
         change.is_picture(KEY, 2, "image", None, "abc")
-        change.is_examined(KEY, 2, "v", [Agreement("brush", None, "Cat", "changed", 0.5, 0.7, 0)])
+        row = Agreement("brush", None, "Cat", "changed", 0.5, 0.7, 1)
+        change.is_examined(KEY, 2, "v", [row], BesideWords(1, 0.5, 0.25))
         change.task_gone(KEY, 2)
     assert contents(store) == contents(other)
     with store.change() as change:
+        change.is_picture(KEY, 1, "image", None, "abc")
+        change.is_examined(KEY, 1, "v", [row], BesideWords(1, 0.5, 0.25))
         change.project_gone(KEY)
     assert all(not rows for rows in contents(store).values())
 
@@ -163,6 +166,8 @@ def test_pictures_are_of_the_tasks_data(store):
         change.is_picture(KEY, 1, "pages", 2, "def")
         change.is_picture(KEY, 99, "image", None, "of no task")
     assert store.pictures(KEY) == {(1, "image", None): "abc", (1, "pages", 2): "def"}
+    assert store.pictures(KEY, 1) == store.pictures(KEY)
+    assert store.pictures(KEY, 2) == {}
     keep(store, sent(2, 1))  # the same data
     assert len(store.pictures(KEY)) == 2
     changed = SentAnnotation(3, 1, {"image": "another"}, [], 90.0, 100.0)
@@ -177,13 +182,14 @@ def test_what_waits_to_be_compared(store):
     assert store.waits(KEY, 1) == {"result": [1], "prediction": {"model_version": "v"}}
     row = Agreement("brush", 4, "Cat", "deleted", 0.0, None, 3)
     with store.change() as change:
-        change.is_examined(KEY, 1, "v3", [row])
-        change.is_examined(KEY, 77, "v3", [row])  # gone meanwhile
+        change.is_examined(KEY, 1, "v3", [row], BesideWords(3, 0.0, 0.25))
+        change.is_examined(KEY, 77, "v3", [row], BesideWords(3, 0.0, 0.25))  # gone meanwhile
     assert (store.unexamined(KEY), store.waits(KEY, 1)) == ([], None)
     assert store.agreements(KEY) == {1: [row]}
+    assert store.beside_words(KEY) == {1: BesideWords(3, 0.0, 0.25)}
     assert store.annotations(KEY)[0].version == "v3"
     keep(store, sent(1, updated=101.0), {"result": []})
-    assert (store.unexamined(KEY), store.agreements(KEY)) == ([1], {})
+    assert (store.unexamined(KEY), store.agreements(KEY), store.beside_words(KEY)) == ([1], {}, {})
 
 
 class TestFits:
@@ -212,7 +218,9 @@ class TestFits:
         self.add(store, (2, 1))
         assert store.project(KEY).used == 3
         with store.change() as change:
+            change.is_examined(KEY, 1, "v3", [], BesideWords(3, 0.5, 0.25))
             change.annotation_gone(KEY, 2)
+        assert store.beside_words(KEY) == {}, "what was predicted by a fit that was made of it"
         project = store.project(KEY)
         assert [fit.number for fit in store.fits(KEY)] == [1]
         assert (project.used, project.tried_pictures) == (1, -1)

@@ -9,13 +9,14 @@ from fakes import FakeCore, FakeLoader
 from learned import made_up, words
 from webhooks import KEY, LABELS, annotated, brushed, deleted, key_of, left_half, train
 
-from backend.corrections.store import CorrectionStore
+from backend.corrections.store import BesideWords, CorrectionStore
 from backend.images.host import LabelStudioHost
 from backend.labeling.reader import parse_label_config
 from backend.learning import learner as room
 from backend.learning.fits import Fit
 from backend.learning.learner import Wishes, describe
 from backend.learning.learning import Learning
+from backend.learning.report import Gain
 from backend.learning.when import QUIET_S
 from backend.metrics import Metrics
 from backend.predicting.feature_cache import FeatureCache
@@ -515,6 +516,19 @@ class TestWhatBecameOfPredictions:
         assert versions[1].mean == 1
         assert versions[1].pictures == 1
         assert versions[0].pictures == 1
+        # The stand-in for the networks does not listen to what was learned.
+        assert learning_room.store.beside_words(KEY) == {2: BesideWords(1, 1.0, 1.0)}
+        gains = {one.number: one.gain for one in learning_room.learning.report(KEY).versions}
+        assert gains[1] == Gain(1.0, 1.0, 0.0, 0.0, 0.0, 1)
+        assert gains[0] is None
+
+    def test_a_picture_that_a_version_was_learned_from_says_nothing_of_its_gain(self, learning_room):
+        self.kept(learning_room, 1, 1)
+        assert learning_room.version == 1
+        self.kept(learning_room, 2, 1, at=1_800_000_500)
+        learning_room.step()  # nobody has corrected anything since
+        assert learning_room.store.beside_words(KEY) == {2: BesideWords(1, 1.0, 1.0)}
+        assert [one.gain for one in learning_room.learning.report(KEY).versions] == [None] * 2
 
     def test_what_label_studio_sent_along_is_compared_where_it_cannot_be_made_again(self, learning_room):
         shown = {"model_version": "older-learned7-x", "result": [brushed(left_half(21, 50), "Cat", region="x")]}

@@ -1,10 +1,10 @@
 """What the store holds is what Label Studio has, after webhooks that were lost."""
 
 import pytest
-from webhooks import KEY, LABELS, annotation, brushed, left_half, project
+from webhooks import KEY, LABELS, annotated, annotation, brushed, left_half, project
 
 from backend.corrections.intake import Intake
-from backend.corrections.store import CorrectionStore
+from backend.corrections.store import Agreement, CorrectionStore
 from backend.errors import RequestError
 from backend.label_studio_api import LabelStudioApiError
 from backend.labeling.reader import parse_label_config
@@ -104,3 +104,76 @@ def test_another_project_of_the_same_number_is_not_believed(store):
         sync(api, intake, 1, expected="1.5")
     assert store.projects() == []
     assert sync(api, intake, 1, expected=KEY).annotations == 1
+
+
+class Counting:
+    """Reads configs, and counts how often: once for each annotation that is read."""
+
+    def __init__(self):
+        self.read = 0
+
+    def __call__(self, xml):
+        self.read += 1
+        return parse_label_config(xml)
+
+
+def run_counting(store, api):
+    counting = Counting()
+    sync(api, Intake(store, counting), 1)
+    return counting.read
+
+
+def kept(store):
+    return {number: [one.shares.shares.to_bytes() for one in rows] for number, rows in store.evidence(KEY).items()}
+
+
+def test_what_has_not_changed_is_not_read_again_and_stays_as_it_was_compared(store):
+    api = FakeApi([task(1, annotation(1, result=[brushed(left_half(), origin="prediction")])), task(2, annotation(2))])
+    assert run_counting(store, api) == 2
+    with store.change() as change:
+        change.is_examined(KEY, 1, "v", [Agreement("brush", None, "Cat", "changed", 0.5, 0.5, 0)])
+    before = store.annotations(KEY), store.agreements(KEY), kept(store), store.project(KEY)
+    assert run_counting(store, api) == 0
+    assert (store.annotations(KEY), store.agreements(KEY), kept(store), store.project(KEY)) == before
+    assert store.unexamined(KEY) == []
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        pytest.param({"lead_time": 5.0}, id="an annotation"),
+        pytest.param({"ground_truth": True}, id="a flag"),
+        pytest.param({"result": [brushed(left_half(), "Dog")]}, id="regions"),
+    ],
+)
+def test_what_has_changed_is_read_again_also_within_one_moment(store, changed):
+    run(store, FakeApi([task(1, annotation(1)), task(2, annotation(2))]))
+    assert run_counting(store, FakeApi([task(1, annotation(1, **changed)), task(2, annotation(2))])) == 1
+
+
+def test_annotations_are_read_again_where_their_tasks_data_have_changed(store):
+    run(store, FakeApi([task(1, annotation(1))]))
+    assert run_counting(store, FakeApi([{**task(1, annotation(1)), "data": {"image": "ok:other"}}])) == 1
+    assert store.task_data(KEY, 1) == {"image": "ok:other"}
+
+
+def test_annotations_are_read_again_by_a_config_that_has_gained_a_label(store):
+    pages = [task(1, annotation(1, result=[brushed(left_half(), "Bird")]))]
+    run(store, FakeApi(pages))
+    before = store.evidence(KEY)[1][0].shares
+    assert before.labels == ("Cat", "Dog")
+    gained = LABELS.replace("</BrushLabels>", '<Label value="Bird"/></BrushLabels>')
+    api = FakeApi(pages, described=project(config=gained))
+    assert run_counting(store, api) == 1
+    after = store.evidence(KEY)[1][0].shares
+    assert after.labels == ("Cat", "Dog", "Bird")
+    assert after.shares.positions != before.shares.positions
+    assert run_counting(store, api) == 0
+    assert run_counting(store, FakeApi(pages, described=project(config=""))) == 0, "as it was heard last"
+
+
+def test_what_webhooks_said_is_known_to_sync(store):
+    intake = Intake(store, parse_label_config)
+    store.receive(annotated(1, 1, [brushed(left_half())], data={"image": "ok:1"}))
+    assert intake.read_first() is not None
+    assert run_counting(store, FakeApi([task(1, annotation(1, result=[brushed(left_half())]))])) == 0

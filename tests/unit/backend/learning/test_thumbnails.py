@@ -20,6 +20,7 @@ from backend.predicting.predictor import Predictor, PredictorOptions
 from clipdiy.dinoiser.features import DinoiserFeatures, FeatureTile
 from clipdiy.dinoiser.windows import Window
 from clipdiy.features import ImageFeatures, pack_picture
+from clipdiy.learning.evidence import ClassShares
 from clipdiy.photo import Photo
 
 SIZE = (100, 200)
@@ -101,6 +102,14 @@ def test_all_of_them_and_none_of_others(learning):
     assert learning.thumbnails(KEY, "brush", "Dog", 9) == []
     assert learning.thumbnails("9.9", "brush", "Cat", 9) == ()
     assert [row[0] for row in worst(learning.store.agreements(KEY), "brush", "Cat")] == [0.0, 0.5, 1.0]
+
+
+def test_no_more_is_read_than_what_is_shown(learning, monkeypatch):
+    read = []
+    unpack = ClassShares.from_bytes
+    monkeypatch.setattr(ClassShares, "from_bytes", lambda data: read.append(data) or unpack(data))
+    assert [one.task for one in learning.thumbnails(KEY, "brush", "Cat", 2)] == [3, 2]
+    assert len(read) == 2, "of three"
 
 
 def test_pictures_that_are_kept_no_more_are_left_out(learning, monkeypatch):

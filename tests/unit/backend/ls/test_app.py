@@ -40,6 +40,18 @@ def test_help_names_the_commands_and_imports_none():
     assert {"serve", "doctor", "predict", "bulk", "export", "sync"} <= set(commands_in("\n".join(help_lines)))
 
 
+@pytest.mark.parametrize("name", ["quality", "versions"])
+def test_what_reads_the_data_folder_alone_does_not_wait_for_torch(name, tmp_path):
+    script = "import sys; from backend.ls.app import main\n"
+    script += f"try: main(['{name}', '--project', '1'])\nexcept SystemExit: pass\n"
+    script += "print([name for name in ('torch', 'torchvision', 'timm') if name in sys.modules])"
+    environment = {**os.environ, "CLIPDIY_DATA_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", script]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True, env=environment)
+    assert "nothing is known of project 1" in ended.stderr
+    assert ended.stdout.splitlines()[-1] == "[]"
+
+
 def test_without_a_command_it_says_what_there_is(clipdiy_ls):
     assert clipdiy_ls() == clipdiy_ls("--help")
     assert clipdiy_ls().code == 0

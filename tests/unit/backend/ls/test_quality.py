@@ -9,11 +9,11 @@ from typer.testing import CliRunner
 from webhooks import KEY, LABELS, annotated, key_of, project
 
 from backend.corrections.events import read_event, read_project
-from backend.corrections.store import Agreement, CorrectionStore
+from backend.corrections.store import Agreement, BesideWords, CorrectionStore
 from backend.errors import BackendError
 from backend.labeling.reader import parse_label_config
 from backend.learning.fits import Fit
-from backend.learning.quality import MOST_POINTS, Judged, by_version, classes, curve, judged, mean_iou
+from backend.learning.quality import MOST_POINTS, Judged, by_version, classes, curve, gains, judged, mean_iou
 from backend.ls.quality import quality
 from backend.ls.versions import versions
 from clipdiy.learning.calibration import Calibration
@@ -68,6 +68,40 @@ def test_json_says_the_same(store):
     assert [(one["number"], one["is_in_use"]) for one in report["versions"]] == [(2, False), (1, True), (0, False)]
     # Version 1 predicted the last picture only; version 0 the others.
     assert [one["iou"] and one["iou"]["mean"] for one in report["versions"]] == [None, 0.0, 0.75]
+
+
+def test_what_a_version_gained_over_the_words_on_the_same_pictures(store):
+    pairs = {4: (0.8, 0.6), 5: (0.6, 0.6), 6: (1.0, 0.6), 7: (0.0, 1.0), 8: (0.0, 1.0)}
+    with store.change() as change:
+        for number, (iou, words_iou) in pairs.items():
+            task = 1 if number == 8 else number  # once more a task that version 1 was learned from
+            [sent] = read_event(annotated(number, task, at=1_800_000_000 + number)).annotations
+            change.keep(KEY, sent, (), (), {"x": 1})
+            row = Agreement("brush", None, "Cat", "changed", iou, 0.5, 1)
+            change.is_examined(KEY, number, "v", [row], BesideWords(1, iou, words_iou))
+        # Task 7 shows the picture of task 1.
+        for task, content in ((1, "a"), (7, "a"), (4, "b")):
+            change.is_picture(KEY, task, "image", None, content)
+    [line] = [line for line in run(quality, "--project", "1").splitlines() if "version 1 in use" in line]
+    assert "; on 3 pictures 80.0, the words alone would have 60.0: +20.0 (" in line
+    [_, of_fit, of_words] = [one["gain"] for one in json.loads(run(quality, "--json"))["versions"]]
+    assert of_words is None
+    assert (of_fit["pictures"], of_fit["mean"]) == (3, pytest.approx(0.2))
+    assert 0 <= of_fit["low"] < 0.2 < of_fit["high"] <= 0.4 + 1e-9
+    with store.change() as change:
+        change.annotation_gone(KEY, 6)
+        change.annotation_gone(KEY, 5)
+    assert "; on 1 picture 80.0, the words alone would have 60.0: +20.0 (20.0 to 20.0)" in run(quality)
+
+
+def test_several_annotations_of_a_task_are_one_picture(store):
+    first, second, third = store.annotations(KEY)
+    beside = {1: BesideWords(2, 0.5, 0.5), 2: BesideWords(2, 1.0, 0.5), 3: BesideWords(2, 0.25, 0.5)}
+    found = gains({1: (first, second), 2: (third,)}, beside, {1: {1, 2}})
+    assert set(found) == {2}
+    assert (found[2].iou, found[2].words, found[2].mean, found[2].pictures) == (0.5, 0.5, 0.0, 2)
+    assert gains({1: (first, second), 2: (third,)}, beside, {2: {1}})[2].pictures == 1
+    assert gains({1: (first,)}, {}, {}) == {}
 
 
 def test_a_picture(store, tmp_path):

@@ -55,8 +55,18 @@ class Telling(FakeLoader):
 
 predictor = Predictor(FakeCore(), Telling(), PredictorOptions(), metrics)
 settings = Settings(data_dir=folder, max_requests={places})
-learn = lambda lesson: made_up(lesson.vocabulary)
+
+def learn(lesson):
+    with (folder / "learned").open("a") as file:
+        print(os.getpid(), file=file)
+    return made_up(lesson.vocabulary, seed=len(lesson.pictures))
+
 app = create_app(make_service(settings, predictor, metrics, learn=learn, start=True))
+
+@app.after_request
+def tell(answer):
+    answer.headers["X-Process"] = str(os.getpid())
+    return answer
 """
 
 
@@ -105,24 +115,60 @@ def test_bodies_that_trickle_in_hold_no_place(server):
 
 
 @pytest.mark.parametrize("server", [2], indirect=True)
-def test_all_workers_use_what_one_has_learned(server):
-    def versions():
-        body = {"project": webhooks.KEY, "schema": webhooks.LABELS, "hostname": "", "access_token": ""}
-        # A connection of its own each time: any of the workers may take it.
-        answers = [requests.post(f"{server.url}/setup", json=body, timeout=20) for _ in range(20)]
-        return {answer.json()["model_version"] for answer in answers}
+def test_all_workers_use_what_one_has_learned_and_the_other_learns_on_when_it_dies(server):
+    def processes():
+        """Return those that have learned, each once, in the order in which they began."""
+        return [*dict.fromkeys(map(int, server.log_path.with_name("learned").read_text().split()))]
 
-    before = versions()
-    region = webhooks.brushed(webhooks.left_half(), "Dog")
-    for body in (webhooks.annotated(1, 1, [region]), webhooks.train()):
-        assert requests.post(f"{server.url}/webhook", json=body, timeout=20).status_code == 201
+    def versions(path):
+        """Return what each process says, by its id."""
+        setup = {"project": webhooks.KEY, "schema": webhooks.LABELS, "hostname": "", "access_token": ""}
+        predict = {"project": webhooks.KEY, "label_config": webhooks.LABELS, "tasks": fakes.tasks("ok")}
+        said = {}
+        for _ in range(20):
+            # A connection of its own each time: any of the workers may take it.
+            body = {"/setup": setup, "/predict": predict}[path]
+            answer = requests.post(f"{server.url}{path}", json=body, timeout=20)
+            said[int(answer.headers["X-Process"])] = answer.json()["model_version"]
+        return said
 
-    def is_one_that_was_learned():
-        found = versions()
-        return len(found) == 1 and all("-learned" in version for version in found)
+    def send(*bodies):
+        for body in bodies:
+            assert requests.post(f"{server.url}/webhook", json=body, timeout=20).status_code == 201
 
-    eventually(is_one_that_was_learned)
-    assert not versions() & before
+    def correct(number):
+        region = webhooks.brushed(webhooks.left_half(), "Dog")
+        return webhooks.annotated(number, number, [region], data={"image": f"ok:50x{50 + number}"})
+
+    def all_name(number, count):
+        """Ask until so many processes have answered, and every one of them by this version."""
+
+        def names(path):
+            said = versions(path)
+            return len(said) == count and all(f"-learned{number}-" in version for version in said.values()) and said
+
+        return [eventually(lambda path=path: names(path)) for path in ("/setup", "/predict")]
+
+    before = eventually(lambda: len(said := versions("/setup")) == 2 and said)
+    assert len(set(before.values())) == 1
+    assert "-learned" not in next(iter(before.values()))
+    send(correct(1), webhooks.train())
+    assert [said and set(said) for said in all_name(1, count=2)] == [set(before)] * 2
+    [first] = processes()
+    assert first in before
+
+    os.kill(server.pid, signal.SIGSTOP)  # whoever starts a new worker waits, so that it can only be the other one
+    try:
+        os.kill(first, signal.SIGKILL)
+        send(correct(2), webhooks.train())
+        [other] = set(before) - {first}
+        assert [said and set(said) for said in all_name(2, count=1)] == [{other}] * 2
+        assert processes() == [first, other]
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+    # The one that comes in place of the dead one finds what is in use.
+    assert all(said and other in said for said in all_name(2, count=2))
+    assert processes() == [first, other], "one learns for all"
 
 
 @pytest.mark.parametrize("server", [2], indirect=True)

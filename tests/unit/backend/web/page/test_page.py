@@ -344,6 +344,7 @@ def test_a_project_that_is_corrected(make):
         "thing B not measured 3 0 0 0 3",
         "Version 3 in use",
         "0.77 0.72 to 0.82",
+        "On 8 pictures 0.78, the words alone would have 0.49: +0.29 (0.20 to 0.37).",
         "Not used: held-out pictures did not gain.",
         "5 corrected: IoU 0.41",
         "Project 7",
