@@ -1,11 +1,14 @@
 """How long does a picture take beside other work? Ways for OpenMP's threads to wait, and fewer of them.
 
-    python -m benchmarks.busy [--repeats N] [--weights starter|random] [--neighbours N] [--size WxH] [--dtype float32]
+    python -m benchmarks.busy [--starts N] [--repeats N] [--weights starter|random] [--neighbours N] [--size WxH]
+        [--dtype float32] [--only "WAY;WAY"]
 
 Each way is a process of its own, as libgomp, the OpenMP that PyPI's torch carries, reads the environment when it is
-loaded. They encode the same photo in turns: first alone, then beside neighbours, processes that do nothing but compute,
-one a core. A round alone counts only if nobody else computed meanwhile (less than `--others` of a core); it is tried
-again until then, `--patience` times. What ways with as many threads encoded must be the same to the byte.
+loaded, and is started `--starts` times, as where its memory lies is chance. They encode the same photo in turns,
+another first each time: alone at first, then beside neighbours, processes that do nothing but compute, one a core. How
+many times faster one is: the median over the rounds of what the first way took, divided by what it took itself. A round
+alone counts only if nobody else computed meanwhile (less than `--others` of a core); it is tried again until then,
+`--patience` times. What ways with as many threads encoded must be the same to the byte.
 """
 
 import argparse
@@ -41,7 +44,8 @@ def ways(cores: int) -> dict[str, dict[str, str]]:
 def main() -> None:
     """Run the benchmark and print a table; with `--serve`, be one of its processes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--repeats", type=int, default=7, help="rounds after each start")
+    parser.add_argument("--starts", type=int, default=1)
     parser.add_argument("--weights", choices=("starter", "random"), default="starter")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--size", default="640x480")
@@ -57,52 +61,64 @@ def main() -> None:
     named = ways(len(os.sched_getaffinity(0)))
     if options.only:
         named = {name: named[name.strip()] for name in options.only.split(";")}
-    with ExitStack() as stack:
-        children = {name: stack.enter_context(child(variables, options)) for name, variables in named.items()}
-        alone, digests = in_turns(children, options.repeats, options.others, options.patience)
-        with neighbours(options.neighbours):
-            time.sleep(1)
-            beside, again = in_turns(children, options.repeats)
-    print(f"{options.weights}, {options.dtype}, {options.size}, {options.repeats} rounds of each")
+    alone: dict[str, list[float]] = {name: [] for name in named}
+    beside: dict[str, list[float]] = {name: [] for name in named}
+    digests = set()
+    for _ in range(options.starts):
+        with ExitStack() as stack:
+            children = {name: stack.enter_context(child(variables, options)) for name, variables in named.items()}
+            digests |= in_turns(children, alone, options.repeats, options.others, options.patience)
+            with neighbours(options.neighbours):
+                time.sleep(1)
+                digests |= in_turns(children, beside, options.repeats)
+    rounds = f"{options.starts} starts with {options.repeats} rounds each"
+    print(f"{options.weights}, {options.dtype}, {options.size}, {rounds}")
     threads = {name: variables.get("OMP_NUM_THREADS", "all") for name, variables in named.items()}
-    kinds = {(threads[name], digest) for name, digest in digests | again}
+    kinds = {(threads[name], digest) for name, digest in digests}
     same = len(kinds) == len(set(threads.values()))
     print(f"what was encoded is {'the same to the byte' if same else 'NOT the same'} in ways with as many threads")
     print(f"| | alone | | beside {options.neighbours} that compute | |\n|---|---:|---:|---:|---:|")
     first = next(iter(named))
     for name in named:
-        quiet, busy = alone[name], beside[name]
-        gain = (
-            statistics.median(alone[first]) / statistics.median(quiet),
-            statistics.median(beside[first]) / statistics.median(busy),
-        )
-        print(f"| {name} | {shown(quiet)} | {gain[0]:.2f}x | {shown(busy)} | {gain[1]:.2f}x |")
+        columns = (f"{shown(taken[name])} | {gain(taken[first], taken[name]):.2f}x" for taken in (alone, beside))
+        print(f"| {name} | {' | '.join(columns)} |")
 
 
 def shown(taken: list[float]) -> str:
     """Write a median with the least and the most, seconds."""
-    return f"{statistics.median(taken):.2f} s ({min(taken):.2f} to {max(taken):.2f})"
+    return f"{statistics.median(taken):.3f} s ({min(taken):.3f} to {max(taken):.3f})"
+
+
+def gain(first: list[float], other: list[float]) -> float:
+    """Return how many times faster the other is: the median over rounds, of which each compares neighbours in time."""
+    return statistics.median(a / b for a, b in zip(first, other, strict=True))
 
 
 def in_turns(
-    children: "dict[str, subprocess.Popen[str]]", repeats: int, others: float | None = None, patience: int = 0
-) -> tuple[dict[str, list[float]], set[tuple[str, str]]]:
-    """Let all encode in turns.
+    children: "dict[str, subprocess.Popen[str]]",
+    taken: dict[str, list[float]],
+    repeats: int,
+    others: float | None = None,
+    patience: int = 0,
+) -> set[tuple[str, str]]:
+    """Let all encode in turns, another one first each time.
 
     Args:
         children: By the name of their way.
+        taken: Everybody's seconds; these are added.
         repeats: How often each.
         others: How many cores others may take meanwhile, or `None` for any number.
         patience: How many times, for all of them together, one is asked again because others took more.
 
     Returns:
-        Everybody's seconds, and (name, digest) of all that was encoded.
+        (name, digest) of all that was encoded.
     """
-    taken: dict[str, list[float]] = {name: [] for name in children}
     digests = set()
     disturbed = 0
-    for _ in range(repeats):
-        for name, process in children.items():
+    names = list(children)
+    for number in range(repeats):
+        for name in names[number % len(names) :] + names[: number % len(names)]:
+            process = children[name]
             while True:
                 before = busy_s(), own_s(process.pid), time.perf_counter()
                 seconds, digest = ask(process)
@@ -117,7 +133,7 @@ def in_turns(
                 time.sleep(0.2)
             taken[name].append(seconds)
             digests.add((name, digest))
-    return taken, digests
+    return digests
 
 
 def busy_s() -> float:

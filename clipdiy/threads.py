@@ -4,7 +4,7 @@ PyPI's torch carries GNU's OpenMP (libgomp), which reads its variables once, whe
 with what it does by itself:
 
 - A thread that is done with its share of a product spins until the others are, in the hope that this is soon. Beside
-  other work it is not: the spinning thread keeps the core that the last one is waiting for. `GOMP_SPINCOUNT=1000`
+  other work it is not: the spinning thread keeps the core that the last one is waiting for. `GOMP_SPINCOUNT=4000`
   lets it sleep soon (`benchmarks/busy.py` has what that costs and gains).
 - It starts a thread for every core of the machine, also in a container that may use two of 64. What is over the quota
   is taken away from all of its threads, for most of every tenth of a second.
@@ -18,8 +18,8 @@ from collections.abc import MutableMapping
 from pathlib import Path
 
 WAITING = "GOMP_SPINCOUNT"
-ROUNDS = 1000
-"""Some microseconds: no more than products that follow each other closely are apart."""
+ROUNDS = 4000
+"""Some microseconds: what products that follow each other closely are apart, so that alone nothing is lost."""
 SPINNING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 """Whoever has set one of these has said how threads are to wait."""
 COUNT = "OMP_NUM_THREADS"

@@ -196,8 +196,10 @@ class Stores:
 def _within(deadline: Deadline, read: Callable[[], bytes]) -> bytes:
     """Return what is read, or raise `TimeoutError`: then its thread ends when the client of the store has given up.
 
-    The client for S3 tries one silent object for 99 s, and nothing ends it before.
+    The client for S3 tries one silent object for 99 s, and nothing ends it before. Where no time is left, nothing is
+    begun.
     """
+    deadline.remaining_s()
     result: Future[bytes] = Future()
 
     def run() -> None:

@@ -43,7 +43,7 @@ def test_only_this_machine_unless_there_is_a_password_or_it_is_said(read, enviro
 
 def test_workers_may_import_torch_at_once(read):
     read()
-    assert os.environ["GOMP_SPINCOUNT"] == "1000"
+    assert os.environ["GOMP_SPINCOUNT"] == "4000"
 
 
 @pytest.mark.parametrize(

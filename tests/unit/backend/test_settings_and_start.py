@@ -99,7 +99,7 @@ def test_the_service_ends_with_a_message_when_it_cannot_start(tmp_path, environm
     for word in words:
         assert word in ended.stderr
     if sys.platform == "linux":
-        assert "GOMP_SPINCOUNT = '1000'" in ended.stderr
+        assert "GOMP_SPINCOUNT = '4000'" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 

@@ -21,8 +21,27 @@ def test_disturbed_rounds_are_tried_again_until_patience_ends(monkeypatch):
     monkeypatch.setattr(busy, "own_s", lambda pid: now[0])
     monkeypatch.setattr(busy, "time", SimpleNamespace(perf_counter=lambda: now[0], sleep=lambda s: None))
     children = {"way": SimpleNamespace(pid=1)}
-    assert busy.in_turns(children, 2, others=0.15, patience=1) == ({"way": [1.0, 1.1]}, {("way", "abc")})
-    assert busy.in_turns(children, 1, others=0.15, patience=1) == ({"way": [9.3]}, {("way", "abc")}), "given up"
+    taken = {"way": []}
+    assert busy.in_turns(children, taken, 2, others=0.15, patience=1) == {("way", "abc")}
+    assert taken == {"way": [1.0, 1.1]}
+    busy.in_turns(children, taken, 1, others=0.15, patience=1)
+    assert taken == {"way": [1.0, 1.1, 9.3]}, "given up"
+
+
+def test_nobody_is_always_first(monkeypatch):
+    asked = []
+    monkeypatch.setattr(busy, "ask", lambda process: (float(len(asked)), asked.append(process.pid)))
+    monkeypatch.setattr(busy, "own_s", lambda pid: 0.0)
+    taken = {"a": [], "b": [], "c": []}
+    busy.in_turns({name: SimpleNamespace(pid=name) for name in taken}, taken, 3)
+    assert "".join(asked) == "abcbcacab"
+    assert taken == {"a": [0.0, 5.0, 7.0], "b": [1.0, 3.0, 8.0], "c": [2.0, 4.0, 6.0]}
+
+
+def test_rounds_are_compared_one_by_one():
+    """A machine that slows down makes nobody slower than the others."""
+    assert busy.gain([1.0, 2.0, 30.0], [2.0, 4.0, 60.0]) == 0.5
+    assert busy.gain([1.0, 1.0, 9.0], [1.0, 0.5, 3.0]) == 2.0
 
 
 def test_ways_differ_in_what_openmp_reads():

@@ -106,8 +106,8 @@ def test_cores_that_the_kernel_may_use(monkeypatch):
 @pytest.mark.parametrize(
     ("usable", "given", "wanted"),
     [
-        pytest.param(8, {}, {"GOMP_SPINCOUNT": "1000"}, id="the whole machine"),
-        pytest.param(2, {}, {"GOMP_SPINCOUNT": "1000", "OMP_NUM_THREADS": "2"}, id="a quota"),
+        pytest.param(8, {}, {"GOMP_SPINCOUNT": "4000"}, id="the whole machine"),
+        pytest.param(2, {}, {"GOMP_SPINCOUNT": "4000", "OMP_NUM_THREADS": "2"}, id="a quota"),
         pytest.param(
             2,
             {"OMP_NUM_THREADS": "5", "OMP_WAIT_POLICY": "ACTIVE"},
@@ -116,8 +116,8 @@ def test_cores_that_the_kernel_may_use(monkeypatch):
         ),
         pytest.param(8, {"GOMP_SPINCOUNT": "100"}, {"GOMP_SPINCOUNT": "100"}, id="in libgomp's own words"),
         pytest.param(8, {"KMP_BLOCKTIME": "0"}, {"KMP_BLOCKTIME": "0"}, id="in another OpenMP's"),
-        pytest.param(8, {"GOMP_SPINCOUNT": ""}, {"GOMP_SPINCOUNT": "1000"}, id="set to nothing"),
-        pytest.param(2, {"OMP_NUM_THREADS": ""}, {"OMP_NUM_THREADS": "2", "GOMP_SPINCOUNT": "1000"}, id="no number"),
+        pytest.param(8, {"GOMP_SPINCOUNT": ""}, {"GOMP_SPINCOUNT": "4000"}, id="set to nothing"),
+        pytest.param(2, {"OMP_NUM_THREADS": ""}, {"OMP_NUM_THREADS": "2", "GOMP_SPINCOUNT": "4000"}, id="no number"),
     ],
 )
 def test_what_is_added_to_the_environment(monkeypatch, usable, given, wanted):

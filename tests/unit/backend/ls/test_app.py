@@ -124,7 +124,7 @@ def test_threads_are_prepared_before_a_command_imports_torch(clipdiy_ls, monkeyp
     monkeypatch.setenv("GOMP_SPINCOUNT", "")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     clipdiy_ls("--help")
-    assert os.environ["GOMP_SPINCOUNT"] == "1000"
+    assert os.environ["GOMP_SPINCOUNT"] == "4000"
 
 
 class TestDoctor:

@@ -50,7 +50,7 @@ def children(pid):
 @pytest.mark.skipif(not (STARTER_DIR / "clip").is_dir(), reason="needs the starter weights, and this checkout has none")
 def test_repeated_retrievals_and_webhooks(server):
     running, folder = server
-    assert "GOMP_SPINCOUNT = '1000'" in (folder / "log.txt").read_text(), "set after torch was imported"
+    assert "GOMP_SPINCOUNT = '4000'" in (folder / "log.txt").read_text(), "set after torch was imported"
     body = request_body(1)
     setup = {"project": body["project"], "schema": body["label_config"], "hostname": "http://ls", "access_token": "t"}
     versions = set()

@@ -26,7 +26,7 @@ def test_threads_are_prepared_before_torch_is_imported(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["clipdiy", "--help"])
     with pytest.raises(SystemExit):
         main()
-    assert os.environ["GOMP_SPINCOUNT"] == "1000"
+    assert os.environ["GOMP_SPINCOUNT"] == "4000"
 
 
 def test_help_names_every_command(clipdiy_command):
