@@ -6,6 +6,7 @@ import logging
 import sys
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -54,15 +55,15 @@ class OpenVino:
     def load(self, path: Path) -> Engine:
         """Compile a file. Every thread gets an inference request of its own, as one cannot be run twice at once."""
         core = self._library.Core()
-        compiled = core.compile_model(
-            str(path),
-            "CPU",
-            {
-                "PERFORMANCE_HINT": "LATENCY",
-                "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-                "INFERENCE_PRECISION_HINT": "f32" if read_processor().lacks_bfloat16 else "bf16",
-            },
-        )
+        hints = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "INFERENCE_PRECISION_HINT": "f32" if read_processor().lacks_bfloat16 else "bf16",
+        }
+        # In a thread that ends: OpenVINO gives the thread that compiles a stack for signals, and frees it with the model,
+        # also where another thread drops that. The next Ctrl-C would end the process.
+        with ThreadPoolExecutor(1) as pool:
+            compiled = pool.submit(core.compile_model, str(path), "CPU", hints).result()
         local = threading.local()
 
         def run(*inputs: Tensor) -> Tensor:

@@ -83,7 +83,7 @@ class Backend:
 T = TypeVar("T")
 
 
-def eventually(look: Callable[[], T], *, timeout_s: float = 20.0) -> T:
+def eventually(look: Callable[[], T], *, timeout_s: float = 60.0) -> T:
     """Return the first true thing that `look` finds, or what it finds last."""
     deadline = time.monotonic() + timeout_s
     while not (found := look()) and time.monotonic() < deadline:

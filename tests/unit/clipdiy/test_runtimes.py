@@ -1,6 +1,7 @@
 """Optional runtimes, with the tiny golden networks: as near to float32 as they promise, or an error."""
 
 import builtins
+import ctypes
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -224,6 +225,27 @@ def test_openvino_is_asked_for_what_the_processor_has(flags, hint, monkeypatch, 
     runtime._library = SimpleNamespace(Core=Core)
     runtime.load(tmp_path)
     assert asked["INFERENCE_PRECISION_HINT"] == hint
+
+
+class SignalStack(ctypes.Structure):
+    """`stack_t` of Linux."""
+
+    _fields_ = (("address", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's structure")
+def test_openvino_gives_no_thread_a_stack_for_signals_that_goes_with_the_model(cache_dir):
+    """Where the model has been dropped, the next signal would be written into what is no memory any more."""
+
+    def stack():
+        now = SignalStack()
+        assert ctypes.CDLL(None).sigaltstack(None, ctypes.byref(now)) == 0
+        return now.address, now.flags, now.size
+
+    before = stack()
+    segmenter = build_segmenter(replace(CONFIG, runtime="openvino"), cache_dir=cache_dir)
+    assert segmenter.encode([photo(0, 20, 20)])
+    assert stack() == before
 
 
 def test_without_objectness(cache_dir):

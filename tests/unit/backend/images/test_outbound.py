@@ -161,8 +161,13 @@ def drip(write: Callable[[bytes], object], ending: threading.Event) -> None:
         write(b"1")
 
 
+HELD_S = 30.0
+"""For how long a silent server holds whoever waits for it."""
+NOT_HELD_S = 20.0
+
+
 def silence(write: Callable[[bytes], object], ending: threading.Event) -> None:
-    ending.wait(10)
+    ending.wait(HELD_S)
 
 
 SLOW = {
@@ -177,7 +182,7 @@ def test_the_whole_download_has_one_deadline(web: WebServer, reply: Reply) -> No
     web.replies["/"] = reply
     begun = time.monotonic()
     assert reason_of(lambda: get(web.url, timeout_s=0.3)) == "timeout"
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < NOT_HELD_S
 
 
 @pytest.mark.parametrize("greeting", [b"", b"HTTP/1.1 200 OK\r\nX: "], ids=["silent", "endless header"])
@@ -199,7 +204,7 @@ def test_a_server_that_never_comes_to_the_point_runs_into_the_deadline(greeting:
         thread.start()
         begun = time.monotonic()
         assert reason_of(lambda: get(f"http://127.0.0.1:{listener.getsockname()[1]}/", timeout_s=0.3)) == "timeout"
-        assert time.monotonic() - begun < 2
+        assert time.monotonic() - begun < NOT_HELD_S
         ending.set()
         thread.join()
 
@@ -399,7 +404,7 @@ def test_a_handshake_that_never_ends_runs_into_the_deadline() -> None:
         url = f"https://secure.test:{listener.getsockname()[1]}/"
         begun = time.monotonic()
         assert reason_of(lambda: get(url, SECURE_POLICY, resolve=SECURE_NAMES, timeout_s=0.3)) == "timeout"
-        assert time.monotonic() - begun < 2
+        assert time.monotonic() - begun < NOT_HELD_S
 
 
 def dated(age_s: int, body: bytes = b"old") -> Callable[[Any], Reply]:
@@ -468,13 +473,13 @@ class TestVersions:
         date = versions.replies["/old"]
 
         def endless(write: Callable[[bytes], object], ending: threading.Event) -> None:
-            ending.wait(10)
+            ending.wait(HELD_S)
 
         reply = date(None) if callable(date) else date
         versions.replies["/old"] = Reply(body=endless, headers={**reply.headers, "Content-Length": "3"})
         begun = time.monotonic()
         assert self.fetch(versions, "/old", first.validator).data is None
-        assert time.monotonic() - begun < 4
+        assert time.monotonic() - begun < NOT_HELD_S
 
     @pytest.mark.parametrize("age_s", [1800, 7200], ids=["newer", "older"])
     def test_dates_are_compared_exactly(self, versions: WebServer, age_s: int) -> None:

@@ -172,7 +172,7 @@ def test_tasks_that_were_put_off_go_last_the_next_time(make):
         return fetch("ok" if value == "hangs" else value, **rest)
 
     predictor.loader.fetch_if_changed = fetching
-    assert predictor.predict(batch, PARSED, deadline=Deadline.after(0.05)) == [[], [], []]
+    assert predictor.predict(batch, PARSED, deadline=Deadline.after(1)) == [[], [], []]
     free.set()
     predictor.loader.seen.clear()
     assert all(predictor.predict(batch, PARSED))

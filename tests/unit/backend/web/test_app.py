@@ -476,6 +476,14 @@ class TestBasicAuth:
             Settings(basic_auth_user="anna")
 
 
+def until_one_runs(client):
+    for _ in range(10_000):
+        if "requests_running 1.0" in client.get("/metrics").text:
+            return
+        time.sleep(0.001)
+    pytest.fail("no request has begun")
+
+
 def test_one_request_too_many_is_told_so_before_its_body_is_read(make):
     class Untouched(io.BytesIO):
         def read(self, *_args):
@@ -487,9 +495,7 @@ def test_one_request_too_many_is_told_so_before_its_body_is_read(make):
     first = threading.Thread(target=lambda: predict(client, *["slow:250"] * 8))
     first.start()
     try:
-        for _ in range(1000):
-            if "requests_running 1.0" in client.get("/metrics").text:
-                break
+        until_one_runs(client)
         answer = client.post("/predict", input_stream=Untouched(), environ_overrides={"CONTENT_LENGTH": "10", **JSON})
         assert answer.status_code == 503
         assert client.get("/health").status_code == 200
@@ -501,14 +507,11 @@ def test_one_request_too_many_is_told_so_before_its_body_is_read(make):
 def test_one_request_too_many_is_told_to_come_back(make):
     client = make(max_requests=1)
     answers = []
-    first = threading.Thread(target=lambda: answers.append(predict(client, "slow:250", "slow:250")))
+    first = threading.Thread(target=lambda: answers.append(predict(client, *["slow:250"] * 8)))
     first.start()
     try:
-        second = None
-        for _ in range(100):
-            second = predict(client, "ok")
-            if second.status_code == 503:
-                break
+        until_one_runs(client)
+        second = predict(client, "ok")
         assert second.status_code == 503
         assert int(second.headers["Retry-After"]) > 0
         assert client.get("/health").status_code == 200

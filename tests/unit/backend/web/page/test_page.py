@@ -758,7 +758,7 @@ def test_a_trial_has_a_deadline(make):
             return super().encode(photos)
 
     core = Held()
-    answer = try_it(make(core=core, deadline_s=0.05))
+    answer = try_it(make(core=core, deadline_s=1))
     core.go_on.set()
     assert answer.status_code == 503
     assert "deadline" in answer.json["error"]
@@ -773,7 +773,7 @@ def test_an_explanation_has_the_same_deadline(make):
             return super().explain(*arguments)
 
     core = Held()
-    answer = try_it(make(core=core, deadline_s=0.3))
+    answer = try_it(make(core=core, deadline_s=1))
     core.go_on.set()
     assert answer.status_code == 503
 
