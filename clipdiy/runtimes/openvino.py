@@ -60,8 +60,8 @@ class OpenVino:
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "INFERENCE_PRECISION_HINT": "f32" if read_processor().lacks_bfloat16 else "bf16",
         }
-        # In a thread that ends: OpenVINO gives the thread that compiles a stack for signals, and frees it with the model
-        # in whatever thread drops that. The next Ctrl-C would end the process.
+        # In a thread that ends: OpenVINO gives the compiling thread a stack for signals, and frees it with the model,
+        # whoever drops that. The next Ctrl-C would end the process.
         with ThreadPoolExecutor(1) as pool:
             compiled = pool.submit(core.compile_model, str(path), "CPU", hints).result()
         local = threading.local()
