@@ -193,15 +193,19 @@ class CorrectionStore:
             ).fetchall()
         return {annotation: BesideWords(*row) for annotation, *row in rows}
 
-    def made_of(self, key: str) -> dict[int, set[int]]:
-        """Return the annotations that each fit was made of, by the fit's number."""
-        found: dict[int, set[int]] = {}
+    def learned_from(self, key: str) -> dict[int, frozenset[str]]:
+        """Return the pictures (SHA-256 of their files) that each fit was made of, by the fit's number."""
+        found: dict[int, set[str]] = {}
         with self._database.open() as database:
-            for number, annotation in database.execute(
-                "SELECT number, annotation FROM made_of WHERE project = ?", (key,)
+            for number, content in database.execute(
+                "SELECT DISTINCT made_of.number, picture.content FROM made_of "
+                "JOIN annotation ON annotation.project = made_of.project AND annotation.id = made_of.annotation "
+                "JOIN picture ON picture.project = made_of.project AND picture.task = annotation.task "
+                "WHERE made_of.project = ?",
+                (key,),
             ):
-                found.setdefault(number, set()).add(annotation)
-        return found
+                found.setdefault(number, set()).add(content)
+        return {number: frozenset(contents) for number, contents in found.items()}
 
     def pictures(self, key: str, task: int | None = None) -> dict[tuple[int, str, int | None], str]:
         """Return which picture (SHA-256 of its file) stands where: by task, field and page.

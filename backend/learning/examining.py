@@ -8,6 +8,9 @@ compared.
 Where a fit had predicted, the labels' own words are asked too, with the same picture: so it is known whether learning
 helped. Both are held against what a person left who had seen the fit's masks, which favours the fit where people accept
 what is only nearly right.
+
+What a version predicted of a picture that it had been learned from says nothing about it, so that is not compared: such
+a picture may be corrected once more, by somebody else or in another task.
 """
 
 from collections.abc import Mapping, Sequence
@@ -43,11 +46,13 @@ class Version:
         number: 0 for the words.
         at: Since when it is there, Unix seconds.
         taught: What it means for each control.
+        pictures: That it was learned from: SHA-256 of their files.
     """
 
     number: int
     at: float
     taught: Mapping[str, Taught]
+    pictures: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -70,23 +75,26 @@ def examine(
     sent: Mapping[str, Any],
     task: Mapping[str, Any],
     config: LabelConfig,
-    features: Mapping[ImageKey, Features],
+    pictures: Mapping[ImageKey, tuple[str, Features]],
     versions: Sequence[Version],
     predicting: Predicting,
 ) -> Examined:
-    """Compare an annotation with the prediction it began as.
+    """Compare an annotation with the prediction it began as, if that is not in sample.
 
     Args:
         sent: The annotation's `result`, and the `prediction` as far as Label Studio sent it along.
         task: With `id` and `data`.
         config: The project's, without what was learned.
-        features: Of the task's pictures.
+        pictures: Of the task: SHA-256 of the file, and features.
         versions: That may have made the prediction, the most likely first.
         predicting: Makes it again.
 
     Raises:
         AnnotationError: If the annotation cannot be read.
     """
+    contents = {content for content, _ in pictures.values()}
+    features = {place: found for place, (_, found) in pictures.items()}
+    learned_from_it = {version.number for version in versions if not contents.isdisjoint(version.pictures)}
     kept = read_regions(sent.get("result"), config).regions
     shown = sent.get("prediction") or {}
     name = shown.get("model_version")
@@ -102,6 +110,8 @@ def examine(
         # Without its name, and with nothing left of it, the likeliest it is.
         if name or not known_ids or known_ids & {region.region_id for region in predicted}:
             number = taught.version  # 0 also for a fit that this config, or these weights, do nothing with
+            if number in learned_from_it:
+                return Examined(version_name)
             found = agreements(predicted, kept, number=number)
             beside = None
             if number:
@@ -109,9 +119,10 @@ def examine(
                 of_words = agreements(read_regions(words["result"], config).regions, kept, number=0)
                 beside = BesideWords(number, task_iou(found), task_iou(of_words))
             return Examined(version_name, tuple(found), beside)
-    if isinstance(shown.get("result"), list):
+    number = number_in(str(name or ""))
+    if isinstance(shown.get("result"), list) and number not in learned_from_it:
         predicted = tuple(replace(one, score=None) for one in read_regions(shown["result"], config).regions)
-        found = agreements(predicted, kept, number=number_in(str(name or "")))
+        found = agreements(predicted, kept, number=number)
         return Examined(str(name or "?"), tuple(found))
     return Examined()
 

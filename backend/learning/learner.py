@@ -441,10 +441,9 @@ class Learner:
         with self._store.change() as change:
             for (field, page), (content, _) in brought.items():
                 change.is_picture(key, task, field, page, content)
-        own = {place: found for place, (_, found) in brought.items()}
         for one in waiting:
             likely = sorted(versions, key=lambda version: (version.at > one.created, -version.at))
-            self._examine(key, one.number, asked, config, own, likely)
+            self._examine(key, one.number, asked, config, brought, likely)
         return brought
 
     def _examine(
@@ -453,14 +452,14 @@ class Learner:
         annotation: int,
         task: Mapping[str, Any],
         config: LabelConfig,
-        features: Mapping[ImageKey, Features],
+        pictures: Mapping[ImageKey, tuple[str, Features]],
         versions: list[Version],
     ) -> None:
         sent = self._store.waits(key, annotation)
         if sent is None:
             return
         try:
-            found = examine(sent, task, config, features, versions, self._predicting)
+            found = examine(sent, task, config, pictures, versions, self._predicting)
         except (AnnotationError, TaskError, ClipDiyError) as err:
             logger.warning("annotation %d is not compared with its prediction: %s", annotation, err)
             found = Examined()
@@ -469,7 +468,13 @@ class Learner:
 
     def _versions(self, key: str) -> list[Version]:
         """Return the words, and all fits that are kept."""
-        fits = [Version(fit.number, fit.at, self._in_use.version(key, fit.number)) for fit in self._store.fits(key)]
+        learned_from = self._store.learned_from(key)
+        fits = [
+            Version(
+                fit.number, fit.at, self._in_use.version(key, fit.number), learned_from.get(fit.number, frozenset())
+            )
+            for fit in self._store.fits(key)
+        ]
         return [*fits, Version(0, 0.0, NOTHING)]
 
     def _say(self, key: str, state: str) -> None:

@@ -1,10 +1,10 @@
 """How good are a project's masks? From what people made of them. Pure: rows in, figures out.
 
-Every figure is of pictures that were predicted first and corrected afterwards, so no version is measured on what it was
-learned from: a picture that a version was shown on is compared with the version that had predicted it.
+Every figure is of pictures that were predicted first and corrected afterwards. What a version predicted of a picture
+that it was learned from is not compared at all, so none is in sample.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -122,25 +122,19 @@ def by_version(every: Iterable[Judged]) -> dict[int, MeanIou]:
     return {number: iou for number, iou in found.items() if iou is not None}
 
 
-def gains(
-    by_task: Mapping[int, Sequence[KeptAnnotation]],
-    beside: Mapping[int, BesideWords],
-    learned_from: Mapping[int, Collection[int]],
-) -> dict[int, Gain]:
-    """Return what each version gained over the words alone, on pictures that it had predicted and not learned from.
+def gains(by_task: Mapping[int, Sequence[KeptAnnotation]], beside: Mapping[int, BesideWords]) -> dict[int, Gain]:
+    """Return what each version gained over the words alone, on pictures that it had predicted.
 
     Args:
         by_task: Annotations that count; several of one task count as one picture.
         beside: What is known of them, by annotation.
-        learned_from: By version, the tasks whose pictures it was learned from: what somebody corrects there once more
-            is in sample.
     """
     of_version: dict[int, list[tuple[float, float]]] = {}
-    for task, several in by_task.items():
+    for several in by_task.values():
         of_task: dict[int, list[BesideWords]] = {}
         for one in several:
             pair = beside.get(one.number)
-            if pair is not None and task not in learned_from.get(pair.number, ()):
+            if pair is not None:
                 of_task.setdefault(pair.number, []).append(pair)
         for number, pairs in of_task.items():
             mean = np.mean([(pair.iou, pair.words_iou) for pair in pairs], axis=0)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from backend.corrections.store import CorrectionStore, KeptAnnotation, StoredFit, StoredProject
+from backend.corrections.store import CorrectionStore, StoredFit, StoredProject
 from backend.labeling.controls import Counting, LearnWhen
 from backend.learning import quality
 from backend.learning.fits import Fit
@@ -65,25 +65,10 @@ class StoredReports:
                 project,
                 fits,
                 quality.by_version(every),
-                quality.gains(counting.by_task, self._store.beside_words(key), self._learned_from(key, annotations)),
+                quality.gains(counting.by_task, self._store.beside_words(key)),
             ),
             any(fit.number == project.used and _is_calibrated(fit) for fit in fits),
         )
-
-    def _learned_from(self, key: str, annotations: Sequence[KeptAnnotation]) -> dict[int, set[int]]:
-        """Return the tasks that show a picture that a version was learned from, by version."""
-        task_of = {one.number: one.task for one in annotations}
-        contents: dict[int, set[str]] = {}
-        showing: dict[str, set[int]] = {}
-        for (task, _, _), content in self._store.pictures(key).items():
-            contents.setdefault(task, set()).add(content)
-            showing.setdefault(content, set()).add(task)
-        found = {}
-        for number, made_of in self._store.made_of(key).items():
-            tasks = {task_of[annotation] for annotation in made_of if annotation in task_of}
-            same = (showing[content] for task in tasks for content in contents.get(task, ()))
-            found[number] = tasks.union(*same)
-        return found
 
     def pin(self, key: str, number: int | None) -> None:
         """Choose the version that a project uses: 0 for the labels' own words, `None` for the newest that helps.

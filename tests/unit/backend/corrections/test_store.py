@@ -175,6 +175,20 @@ def test_pictures_are_of_the_tasks_data(store):
     assert store.pictures(KEY) == {}
 
 
+def test_which_pictures_a_fit_was_learned_from(store):
+    keep(store, sent(1, 1))
+    keep(store, sent(2, 2))
+    with store.change() as change:
+        change.is_picture(KEY, 1, "image", None, "abc")
+        change.is_picture(KEY, 1, "pages", 2, "def")
+        change.is_picture(KEY, 2, "image", None, "ghi")
+        one = change.add_fit(KEY, 1, "note", b"x", [1])
+        both = change.add_fit(KEY, 2, "note", b"y", [1, 2])
+        change.add_fit(KEY, 2, "note", b"z", [])
+    assert store.learned_from(KEY) == {one: {"abc", "def"}, both: {"abc", "def", "ghi"}}
+    assert store.learned_from("another") == {}
+
+
 def test_what_waits_to_be_compared(store):
     keep(store, sent(1), {"result": [1], "prediction": {"model_version": "v"}})
     keep(store, sent(2, 2))

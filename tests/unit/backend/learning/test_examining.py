@@ -1,5 +1,7 @@
 """Which version had predicted, how much of that was kept, and what the labels' own words would have predicted."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from webhooks import LABELS, brushed, left_half
@@ -40,7 +42,8 @@ class Predicting:
 
 
 def look(predicting, result, versions, /, **shown):
-    return examine({"result": result, "prediction": shown}, TASK, CONFIG, {}, versions, predicting)
+    pictures = {("image", None): ("its digest", None)}
+    return examine({"result": result, "prediction": shown}, TASK, CONFIG, pictures, versions, predicting)
 
 
 def kept_as(mask):
@@ -87,6 +90,22 @@ def test_a_fit_that_does_nothing_here_is_no_other_than_the_words():
     found = look(predicting, kept_as(left_half()), [Version(5, 500.0, {}), WORDS], model_version="fake")
     assert ([one.number for one in found.agreements], found.beside_words) == ([0], None)
     assert predicting.asked == ["fake"]
+
+
+def test_what_a_version_says_of_a_picture_that_it_was_learned_from_is_not_compared():
+    told = replace(version(3), pictures=frozenset({"another's", "its digest"}))
+    result = kept_as(left_half())
+    found = look(Predicting(v3=20, words=5), result, [told, WORDS], model_version="fake-learned3-x")
+    assert found == Examined("fake-learned3-x")
+    # What another version had predicted of it is.
+    of_words = look(Predicting(v3=20, words=5), result, [told, WORDS], model_version="fake")
+    assert [one.number for one in of_words.agreements] == [0]
+    earlier = look(Predicting(v2=20, v3=20, words=5), result, [told, version(2)], model_version="fake-learned2-x")
+    assert [one.number for one in earlier.agreements] == [2]
+    # Nor what it said with weights that are here no more.
+    shown = {"model_version": "older-learned3-x", "result": [brushed(left_half(), region="x")]}
+    assert look(Predicting(), result, [told, WORDS], **shown) == Examined()
+    assert look(Predicting(), result, [version(3), WORDS], **shown).agreements
 
 
 def test_what_cannot_be_made_again_is_not_paired():

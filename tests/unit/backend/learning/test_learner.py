@@ -522,13 +522,21 @@ class TestWhatBecameOfPredictions:
         assert gains[1] == Gain(1.0, 1.0, 0.0, 0.0, 0.0, 1)
         assert gains[0] is None
 
-    def test_a_picture_that_a_version_was_learned_from_says_nothing_of_its_gain(self, learning_room):
+    def test_what_a_version_says_of_a_picture_that_it_was_learned_from_is_not_compared(self, learning_room):
+        """Corrected once more: as the same task, and in another task that shows it."""
         self.kept(learning_room, 1, 1)
         assert learning_room.version == 1
         self.kept(learning_room, 2, 1, at=1_800_000_500)
+        again = {"id": 3, "data": {"image": "ok:21x50"}}
+        [made] = learning_room.predictor.predict([again], learning_room.learning.teach(CONFIG, KEY), project="1")
+        regions = [{**region, "origin": "prediction"} for region in made["result"]]
+        learning_room.send(annotated(3, 3, regions, data=again["data"], at=1_800_000_600, parent_prediction=5))
+        learning_room.step()
         learning_room.step()  # nobody has corrected anything since
-        assert learning_room.store.beside_words(KEY) == {2: BesideWords(1, 1.0, 1.0)}
-        assert [one.gain for one in learning_room.learning.report(KEY).versions] == [None] * 2
+        assert ["-learned1-" in one.version for one in learning_room.store.annotations(KEY)] == [False, True, True]
+        assert learning_room.store.unexamined(KEY) == []
+        assert set(learning_room.store.agreements(KEY)) == {1}
+        assert learning_room.store.beside_words(KEY) == {}
 
     def test_what_label_studio_sent_along_is_compared_where_it_cannot_be_made_again(self, learning_room):
         shown = {"model_version": "older-learned7-x", "result": [brushed(left_half(21, 50), "Cat", region="x")]}

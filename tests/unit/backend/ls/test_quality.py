@@ -71,17 +71,13 @@ def test_json_says_the_same(store):
 
 
 def test_what_a_version_gained_over_the_words_on_the_same_pictures(store):
-    pairs = {4: (0.8, 0.6), 5: (0.6, 0.6), 6: (1.0, 0.6), 7: (0.0, 1.0), 8: (0.0, 1.0)}
+    pairs = {4: (0.8, 0.6), 5: (0.6, 0.6), 6: (1.0, 0.6)}
     with store.change() as change:
         for number, (iou, words_iou) in pairs.items():
-            task = 1 if number == 8 else number  # once more a task that version 1 was learned from
-            [sent] = read_event(annotated(number, task, at=1_800_000_000 + number)).annotations
+            [sent] = read_event(annotated(number, number, at=1_800_000_000 + number)).annotations
             change.keep(KEY, sent, (), (), {"x": 1})
             row = Agreement("brush", None, "Cat", "changed", iou, 0.5, 1)
             change.is_examined(KEY, number, "v", [row], BesideWords(1, iou, words_iou))
-        # Task 7 shows the picture of task 1.
-        for task, content in ((1, "a"), (7, "a"), (4, "b")):
-            change.is_picture(KEY, task, "image", None, content)
     [line] = [line for line in run(quality, "--project", "1").splitlines() if "version 1 in use" in line]
     assert "; on 3 pictures 80.0, the words alone would have 60.0: +20.0 (" in line
     [_, of_fit, of_words] = [one["gain"] for one in json.loads(run(quality, "--json"))["versions"]]
@@ -97,11 +93,10 @@ def test_what_a_version_gained_over_the_words_on_the_same_pictures(store):
 def test_several_annotations_of_a_task_are_one_picture(store):
     first, second, third = store.annotations(KEY)
     beside = {1: BesideWords(2, 0.5, 0.5), 2: BesideWords(2, 1.0, 0.5), 3: BesideWords(2, 0.25, 0.5)}
-    found = gains({1: (first, second), 2: (third,)}, beside, {1: {1, 2}})
+    found = gains({1: (first, second), 2: (third,)}, beside)
     assert set(found) == {2}
     assert (found[2].iou, found[2].words, found[2].mean, found[2].pictures) == (0.5, 0.5, 0.0, 2)
-    assert gains({1: (first, second), 2: (third,)}, beside, {2: {1}})[2].pictures == 1
-    assert gains({1: (first,)}, {}, {}) == {}
+    assert gains({1: (first,)}, {}) == {}
 
 
 def test_a_picture(store, tmp_path):
