@@ -200,7 +200,7 @@ def test_a_server_that_never_comes_to_the_point_runs_into_the_deadline(greeting:
                     except OSError:
                         return
 
-        thread = threading.Thread(target=serve)
+        thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         begun = time.monotonic()
         assert reason_of(lambda: get(f"http://127.0.0.1:{listener.getsockname()[1]}/", timeout_s=0.3)) == "timeout"
@@ -228,7 +228,7 @@ def test_nonsense_instead_of_http_is_an_error_of_that_download() -> None:
                 connection.recv(1000)
                 connection.sendall(b"\x16\x03\x01 hello\r\n\r\n")
 
-        thread = threading.Thread(target=serve)
+        thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         assert reason_of(lambda: get(f"http://127.0.0.1:{listener.getsockname()[1]}/")) == "download"
         thread.join()

@@ -492,7 +492,7 @@ def test_one_request_too_many_is_told_so_before_its_body_is_read(make):
         readinto = read
 
     client = make(max_requests=1)
-    first = threading.Thread(target=lambda: predict(client, *["slow:250"] * 8))
+    first = threading.Thread(target=lambda: predict(client, "wait:2000"))
     first.start()
     try:
         until_one_runs(client)
@@ -507,7 +507,7 @@ def test_one_request_too_many_is_told_so_before_its_body_is_read(make):
 def test_one_request_too_many_is_told_to_come_back(make):
     client = make(max_requests=1)
     answers = []
-    first = threading.Thread(target=lambda: answers.append(predict(client, *["slow:250"] * 8)))
+    first = threading.Thread(target=lambda: answers.append(predict(client, "wait:2000")))
     first.start()
     try:
         until_one_runs(client)

@@ -6,7 +6,6 @@ import signal
 import socket
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import fakes
@@ -203,9 +202,8 @@ def test_the_limit_of_open_files_is_no_smaller_afterwards():
 def test_an_answer_under_way_is_given_before_the_end(server):
     # The last: it ends the server.
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        running = pool.submit(predict, server, *["slow:250"] * 6)
-        while "requests_running 1.0" not in requests.get(f"{server.url}/metrics", timeout=10).text:
-            time.sleep(0.01)
+        running = pool.submit(predict, server, "wait:3000", "ok")
+        assert eventually(lambda: "requests_running 1.0" in requests.get(f"{server.url}/metrics", timeout=10).text)
         os.kill(server.pid, signal.SIGTERM)
         answer = running.result()
     assert answer.status_code == 200
