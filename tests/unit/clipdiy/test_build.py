@@ -17,6 +17,7 @@ from clipdiy.config import CoreConfig, ObjectnessConfig, preset
 from clipdiy.errors import ConfigError, WeightsError
 from clipdiy.objectness.loading import DINO_VITS8_SHAPE, load_found, locate_found, make_vit
 from clipdiy.photo import Photo
+from clipdiy.segmenter import Segmenter
 from clipdiy.vocabulary import make_vocabulary
 from clipdiy.weights import FOUND_HEAD_SHA256, sha256_of
 
@@ -127,6 +128,15 @@ def test_clip_is_the_one_in_the_file(weights_dir):
         texts = network.encode_text(open_clip.get_tokenizer("Tiny-ViT")(["a photo of a cat"]), normalize=True)
     torch.testing.assert_close(clip.embed_crops(crops), images)
     torch.testing.assert_close(clip.embed_texts(["a photo of a cat"]), texts)
+
+
+@pytest.mark.parametrize("warm_up", [True, False])
+def test_one_picture_is_run_before_it_serves(weights_dir, monkeypatch, warm_up):
+    """What is slow the first time, or broken, is so at the start."""
+    run = []
+    monkeypatch.setattr(Segmenter, "segment", lambda _self, features, *_: run.append(features.size_hw))
+    build_segmenter(CLIP_ONLY, weights_dir=weights_dir, warm_up=warm_up)
+    assert len(run) == warm_up
 
 
 def test_clip_in_the_older_format(weights_dir, broken):

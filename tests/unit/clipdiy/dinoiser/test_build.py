@@ -42,6 +42,20 @@ def test_heads_are_part_of_the_identity(tmp_path):
     assert (other.encode([PHOTO])[0].tiles[0].background > load_dinoiser().encode([PHOTO])[0].tiles[0].background).all()
 
 
+@pytest.mark.parametrize("warm_up", [True, False])
+def test_one_picture_is_run_before_it_serves(monkeypatch, warm_up):
+    run = []
+    monkeypatch.setattr(Dinoiser, "segment", lambda _self, features, *_: run.append(features.size_hw))
+    build_method(CONFIG, warm_up=warm_up)
+    assert len(run) == warm_up
+
+
+def test_without_a_folder_weights_are_looked_for_where_they_are_fetched_to(monkeypatch, tmp_path):
+    monkeypatch.setattr("clipdiy.dinoiser.build.default_weights_dir", lambda: tmp_path / "usual")
+    with pytest.raises(WeightsError, match=str(tmp_path / "usual")):
+        build_method(preset("dinoiser"))
+
+
 def test_a_folder_without_heads(tmp_path):
     with pytest.raises(WeightsError, match=r"must hold heads.safetensors or last.pt"):
         build_method(changed(CONFIG, heads=f"local-dir:{tmp_path}"))
