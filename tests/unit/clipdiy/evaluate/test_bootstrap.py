@@ -70,6 +70,22 @@ def test_every_replicate_draws_as_many_images_as_there_are():
     assert (bootstrap._hits[:, 0] == 7).all()
 
 
+def test_a_draw_of_one_class_counts_and_one_of_none_does_not():
+    """Two images, one of them empty: it is drawn twice, once, or never."""
+    bootstrap = Bootstrap(2, 3, replicates=200)
+    bootstrap.add(np.array([[0, 0, 0], [0, 3, 1], [0, 0, 0]]))
+    bootstrap.add(np.zeros((3, 3), np.int64))
+    drawn = bootstrap._hits[:, 1] > 0
+    assert {*bootstrap._hits[:, 1]} == {0, 3, 6}
+    # The class of the mistaken pixel was predicted and is nowhere: 0. The background was not seen at all.
+    np.testing.assert_allclose(bootstrap.mean_ious()[drawn], (3 / 4 + 0) / 2)
+    np.testing.assert_allclose(bootstrap.mean_ious(absent_counts=True)[drawn], (3 / 4 + 0) / 3)
+    assert np.isnan(bootstrap.mean_ious()[~drawn]).all()
+    alone = Bootstrap(1, 3, replicates=5)
+    alone.add(np.array([[0, 0, 0], [0, 3, 0], [0, 0, 0]]))
+    np.testing.assert_array_equal(alone.mean_ious(), 1)
+
+
 def test_images_that_are_all_alike_leave_no_doubt():
     counts = counts_of(np.random.default_rng(0))
     tally = tally_of([counts] * 5)
