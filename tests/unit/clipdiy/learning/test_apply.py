@@ -17,7 +17,7 @@ from clipdiy.learning.apply import AdaptedMaps, Rule, _guided, adapted_label_map
 from clipdiy.learning.errors import LearningError
 from clipdiy.learning.learned import Learned, label_keys
 from clipdiy.learning.naming import NamingWeights
-from clipdiy.learning.objectness import ObjectnessWeights
+from clipdiy.learning.objectness import LEAST_CHANCE, ObjectnessWeights
 from clipdiy.objectness.found import ObjectnessMap
 from clipdiy.scores import class_scores
 from clipdiy.vocabulary import Label, make_vocabulary
@@ -258,6 +258,23 @@ def test_the_rule_is_the_pages_formula():
     told = adapted_label_map(maps, (40, 50)) > 0
     assert 0 < told.sum() < told.numel()
     assert_array_equal(told, z > 0)
+
+
+@pytest.mark.parametrize("logit", [200.0, -200.0])
+def test_objectness_that_is_sure_leaves_the_rule_a_number(logit):
+    """A chance of exactly 0 or 1, of which the rule takes no notice, or so little that the words decide."""
+    words = positive(0, 5)
+    sure = replace(objectness_map(), grid=torch.full((6, 6), logit))
+    similarity = mean_similarity(words, (40, 50))
+    margin = (similarity[1:].amax(dim=0) / similarity[0]).log()
+    for on_objectness, shift in (
+        (0.0, 0.0),
+        (1e-3, 1e-3 * np.copysign(np.log((1 - LEAST_CHANCE) / LEAST_CHANCE), logit)),
+    ):
+        maps = AdaptedMaps(words, words, sure, rule(on_objectness=on_objectness), torch.ones(5, dtype=torch.bool))
+        told = adapted_label_map(maps, (40, 50)) > 0
+        assert 0 < told.sum() < told.numel()
+        assert_array_equal(told, margin + shift > 0)
 
 
 def test_the_rule_is_made_of_theta_and_shift():

@@ -1,5 +1,6 @@
 """COCO-Object out of instances."""
 
+import json
 import sys
 
 import numpy as np
@@ -45,6 +46,21 @@ def test_a_partial_coco_is_said(tmp_path):
         open_coco(tmp_path)
     (tmp_path / "annotations" / "instances_val2017.json").write_text('{"images": 3}')
     with pytest.raises(DatasetError, match="no COCO instances file"):
+        open_coco(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("pictures", "categories", "said"),
+    [(0, 2, "has 0 pictures and 2 categories"), (2, 0, "has 2 pictures and 0 categories")],
+)
+def test_a_coco_of_nothing_is_said(tmp_path, pictures, categories, said):
+    file = coco(tmp_path) / "annotations" / "instances_val2017.json"
+    content = json.loads(file.read_text())
+    content["images"] = content["images"][:pictures]
+    content["categories"] = content["categories"][:categories]
+    content["annotations"] = []
+    file.write_text(json.dumps(content))
+    with pytest.raises(DatasetError, match=said):
         open_coco(tmp_path)
 
 

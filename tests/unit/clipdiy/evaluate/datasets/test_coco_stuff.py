@@ -49,6 +49,20 @@ def test_identifiers_become_positions_and_their_gaps_close(tmp_path, photos, tru
     np.testing.assert_array_equal(dataset.read("000000000285").truth, [[22]])
 
 
+def test_every_gap_lies_where_coco_left_it(tmp_path):
+    """On both sides of each of the 11 identifiers that were never used."""
+    numbers = {
+        **{"fire hydrant": 11, "stop sign": 13, "giraffe": 25, "backpack": 27, "umbrella": 28, "handbag": 31},
+        **{"bottle": 44, "wine glass": 46, "bed": 65, "dining table": 67, "toilet": 70, "tv": 72},
+        **{"refrigerator": 82, "book": 84, "toothbrush": 90, "banner": 92},
+    }
+    write(tmp_path)
+    path = tmp_path / "stuffthingmaps" / "val2017" / "000000000285.png"
+    write_pair(tmp_path / "val2017" / "000000000285.jpg", path, [[number - 1 for number in numbers.values()]])
+    [row] = open_dataset(f"stuff:{tmp_path}", tmp_path).read("000000000285").truth
+    assert [COCO_STUFF_CLASSES[position - 1] for position in row] == [*numbers]
+
+
 def test_of_the_objects_all_else_is_background(tmp_path):
     write(tmp_path)
     dataset = open_dataset(f"object:{tmp_path}", tmp_path)
