@@ -54,6 +54,13 @@ def test_others_are_asked_for_in_the_templates():
     assert choice.competing[0].prompts == ("itap of a cat.", "the cat")
 
 
+def test_the_texts_that_a_choice_needs_are_known_before():
+    one = chooser(templates=("itap of a {}.", "the {}"))
+    assert one.prompts() == tuple(text for word in LIST for text in (f"itap of a {word}.", f"the {word}"))
+    assert one.prompts(["flurb"]) == ("itap of a flurb.", "the flurb")
+    assert len(chooser(names=None).prompts()) == len(default_nouns())
+
+
 def test_the_list_of_the_product_is_the_default():
     choice = chooser(names=None).choose(make_vocabulary(["elephant"]))
     assert len(choice.competing) == len(default_nouns()) - 1
@@ -65,6 +72,7 @@ def test_what_is_nearly_the_same_text_goes():
     (left,) = choice.left_out
     assert (left.other, left.label, left.why) == ("cat", "Miez", Kinship.CLOSE)
     assert str(left) == "cat is to CLIP nearly the same as Miez (cosine 1.000)"
+    assert left in chooser(texts).choose(make_vocabulary(["boat", "Miez", "clock"])).left_out
 
 
 @pytest.mark.parametrize(

@@ -186,4 +186,6 @@ def test_a_word_that_a_person_names_is_looked_up_too(relations, known):
     poodle = noun_for("poodle", relations, known)
     assert kinship(meaning_of(("animal",), relations), poodle, relations) is Kinship.KIND
     assert kinship(meaning_of(("poodle",), relations), poodle, relations) is Kinship.SAME
-    assert kinship(meaning_of(("dog",), relations), noun_for("flurb", relations, known), relations) is None
+    flurb = noun_for("flurb", relations, known)
+    assert kinship(meaning_of(("dog",), relations), flurb, relations) is None
+    assert kinship(meaning_of(("a photo of a flurb",), relations), flurb, relations) is Kinship.SAME
