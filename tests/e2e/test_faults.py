@@ -4,7 +4,6 @@ import os
 import re
 import signal
 import socket
-import statistics
 import subprocess
 import sys
 import threading
@@ -89,13 +88,11 @@ def test_one_request_too_many_is_answered_at_once(tmp_path: Path, artifacts: Pat
         second = requests.post(f"{busy.url}/predict", data=b"x" * 8_000_000, headers=as_json, timeout=30)
         assert second.status_code == 503
         assert int(second.headers["Retry-After"]) > 0
-        assert not first.done() or time.monotonic() - begun < 4, "at once, not when the first is done"
-        waited = []
+        assert time.monotonic() - begun < 4, "at once, not when the first is done"
         for _ in range(5):
             begun = time.monotonic()
             assert requests.get(f"{busy.url}/health", timeout=10).status_code == 200
-            waited.append(time.monotonic() - begun)
-        assert statistics.median(waited) < 1, "Label Studio waits one second"
+            assert time.monotonic() - begun < 1, "Label Studio waits one second"
         assert first.result().status_code == 200
         assert _predict(busy, images[0]).status_code == 200
 

@@ -64,7 +64,7 @@ def assert_same_but_for_borders(labels, guided):
     assert float((guided.max(dim=0).values - named).max()) <= MARGIN
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     seed=st.integers(0, 10_000),
     size_hw=st.tuples(st.integers(1, 150), st.integers(1, 150)),

@@ -29,7 +29,7 @@ def naive(grids, objectness, size_hw, ground=1):
     return maps
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 10_000),
     classes=st.integers(2, 40),
@@ -60,7 +60,7 @@ def test_blocks_of_any_size_give_the_same(monkeypatch, blocks, least):
     assert torch.equal(full_label_map(grids, objectness, (50, 61)), whole)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10_000), classes=st.integers(3, 60), sides=st.sampled_from([(1, 3, 7), (7,), (3, 15), (1,)]))
 def test_candidates_hold_every_winner(seed, classes, sides):
     grids = random_grids(seed, classes, sides)

@@ -368,7 +368,7 @@ def test_says_what_is_no_picture(data: bytes, message: str, keep_px: int | None)
         decode_photo(data, max_px=MAX_PX, keep_px=keep_px)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.sampled_from(TOO_LARGE_KINDS).map(lambda kind: saved(quarters(8, 8), kind)),
     st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=4),

@@ -74,7 +74,7 @@ class TestScores:
         exponent=st.integers(0, 8),
         all_stuff=st.booleans(),
     )
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     def test_range(self, seed, classes, guided, exponent, all_stuff):
         grids = random_grids(seed, classes)
         objectness = ObjectnessMap(torch.randn(5, 4) * 10, True, (5.0, 4.0)) if guided else None

@@ -240,7 +240,7 @@ def test_damage_is_told_when_the_mask_is_asked_for(kind, value):
         read.mask()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.integers(0, 10_000), st.binary(min_size=1, max_size=6))
 def test_a_damaged_png_is_read_or_refused(at, put):
     good = bytearray(base64.b64decode(png((WIDTH, HEIGHT)).partition(",")[2]))

@@ -139,6 +139,13 @@ class TestBuckets:
         # Of another picture, the client that was left alone above may still ask.
         assert not any(method == "GET" and "2.jpg" in path for method, path in s3.requests)
 
+    def test_nor_does_it_begin_to(self, stores, monkeypatch):
+        """Whichever thread comes first."""
+        begun = threading.Event()
+        monkeypatch.setattr(Stores, "find", lambda *_: begun.set())
+        assert reason(stores, "s3://photos/a/b/2.jpg", deadline=Deadline.after(0)) == "timeout"
+        assert not begun.wait(0.2)
+
     def test_wrong_keys_are_refused(self, s3, bucket, monkeypatch):
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
         stores = Stores.of(f"s3://photos/a?{s3.options}")

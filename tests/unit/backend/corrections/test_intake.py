@@ -125,7 +125,7 @@ def finite(value):
     return all(map(finite, children))
 
 
-@settings(max_examples=80, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=80, suppress_health_check=list(HealthCheck))
 @given(body=webhooks())
 def test_whatever_a_webhook_holds(body):
     with TemporaryDirectory() as folder:

@@ -40,7 +40,7 @@ def test_as_pycocotools(mask):
     assert encode_mask(mask) == theirs(mask)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(arrays(bool, array_shapes(min_dims=2, max_dims=2, max_side=40)))
 def test_any_mask_and_its_parts(mask):
     assert encode_mask(mask) == theirs(mask)

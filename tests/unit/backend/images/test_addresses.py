@@ -85,7 +85,7 @@ def test_which_local_file_is_shown():
     assert show_url("http://ls.test/data/upload/1/x.png?d=secret") == "http://ls.test/data/upload/1/x.png"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.text(max_size=20))
 def test_the_one_form_of_a_host_is_its_own(text: str) -> None:
     try:

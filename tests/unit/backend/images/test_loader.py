@@ -462,7 +462,7 @@ def test_values_that_are_not_fetched(label_studio: WebServer, value: str, reason
     assert label_studio.seen == []
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.text(max_size=40), st.sampled_from(["", "/", "http://site.test:1/", "s3://", "data:", "/data/local-files/?d="])
 )

@@ -349,7 +349,7 @@ def test_being_sent_to_the_login_page_means_unauthorized(web: WebServer, path: s
     assert reason_of(lambda: get(f"{web.url}/x", home=home)) == "unauthorized"
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.text(max_size=40))
 def test_any_text_is_fetched_or_refused(text: str) -> None:
     for url in (text, "http://" + text, "http://site.test" + text):

@@ -92,7 +92,7 @@ def test_equals_the_sdk_in_both_directions(mask: NDArray[np.uint8]) -> None:
     np.testing.assert_array_equal(decode_mask(code, size_hw(mask)), mask)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     arrays(
         np.uint8,
@@ -163,7 +163,7 @@ def test_codes_are_plain_integers() -> None:
     assert all(type(number) is int and 0 <= number <= 255 for code in codes for number in code)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(arrays(np.uint8, st.integers(1, 30).map(lambda pixels: pixels * 4), elements=st.sampled_from([0, 0, 255, 90])))
 def test_reads_single_words_as_the_sdk_does(rgba: NDArray[np.uint8]) -> None:
     # Bytes that are not four alike are what a browser writes where it has drawn soft edges.
@@ -220,7 +220,7 @@ def test_says_what_is_damaged(code: object, size_hw: tuple[int, int], message: s
         decode_mask(code, size_hw)  # type: ignore[arg-type]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.integers(0, 255), max_size=60), st.booleans())
 def test_any_bytes_are_read_or_refused(numbers: list[int], right_size: bool) -> None:
     code = [0, 0, 0, 48, *numbers] if right_size else numbers

@@ -55,7 +55,7 @@ def test_without_tolerance_the_pixels_are_exactly_the_masks(mask: np.ndarray) ->
     assert sum(map(area, polygons)) == mask.sum(), "an area computed from the points leaves the holes out"
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(arrays(np.bool_, st.tuples(st.integers(1, 12), st.integers(1, 12))))
 def test_any_mask(mask: np.ndarray) -> None:
     exact = np.zeros_like(mask)

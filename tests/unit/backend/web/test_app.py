@@ -7,6 +7,7 @@ import time
 
 import pytest
 from fakes import CONFIG, FakeCore, FakeLoader, tasks
+from servers import eventually
 from services import make_service
 from webhooks import KEY, annotated, project
 
@@ -476,12 +477,8 @@ class TestBasicAuth:
             Settings(basic_auth_user="anna")
 
 
-def until_one_runs(client):
-    for _ in range(10_000):
-        if "requests_running 1.0" in client.get("/metrics").text:
-            return
-        time.sleep(0.001)
-    pytest.fail("no request has begun")
+def one_runs(client):
+    return eventually(lambda: "requests_running 1.0" in client.get("/metrics").text)
 
 
 def test_one_request_too_many_is_told_so_before_its_body_is_read(make):
@@ -495,7 +492,7 @@ def test_one_request_too_many_is_told_so_before_its_body_is_read(make):
     first = threading.Thread(target=lambda: predict(client, "wait:2000"))
     first.start()
     try:
-        until_one_runs(client)
+        assert one_runs(client)
         answer = client.post("/predict", input_stream=Untouched(), environ_overrides={"CONTENT_LENGTH": "10", **JSON})
         assert answer.status_code == 503
         assert client.get("/health").status_code == 200
@@ -510,7 +507,7 @@ def test_one_request_too_many_is_told_to_come_back(make):
     first = threading.Thread(target=lambda: answers.append(predict(client, "wait:2000")))
     first.start()
     try:
-        until_one_runs(client)
+        assert one_runs(client)
         second = predict(client, "ok")
         assert second.status_code == 503
         assert int(second.headers["Retry-After"]) > 0

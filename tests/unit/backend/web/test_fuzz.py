@@ -24,9 +24,6 @@ from tests.oracles.fuzz import CHECKS, CONFIGS, GOOD, Answer, Checker, check_dis
 
 QUICK = settings(
     max_examples=60,
-    deadline=None,
-    database=None,
-    derandomize=True,
     phases=[Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
